@@ -1,0 +1,98 @@
+"""What a container is to the rest of the emulator: something started from a spec, watched, reached and stopped.
+
+Each kind of container (forks of a warm runtime, subprocesses, later threads) is one file beside this one and implements
+`ContainerRuntime`; nothing outside this package knows which kind is in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+Stream = Literal["stdout", "stderr"]
+OnOutput = Callable[[str, Stream, str], None]
+"""Called on the emulator's loop with (task_id, stream, text) for whatever a container writes."""
+
+
+@dataclass(frozen=True)
+class MountedFile:
+    """One file that the deployer added to the function: `source` on this machine, seen at `path` in the container."""
+
+    path: str
+    """Where the container sees it: absolute, e.g. `/root/app.py`."""
+    source: Path
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """Everything that is needed to start one container. Holds no reference to the emulator's state."""
+
+    task_id: str
+    arguments: bytes
+    """A serialized `modal_proto.api_pb2.ContainerArguments`."""
+    control_socket: Path
+    """The unix socket on which the control plane listens for this container alone."""
+    environment: Mapping[str, str]
+    """The image's variables, the Secrets' and the function's own: all that user code is to see, beside an allow-list."""
+    image_id: str
+    workdir: str = "/root"
+    files: Sequence[MountedFile] = ()
+    volumes: Mapping[str, Path] = field(default_factory=dict)
+    """Absolute mount path in the container -> directory on this machine."""
+    private_network: bool = False
+    """A loopback of its own, where the machine allows that: for Servers, which bind fixed ports."""
+    shared_ports: Sequence[int] = ()
+    """Ports of 127.0.0.1 on this machine that must be reachable at the same address from a private network."""
+
+
+@dataclass(frozen=True)
+class ContainerExit:
+    """How a container ended: `code` as `subprocess` gives it (negative: killed by that signal)."""
+
+    code: int
+
+
+class Container(Protocol):
+    """A running container."""
+
+    @property
+    def task_id(self) -> str: ...
+
+    @property
+    def pid(self) -> int: ...
+
+    async def wait(self) -> ContainerExit:
+        """Return when the container's main process has ended; what it left behind is killed and cleaned up by then."""
+
+    def terminate(self) -> None:
+        """Ask it to leave: SIGTERM to the container's main process. Does nothing once it has ended."""
+
+    def kill(self) -> None:
+        """SIGKILL the container and everything that it started. Does nothing once it has ended."""
+
+    async def dial(self, port: int) -> socket.socket:
+        """A non-blocking TCP socket connected to `port` on the container's 127.0.0.1.
+
+        Raises `ConnectionRefusedError` while nothing listens there.
+        """
+
+
+class ContainerRuntime(Protocol):
+    """Starts containers of one kind."""
+
+    async def start(self, spec: ContainerSpec, on_output: OnOutput) -> Container:
+        """Start a container. Raises `ContainerStartError` when this machine cannot."""
+
+    async def close(self) -> None:
+        """Kill every container that is still there and release everything."""
+
+
+class ContainerStartError(Exception):
+    """This machine could not start a container: the message says why and what can be done."""

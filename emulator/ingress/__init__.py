@@ -1,0 +1,1 @@
+"""HTTP and WebSocket on one side, inputs and containers on the other."""

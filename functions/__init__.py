@@ -1,0 +1,1 @@
+"""What runs in containers: images, engines, servers, the web endpoint."""

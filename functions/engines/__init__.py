@@ -1,0 +1,1 @@
+"""Engines: OpenAI-speaking HTTP servers that someone else wrote, and how to run them."""

@@ -1,0 +1,1 @@
+"""Settings, state and provisioning. Imports none of the other packages."""

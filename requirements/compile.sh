@@ -1,0 +1,15 @@
+#!/bin/sh
+# Compiles the locks from pyproject.toml: pinned, hashed, for every platform, naming no host. `make lock` calls it.
+#   web.txt, cpu.txt   what the service's images install      run.txt  what `make run` needs      dev.txt  all of it and the tests
+set -eu
+cd "$(dirname "$0")/.."
+compile() {
+    output=$1
+    shift
+    "${UV:-uv}" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+        --no-emit-index-url --no-emit-find-links "$@" --output-file "requirements/$output.txt"
+}
+compile dev pyproject.toml --group web --group cpu --group dev
+compile run pyproject.toml --group web --group cpu --constraint requirements/dev.txt
+compile web --group web --constraint requirements/dev.txt
+compile cpu --group cpu --constraint requirements/dev.txt
