@@ -1,0 +1,190 @@
+"""Reads the settings: defaults, under a TOML file, under the environment.
+
+The file is `config.toml` in the working directory, or what `CONFIG_FILE` names (which then must exist). Every key can
+be overridden as `SECTION__KEY` (lists and tables as JSON), and some by a short name (`SHORT_NAMES`). In a container
+the settings that were resolved at deploy time come as JSON in `SERVICE_SETTINGS`, and nothing else is read.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
+
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CARRIER = "SERVICE_SETTINGS"
+"""The variable in which resolved settings travel to a container."""
+
+SHORT_NAMES = {
+    "RUST_LOG": ("server", "log_level"),
+    "LOG_LEVEL": ("server", "log_level"),
+    "SERVER_HOST": ("server", "host"),
+    "SERVER_PORT": ("server", "port"),
+    "ENABLE_AUTH": ("security", "enable_auth"),
+    "DEFAULT_DEVICE": ("models", "default_device"),
+    "HF_TOKEN": ("models", "hf_token"),
+    "CUDA_VISIBLE_DEVICES": ("models", "cuda_visible_devices"),
+}
+"""Variable -> section and key. A later one wins over an earlier one; `SECTION__KEY` wins over both."""
+
+NOT_YET = {
+    "security.enable_auth": "API keys are not checked yet",
+    "security.api_keys": "API keys are not checked yet",
+    "limits.max_prompt_length": "prompts are not measured yet",
+    "limits.max_response_tokens": "answers are not clamped yet",
+    "limits.max_sessions": "sessions are not kept yet",
+    "limits.session_ttl_seconds": "sessions are not kept yet",
+    "limits.default_rate_limit_per_minute": "rates are not limited yet",
+    "observability.enable_metrics": "metrics are not served yet",
+    "observability.enable_tracing": "traces are not recorded yet",
+    "observability.metrics_path": "metrics are not served yet",
+}
+"""Keys whose feature is not built: their defaults are accepted, anything else stops the start."""
+
+
+class ConfigurationError(Exception):
+    """The configuration is wrong. The message is one line: where, which key, what was expected."""
+
+
+def load_settings(environment: Mapping[str, str] | None = None, directory: Path | None = None) -> Settings:
+    """The settings as this process should see them. Raises `ConfigurationError`."""
+    environment = os.environ if environment is None else environment
+    if carried := environment.get(CARRIER):
+        return _validate({}, {}, carried=carried)
+    path = _file(environment, directory or Path.cwd())
+    settings = _validate(_read(path), _overrides(environment), path=path)
+    _refuse_what_is_not_built(settings, path)
+    return settings
+
+
+def carry(settings: Settings) -> dict[str, str]:
+    """The environment variable that gives a container these settings, free of secrets."""
+    return {CARRIER: settings.without_secrets().model_dump_json()}
+
+
+def _file(environment: Mapping[str, str], directory: Path) -> Path | None:
+    if named := environment.get("CONFIG_FILE"):
+        path = directory / named
+        if not path.is_file():
+            raise ConfigurationError(f"{named}: CONFIG_FILE names this file, and it does not exist")
+        return path
+    path = directory / "config.toml"
+    return path if path.is_file() else None
+
+
+def _read(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(f"{path.name}: not readable as TOML: {error}") from None
+
+
+class _Environment(BaseSettings, Settings):
+    """Only a schema: tells pydantic-settings which variables exist."""
+
+    model_config = SettingsConfigDict(env_nested_delimiter="__", extra="forbid", frozen=True)
+
+
+class _Source(EnvSettingsSource):
+    """pydantic-settings' reader of variables, given an environment rather than taking the process's."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        super().__init__(_Environment)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in self._environment.items()}
+
+
+def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:
+    overrides: dict[str, Any] = {}
+    for variable, (section, key) in SHORT_NAMES.items():
+        if value := environment.get(variable):
+            overrides.setdefault(section, {})[key] = value.lower() if key == "log_level" else value
+    if api_key := environment.get("API_KEY"):
+        overrides.setdefault("security", {})["api_keys"] = [{"key": api_key, "name": "API_KEY"}]
+    for variable, value in environment.items():
+        if "__" in variable:
+            try:
+                overrides = _merge(overrides, _Source({variable: value})())
+            except SettingsError:
+                raise ConfigurationError(f"environment: {variable}: expected JSON, got {value!r}") from None
+    return overrides
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        merged[key] = _merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _validate(
+    from_file: dict[str, Any],
+    overrides: dict[str, Any],
+    *,
+    path: Path | None = None,
+    carried: str | None = None,
+) -> Settings:
+    try:
+        if carried is not None:
+            return Settings.model_validate_json(carried)
+        return Settings.model_validate(_merge(from_file, overrides))
+    except ValidationError as error:
+        first, *others = error.errors()
+        location = first["loc"]
+        if carried is not None:
+            where = CARRIER
+        else:
+            where = "environment" if path is None or _holds(overrides, location) else path.name
+        more = f" (and {len(others)} more)" if others else ""
+        raise ConfigurationError(f"{where}: {_key(location)}: {_expectation(first)}{more}") from None
+
+
+def _holds(values: Any, location: tuple[int | str, ...]) -> bool:
+    for step in location:
+        try:
+            values = values[step]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for step in location:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text or "(whole file)"
+
+
+def _expectation(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such key"
+    if error["type"] == "missing":
+        return "this key is required"
+    message = str(error["msg"])
+    message = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    if error["type"] == "value_error":
+        return message
+    secret = error["loc"][-1] in ("key", "hf_token")
+    return f"expected {message}" + ("" if secret else f", got {error['input']!r}")
+
+
+def _refuse_what_is_not_built(settings: Settings, path: Path | None) -> None:
+    defaults = Settings()
+    for key, reason in NOT_YET.items():
+        section, name = key.split(".")
+        if getattr(getattr(settings, section), name) != getattr(getattr(defaults, section), name):
+            where = path.name if path else "environment"
+            raise ConfigurationError(f"{where}: {key}: {reason} in this version; expected the key to be absent")

@@ -1,0 +1,197 @@
+"""The settings of the service: one frozen object, resolved once where the service is deployed or started.
+
+The sections and keys are those of the service's configuration file (`config.example.toml` documents each of them).
+`infra.configuration` reads them from TOML and the environment.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Device = Literal["cuda", "cpu", "metal"]
+EngineKind = Literal["sglang", "llamacpp", "scripted"]
+LogLevel = Literal["trace", "debug", "info", "warn", "error"]
+Quantization = Literal["q4", "q8", "bf16"]
+Target = Literal["modal", "local"]
+
+DEMO_MODEL_FOLDER = "functions/demo/model"
+"""Where the model that ships with the project lies, from the project's root."""
+
+
+class Section(BaseModel):
+    """A table of the configuration: immutable, and strict about names."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Server(Section):
+    """Where the service listens when it runs on this machine, and what it logs."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 3000
+    log_level: LogLevel = "info"
+
+
+class Scaling(Section):
+    """How many containers a model or the web endpoint may have. Windows are in seconds."""
+
+    min_containers: Annotated[int, Field(ge=0)] = 0
+    max_containers: Annotated[int, Field(ge=1)] = 1
+    buffer_containers: Annotated[int, Field(ge=0)] = 0
+    scaledown_window: Annotated[int, Field(ge=2, le=1200)] = 300
+
+    @model_validator(mode="after")
+    def _bounds_agree(self) -> Self:
+        if self.min_containers > self.max_containers:
+            raise ValueError(f"min_containers ({self.min_containers}) is above max_containers ({self.max_containers})")
+        return self
+
+
+class WebScaling(Scaling):
+    """The same for the web endpoint."""
+
+    max_containers: Annotated[int, Field(ge=1)] = 4
+
+
+class Model(Section):
+    """One model that the service offers."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,47}$")]
+    """Short name: what callers may say, and part of the name of the Modal Server that serves it."""
+    name: Annotated[str, Field(min_length=1)]
+    """Full name, as on Hugging Face: callers may say this too, and weights come from there unless `path` is set."""
+    context_length: Annotated[int, Field(ge=16)] = 4096
+    """Tokens, prompt and answer together."""
+    path: str | None = None
+    """A folder or file on the machine that deploys, in place of Hugging Face."""
+    revision: str | None = None
+    """Commit, tag or branch of the repository on Hugging Face."""
+    quantization: Quantization | None = None
+    device: Device | None = None
+    """Where it runs in the cloud; `models.default_device` unless set."""
+    gpu: str = "L4"
+    """Modal's name of the GPU (`"H100:2"` for two), for a model whose device is `cuda`."""
+    engine: EngineKind | None = None
+    """`sglang` on `cuda`, else `llamacpp`, unless set."""
+    local_engine: EngineKind = "llamacpp"
+    """The engine that takes the place of `engine` when the target is `local`."""
+    sglang_args: tuple[str, ...] = ()
+    """Further arguments of SGLang's server, as on its command line."""
+    scripted_args: tuple[str, ...] = ()
+    """Arguments of the scripted engine, as on its command line: for tests and load generators."""
+    startup_timeout: Annotated[int, Field(ge=1, le=3600)] = 1200
+    """Seconds that a container may take to load the model."""
+    scaling: Scaling = Scaling()
+
+    def device_of(self, models: Models) -> Device:
+        return self.device or models.default_device
+
+    def engine_for(self, models: Models, target: Target) -> EngineKind:
+        """Which engine serves this model on `target`."""
+        if target == "local":
+            return self.local_engine
+        return self.engine or ("sglang" if self.device_of(models) == "cuda" else "llamacpp")
+
+
+DEMO_MODEL = Model(id="demo", name="demo", context_length=2048, path=DEMO_MODEL_FOLDER, device="cpu", engine="llamacpp")
+
+
+class Models(Section):
+    default_device: Device = "cuda"
+    max_concurrent_requests: Annotated[int, Field(ge=1)] = 10
+    """Requests that one engine container takes at once; above it, it answers 429 and another container starts."""
+    available_models: Annotated[tuple[Model, ...], Field(min_length=1)] = (DEMO_MODEL,)
+    hf_token: SecretStr | None = None
+    """Hugging Face token, for gated models. Travels as a Modal Secret."""
+    cuda_visible_devices: str | None = None
+    """Handed to the engines as `CUDA_VISIBLE_DEVICES`."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        seen: dict[str, str] = {}
+        for model in self.available_models:
+            for label in {model.id, model.name}:
+                if label in seen:
+                    raise ValueError(f"two models answer to {label!r}: {seen[label]!r} and {model.id!r}")
+                seen[label] = model.id
+        return self
+
+    def find(self, label: str) -> Model | None:
+        """The model that callers mean by `label`: an id or a name."""
+        return next((model for model in self.available_models if label in (model.id, model.name)), None)
+
+
+class ApiKey(Section):
+    key: SecretStr
+    name: str
+    rate_limit_per_minute: Annotated[int, Field(ge=1)] | None = None
+    enabled: bool = True
+
+
+class Security(Section):
+    enable_auth: bool = False
+    allow_public: bool = False
+    """Whether an endpoint without keys may be deployed to the public internet."""
+    allowed_origins: tuple[str, ...] = ("*",)
+    api_keys: tuple[ApiKey, ...] = ()
+
+
+class Limits(Section):
+    max_prompt_length: Annotated[int, Field(ge=1)] = 8192
+    max_response_tokens: Annotated[int, Field(ge=1)] = 2048
+    max_sessions: Annotated[int, Field(ge=1)] = 1000
+    session_ttl_seconds: Annotated[int, Field(ge=1)] = 3600
+    default_rate_limit_per_minute: Annotated[int, Field(ge=1)] = 60
+
+
+class Observability(Section):
+    enable_metrics: bool = True
+    enable_tracing: bool = True
+    metrics_path: Annotated[str, Field(pattern=r"^/")] = "/metrics"
+
+
+class Web(Section):
+    """The web endpoint's containers and patience. All times are in seconds."""
+
+    max_concurrent_requests: Annotated[int, Field(ge=1, le=1000)] = 200
+    """Requests and WebSockets that one web container serves at once."""
+    timeout: Annotated[int, Field(ge=60, le=86400)] = 3600
+    """The longest that one request or WebSocket may last."""
+    boot_deadline: Annotated[float, Field(gt=0)] = 1800.0
+    """How long a streaming caller is kept waiting (with comments) for an engine to boot."""
+    plain_deadline: Annotated[float, Field(gt=0, lt=150)] = 120.0
+    """How long a plain caller waits for an engine to boot: below the 150 s after which Modal redirects."""
+    heartbeat_interval: Annotated[float, Field(gt=0, le=15)] = 10.0
+    """The longest silence on a stream."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 20 * 1024 * 1024
+    coalesce_seconds: Annotated[float, Field(ge=0, le=0.01)] = 0.005
+    """How long events that come close together may wait for each other: Modal's bridge costs CPU for each write."""
+    scaling: WebScaling = WebScaling()
+
+
+class Deploy(Section):
+    """What the Modal app is called and where it is deployed."""
+
+    app_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] = "llm"
+    target: Target = "modal"
+    """`local` puts every model's `local_engine` in the place of its engine: for the emulator and tests."""
+
+
+class Settings(Section):
+    """Everything that can be configured."""
+
+    server: Server = Server()
+    models: Models = Models()
+    security: Security = Security()
+    limits: Limits = Limits()
+    observability: Observability = Observability()
+    web: Web = Web()
+    deploy: Deploy = Deploy()
+
+    def without_secrets(self) -> Settings:
+        """The same settings, free of secrets: what may travel in an image or an environment variable."""
+        models = self.models.model_copy(update={"hf_token": None})
+        security = self.security.model_copy(update={"api_keys": ()})
+        return self.model_copy(update={"models": models, "security": security})
