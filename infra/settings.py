@@ -33,6 +33,11 @@ class Server(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 3000
     log_level: LogLevel = "info"
 
+    @property
+    def python_log_level(self) -> str:
+        """The level as the standard library's logging calls it."""
+        return {"trace": "DEBUG", "warn": "WARNING"}.get(self.log_level, self.log_level.upper())
+
 
 class Scaling(Section):
     """How many containers a model or the web endpoint may have. Windows are in seconds."""

@@ -7,10 +7,10 @@ sees nothing else. One file per engine implements it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-EngineKind = Literal["sglang", "llamacpp", "scripted"]
-"""Whose HTTP dialect the server speaks: the relay translates a request by it."""
+if TYPE_CHECKING:
+    from infra.settings import EngineKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +50,9 @@ class EngineSleepError(EngineError):
 
 @runtime_checkable
 class Engine(Protocol):
-    """One model's server process or thread. Methods block, are called from one thread at a time, and never from
-    an event loop; the one exception is `stop`, which any thread may call at any time, also while `start` is waiting.
+    """One model's server process or thread. Methods block, are called from one thread at a time, and never from an
+    event loop; the exceptions are `stop` and `wait`, which any
+    thread may call at any time, `stop` also while `start` is waiting.
     """
 
     @property
@@ -76,6 +77,10 @@ class Engine(Protocol):
         """Whether it would answer a request now; takes at most a few seconds. False before `start`, after `stop`,
         asleep, and after a crash. Never raises."""
 
+    def wait(self) -> None:
+        """Return once the server is gone, whether it ended by itself (a crash) or by `stop`; at once before `start`.
+        The other method that any thread may call at any time."""
+
     def sleep(self) -> None:
         """Give back the accelerator's memory, so that a snapshot can be taken; it does not serve until `wake`.
 
@@ -84,6 +89,9 @@ class Engine(Protocol):
 
     def wake(self) -> None:
         """Undo `sleep`; return once requests are answered. Raises EngineSleepError when it does not come back."""
+
+    def wait(self) -> None:
+        """Return once a started server has ended, for whatever reason: a crash, a kill, `stop`."""
 
     def stop(self) -> None:
         """Stop serving, and return once the process, its children and the port are gone. Idempotent; never raises;

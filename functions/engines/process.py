@@ -1,0 +1,143 @@
+"""A server process: started, waited for, watched and stopped. Engines that are a command line are made of it."""
+
+from __future__ import annotations
+
+import collections
+import http.client
+import subprocess
+import sys
+import threading
+import urllib.request
+from typing import TYPE_CHECKING
+
+from functions.engines.base import EngineStartError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from functions.engines.base import Address
+
+POLL_SECONDS = 0.05
+LINES_KEPT = 12
+STOP_SECONDS = 5.0
+
+
+class ServerProcess:
+    """One process that serves HTTP at `address`.
+
+    It stays in the caller's process group, so that whoever kills the container's group kills it too. What it writes goes
+    to this process's stderr, and its last lines into the error when it dies while starting.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        command: Sequence[str],
+        address: Address,
+        environment: Mapping[str, str] | None = None,
+        health_path: str = "/health",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.command = command
+        self.address = address
+        self.environment = environment
+        self.health_path = health_path
+        self.headers = headers or {}
+        self._lines: collections.deque[str] = collections.deque(maxlen=LINES_KEPT)
+        self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def start(self, timeout: float) -> None:
+        """Start it and return once it answers its health check.
+
+        Raises EngineStartError when it ends, cannot be started, is stopped, or is not healthy within `timeout` seconds.
+        """
+        with self._lock:
+            if self._stopped:
+                raise EngineStartError(f"{self.name} was stopped before it started")
+            try:
+                self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                    list(self.command),
+                    env=None if self.environment is None else dict(self.environment),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    errors="replace",
+                )
+            except OSError as error:
+                raise EngineStartError(f"{self.name} could not be started: {error}") from None
+        self._reader = threading.Thread(target=self._read, args=(self._process,), name=f"{self.name}-log", daemon=True)
+        self._reader.start()
+        polls = max(1, int(timeout / POLL_SECONDS))
+        for _ in range(polls):
+            try:
+                code = self._process.wait(POLL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if self.healthy():
+                    return
+            else:
+                self._reader.join(timeout=STOP_SECONDS)
+                raise EngineStartError(self._epitaph(code))
+        self.stop()
+        raise EngineStartError(f"{self.name} was not ready within {timeout:.0f} s and was stopped")
+
+    def healthy(self, timeout: float = 2.0) -> bool:
+        """Whether it answers its health check with 200 now. Never raises."""
+        if self._process is None or self._process.poll() is not None:
+            return False
+        try:
+            with self.request("GET", self.health_path, timeout=timeout) as answer:
+                return bool(answer.status == 200)
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def request(self, method: str, path: str, *, timeout: float) -> http.client.HTTPResponse:
+        """One request to the server. Raises OSError (urllib's errors are ones) when it is not answered with success."""
+        request = urllib.request.Request(self.address.url + path, method=method, headers=dict(self.headers))  # noqa: S310
+        if method == "POST":
+            request.data = b"{}"
+            request.add_header("content-type", "application/json")
+        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310 - http, ours
+        return answer
+
+    def wait(self) -> int:
+        """Return its exit code (negative: a signal's number) once it has ended, for whatever reason."""
+        if self._process is None:
+            raise RuntimeError(f"{self.name} was never started")
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Stop it: SIGTERM, then SIGKILL. Returns when it is gone. Idempotent."""
+        with self._lock:
+            self._stopped = True
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout as output:
+            for line in output:
+                self._lines.append(line.rstrip())
+                print(line, end="", file=sys.stderr, flush=True)
+
+    def _epitaph(self, code: int) -> str:
+        if self._stopped:
+            return f"{self.name} was stopped while it started"
+        how = f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
+        last = next((line for line in reversed(self._lines) if line.strip()), "it wrote nothing")
+        return f"{self.name} {how} while starting: {last}"
