@@ -90,9 +90,6 @@ class Engine(Protocol):
     def wake(self) -> None:
         """Undo `sleep`; return once requests are answered. Raises EngineSleepError when it does not come back."""
 
-    def wait(self) -> None:
-        """Return once a started server has ended, for whatever reason: a crash, a kill, `stop`."""
-
     def stop(self) -> None:
         """Stop serving, and return once the process, its children and the port are gone. Idempotent; never raises;
         aborts what is running. A `start` that is waiting in another thread raises EngineStartError."""

@@ -38,9 +38,9 @@ class FailureServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_POST = do_DELETE = do_PUT = answer  # noqa: N815 - http.server's names
+            do_GET = do_POST = do_DELETE = do_PUT = answer
 
-            def log_message(self, format: str, *args: object) -> None:
+            def log_message(self, *_: object) -> None:
                 """Quiet: the failure itself was logged."""
 
         self._server = ThreadingHTTPServer((self.address.host, self.address.port), Handler)

@@ -25,8 +25,8 @@ STOP_SECONDS = 5.0
 class ServerProcess:
     """One process that serves HTTP at `address`.
 
-    It stays in the caller's process group, so that whoever kills the container's group kills it too. What it writes goes
-    to this process's stderr, and its last lines into the error when it dies while starting.
+    It stays in the caller's process group, so that whoever kills the container's group kills it too. What it writes
+    goes to this process's stderr, and its last lines into the error when it dies while starting.
     """
 
     def __init__(
@@ -109,11 +109,10 @@ class ServerProcess:
         answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310 - http, ours
         return answer
 
-    def wait(self) -> int:
-        """Return its exit code (negative: a signal's number) once it has ended, for whatever reason."""
-        if self._process is None:
-            raise RuntimeError(f"{self.name} was never started")
-        return self._process.wait()
+    def wait(self) -> None:
+        """Return once it has ended, for whatever reason; at once before `start`."""
+        if self._process is not None:
+            self._process.wait()
 
     def stop(self) -> None:
         """Stop it: SIGTERM, then SIGKILL. Returns when it is gone. Idempotent."""
