@@ -1,0 +1,83 @@
+"""Makes what a deploy needs, the same way on Modal and on the emulator: `python -m infra.setup`.
+
+Two Secrets, made together because they share the engines' key:
+
+- `<app>-web`, for the web endpoint: a proxy token (without one, the engines' Servers answer 401) and the key;
+- `<app>-engine`, for the engines: the key, and the Hugging Face token when one is configured.
+
+Running it again changes nothing but the Hugging Face token; `--rotate` makes new credentials. Deploy afterwards; what
+runs until then goes on with the old proxy token, which `modal workspace proxy-tokens` lists under the same name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+from dataclasses import dataclass
+
+import modal
+
+from infra.configuration import ConfigurationError, load_settings
+
+PROXY_TOKEN_ID = "PROXY_TOKEN_ID"  # noqa: S105 - a variable's name
+PROXY_TOKEN_SECRET = "PROXY_TOKEN_SECRET"  # noqa: S105 - a variable's name
+ENGINE_API_KEY = "ENGINE_API_KEY"
+HF_TOKEN = "HF_TOKEN"  # noqa: S105 - a variable's name
+
+
+@dataclass(frozen=True)
+class SecretNames:
+    """The names of an app's Secrets."""
+
+    web: str
+    engine: str
+
+    @classmethod
+    def of(cls, app_name: str) -> SecretNames:
+        return cls(web=f"{app_name}-web", engine=f"{app_name}-engine")
+
+
+def make_secrets(names: SecretNames, *, hf_token: str | None, rotate: bool) -> bool:
+    """Make the Secrets that are missing (all of them anew with `rotate`). Whether anything was made."""
+    present = {secret.name for secret in modal.Secret.objects.list()}
+    if not rotate and {names.web, names.engine} <= present:
+        if hf_token:
+            modal.Secret.from_name(names.engine).update({HF_TOKEN: hf_token})
+        return False
+    token = modal.Workspace.from_context().proxy_tokens.create(name=names.web)
+    key = f"ek-{secrets.token_urlsafe(32)}"
+    contents = {
+        names.web: {PROXY_TOKEN_ID: token.token_id, PROXY_TOKEN_SECRET: token.token_secret, ENGINE_API_KEY: key},
+        names.engine: {ENGINE_API_KEY: key} | ({HF_TOKEN: hf_token} if hf_token else {}),
+    }
+    for name, values in contents.items():
+        if name in present:
+            modal.Secret.from_name(name).update(values)
+        else:
+            modal.Secret.objects.create(name, values)
+    return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m infra.setup", description="Make what a deploy needs.")
+    parser.add_argument("--rotate", action="store_true", help="make new credentials in place of those that are there")
+    options = parser.parse_args(arguments)
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return 2
+    names = SecretNames.of(settings.deploy.app_name)
+    token = settings.models.hf_token
+    try:
+        made = make_secrets(names, hf_token=token.get_secret_value() if token else None, rotate=options.rotate)
+    except modal.exception.Error as error:
+        print(f"setup: Modal refused: {error}", file=sys.stderr)
+        return 1
+    print(f"setup: Secrets {names.web} and {names.engine} {'made' if made else 'were there already'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
