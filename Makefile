@@ -1,0 +1,57 @@
+# Everything a newcomer needs: `make run` starts the service on this machine, `make test` passes the tests.
+# Needs Python 3.11 to 3.13 with pip and venv, and make. Everything else is installed into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+PORT ?= 3000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint format check bench demo-model lock wheel clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
+
+.venv/.run: requirements/run.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed; this is " + sys.version.split()[0] + ". Set PYTHON=python3.12, say.")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	@touch $@
+
+.venv/.dev: requirements/dev.txt .venv/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@touch $@
+
+setup: .venv/.run  ## install what `make run` needs into .venv
+
+run: setup  ## start the service on this machine, on the emulator: http://127.0.0.1:3000
+	DEPLOY__TARGET=local $(BIN)/python -m emulator up app.py --port $(PORT) --ready-path /readiness \
+		--before '$(BIN)/python -m infra.setup'
+
+test: .venv/.dev  ## the tests that say whether it works (at most 5 minutes)
+	$(BIN)/python -m pytest -m 'not slow'
+
+lint: .venv/.dev  ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev  ## let ruff lay the code out
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+check: lint wheel  ## everything slower than `make test`
+	$(BIN)/python -m pytest -m slow
+
+wheel: .venv/.dev  ## build the emulator's wheel and see that it holds the emulator alone
+	rm -rf dist && $(BIN)/uv build --quiet --wheel --python $(BIN)/python && $(BIN)/python -m tests.wheel_contents dist
+
+bench: .venv/.dev  ## the figures: the whole path against the engine direct
+	$(BIN)/python -m tests.benchmarks.whole_path
+
+demo-model:  ## train the demo model again, from its corpus
+	functions/demo/train.sh
+
+lock: .venv/.dev  ## compile the requirements files from pyproject.toml
+	UV=$(BIN)/uv requirements/compile.sh
+
+clean:  ## remove what the other targets made
+	rm -rf .venv .venvs dist .pytest_cache .mypy_cache .ruff_cache .modal-emulator
