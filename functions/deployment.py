@@ -1,0 +1,38 @@
+"""What app.py needs to know before it declares anything."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import modal
+
+from infra.configuration import ConfigurationError, load_settings
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+
+def settings_for_deploy() -> Settings:
+    """The settings, where the app is deployed and in its containers.
+
+    A wrong configuration, or one that would put an unprotected endpoint on the public internet, ends the process with
+    one line on stderr.
+    """
+    try:
+        settings = load_settings()
+        if modal.is_local():
+            refuse_unprotected(settings)
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    return settings
+
+
+def refuse_unprotected(settings: Settings) -> None:
+    """Raise ConfigurationError for a public deploy that anybody could use."""
+    security = settings.security
+    if settings.deploy.target == "modal" and not security.enable_auth and not security.allow_public:
+        raise ConfigurationError(
+            "security.enable_auth: is off, so anybody could use (and make you pay for) the deployed endpoint; "
+            "expected API keys, or security.allow_public = true to allow just that"
+        )

@@ -1,0 +1,62 @@
+"""The Image of each kind of container.
+
+The resolved settings travel in every image, so that what a container computes is what the deployer computed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import modal
+
+from infra.configuration import carry
+
+if TYPE_CHECKING:
+    from infra.settings import Model, Settings
+
+ROOT = Path(__file__).parents[1]
+PYTHON = "3.11"
+SGLANG_IMAGE = "lmsysorg/sglang:v0.5.23"
+"""SGLang's own image: CUDA, kernels and server, as its team releases them."""
+SETTINGS_READERS = ("pydantic-settings>=2.12,<3", "aiohttp>=3.12,<4")
+"""What our code needs beside the engine in SGLang's image."""
+WEIGHTS = "/weights"
+"""Where the Volume of downloaded weights is mounted."""
+
+
+def model_folder(model: Model) -> str:
+    """Where a container finds the files of a model that was configured by `path`: a folder."""
+    return f"/models/{model.id}"
+
+
+def web_image(settings: Settings) -> modal.Image:
+    """The web container: slim, no torch."""
+    base = modal.Image.debian_slim(python_version=PYTHON)
+    return _with_source(base.uv_pip_install(requirements=[str(ROOT / "requirements/web.txt")]), settings)
+
+
+def engine_image(model: Model, settings: Settings) -> modal.Image:
+    """The container of the engine that serves `model` on the configured target."""
+    engine = model.engine_for(settings.models, settings.deploy.target)
+    if engine == "sglang":
+        base = modal.Image.from_registry(SGLANG_IMAGE).entrypoint([]).uv_pip_install(*SETTINGS_READERS)
+    else:
+        base = modal.Image.debian_slim(python_version=PYTHON).apt_install("libgomp1")
+        base = base.uv_pip_install(requirements=[str(ROOT / "requirements/cpu.txt")])
+    return _with_files(_with_source(base.env({"HF_HOME": f"{WEIGHTS}/huggingface"}), settings), model)
+
+
+def _with_source(image: modal.Image, settings: Settings) -> modal.Image:
+    return image.env(carry(settings)).add_local_python_source("functions", "infra", "web")
+
+
+def _with_files(image: modal.Image, model: Model) -> modal.Image:
+    if model.path is None or not modal.is_local():
+        return image
+    path = (ROOT / Path(model.path).expanduser()).resolve()
+    if path.is_dir():
+        return image.add_local_dir(path, model_folder(model))
+    if path.is_file():
+        return image.add_local_file(path, str(PurePosixPath(model_folder(model)) / path.name))
+    raise FileNotFoundError(f"model {model.id!r}: there is nothing at {path}")

@@ -1,0 +1,73 @@
+"""The container of an engine: registered as a Modal Server once for each configured model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import modal
+
+from functions.engines.base import Address, EngineStartError
+from functions.engines.failed import FailureServer
+from functions.engines.registry import make_engine
+from infra.configuration import load_settings
+
+if TYPE_CHECKING:
+    from infra.settings import Model, Settings
+
+PORT = 8000
+"""Where every engine listens in its container: Modal routes the Server's requests to it."""
+MODEL_VARIABLE = "MODEL_ID"
+
+log = logging.getLogger(__name__)
+
+
+def gpu_of(model: Model, settings: Settings) -> str | None:
+    """The GPU that the container of `model` asks for: none where its engine runs on the CPU."""
+    on_gpu = settings.deploy.target == "modal" and model.device_of(settings.models) == "cuda"
+    return model.gpu if on_gpu else None
+
+
+class EngineServer:
+    """Starts the engine of the model that `MODEL_ID` names, and leaves with it.
+
+    An engine that cannot start (a broken model file, say) is answered for by a small server on its port, so that
+    callers learn why instead of waiting for a container that never comes.
+    """
+
+    @modal.enter()
+    def start(self) -> None:
+        settings = load_settings()
+        logging.basicConfig(level=settings.server.python_log_level, format="%(levelname)s %(name)s: %(message)s")
+        model = settings.models.find(os.environ[MODEL_VARIABLE])
+        if model is None:
+            raise LookupError(f"{MODEL_VARIABLE}={os.environ[MODEL_VARIABLE]!r} is not among the configured models")
+        address = Address(host="0.0.0.0", port=PORT)  # noqa: S104 - the container's own network
+        self.failure: FailureServer | None = None
+        self.leaving = threading.Event()
+        try:
+            self.engine = make_engine(model, settings, address=address, api_key=os.environ.get("ENGINE_API_KEY"))
+            self.engine.start()
+        except EngineStartError as error:
+            log.error("model %s cannot be served: %s", model.id, error.message)
+            self.failure = FailureServer(address, error.message)
+            self.failure.start()
+            return
+        threading.Thread(target=self._leave_with_the_engine, name="engine-watch", daemon=True).start()
+
+    def _leave_with_the_engine(self) -> None:
+        self.engine.wait()
+        if not self.leaving.is_set():
+            log.error("the engine's process ended by itself: the container leaves, so that another can come")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    @modal.exit()
+    def stop(self) -> None:
+        self.leaving.set()
+        if self.failure is not None:
+            self.failure.stop()
+        else:
+            self.engine.stop()

@@ -1,0 +1,41 @@
+"""What a deploy refuses before it declares anything."""
+
+from __future__ import annotations
+
+import pytest
+
+from functions.deployment import refuse_unprotected, settings_for_deploy
+from functions.servers import gpu_of
+from infra.configuration import ConfigurationError
+from infra.settings import Deploy, Model, Models, Security, Settings
+
+
+def test_a_public_endpoint_without_keys_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="allow_public = true"):
+        refuse_unprotected(Settings())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(security=Security(allow_public=True)),
+        Settings(security=Security(enable_auth=True)),
+        Settings(deploy=Deploy(target="local")),
+    ],
+)
+def test_it_is_allowed_with_keys_or_by_saying_so_or_on_this_machine(settings: Settings) -> None:
+    refuse_unprotected(settings)
+
+
+def test_a_wrong_configuration_ends_the_process_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVER__PORT", "none")
+    with pytest.raises(SystemExit, match=r"^environment: server\.port: expected a valid integer"):
+        settings_for_deploy()
+
+
+def test_only_engines_that_run_on_a_gpu_ask_for_one() -> None:
+    gpu, cpu = Model(id="a", name="a", gpu="H100"), Model(id="b", name="b", device="cpu")
+    cloud = Settings(models=Models(available_models=(gpu, cpu)))
+    local = cloud.model_copy(update={"deploy": Deploy(target="local")})
+    assert [gpu_of(model, cloud) for model in (gpu, cpu)] == ["H100", None]
+    assert [gpu_of(model, local) for model in (gpu, cpu)] == [None, None]

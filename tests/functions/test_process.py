@@ -1,0 +1,103 @@
+"""A server process is started, waited for, watched and stopped; when it cannot start, the caller learns why."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from functions.engines.base import Address, EngineStartError
+from functions.engines.process import ServerProcess
+
+SERVER = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(int(sys.argv[2])); self.send_header("content-length", "0"); self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def free_address() -> Address:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return Address(host="127.0.0.1", port=probe.getsockname()[1])
+
+
+def process(source: str, *arguments: str, address: Address | None = None) -> ServerProcess:
+    address = address or free_address()
+    command = [sys.executable, "-c", source, str(address.port), *arguments]
+    return ServerProcess(name="test-engine", command=command, address=address)
+
+
+def test_it_is_ready_once_its_health_check_answers_and_gone_once_stopped() -> None:
+    server = process(SERVER, "200")
+    server.start(timeout=20)
+    assert server.healthy()
+    server.stop()
+    server.stop()
+    assert not server.healthy()
+    server.wait()
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", server.address.port), timeout=1):
+        pass
+
+
+def test_a_process_that_ends_while_starting_is_reported_with_its_last_line() -> None:
+    server = process("print('loading'); raise SystemExit('the weights are gone')")
+    with pytest.raises(EngineStartError, match=r"test-engine exited with code 1 while starting: the weights are gone"):
+        server.start(timeout=20)
+
+
+def test_a_process_that_is_killed_while_starting_is_reported_with_the_signal() -> None:
+    server = process("import os; os.kill(os.getpid(), 9)")
+    with pytest.raises(EngineStartError, match="was killed by signal 9 while starting: it wrote nothing"):
+        server.start(timeout=20)
+
+
+def test_a_command_that_does_not_exist_is_reported() -> None:
+    server = ServerProcess(name="ghost", command=["/nonexistent/engine"], address=free_address())
+    with pytest.raises(EngineStartError, match="ghost could not be started"):
+        server.start(timeout=1)
+
+
+def test_one_that_never_gets_healthy_is_stopped() -> None:
+    server = process(SERVER, "503")
+    with pytest.raises(EngineStartError, match="was not ready within 1 s"):
+        server.start(timeout=1)
+    server.wait()
+
+
+def test_stopping_while_it_starts_ends_the_wait(tmp_path: Path) -> None:
+    flag = tmp_path / "up"
+    server = process(f"import pathlib, time; pathlib.Path({str(flag)!r}).touch(); time.sleep(60)")
+    errors: list[str] = []
+
+    def start() -> None:
+        try:
+            server.start(timeout=50)
+        except EngineStartError as error:
+            errors.append(error.message)
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    while not flag.exists():
+        thread.join(0.01)
+    server.stop()
+    thread.join(10)
+    assert errors == ["test-engine was stopped while it started"]
+
+
+def test_waiting_returns_when_the_process_is_killed() -> None:
+    server = process(SERVER, "200")
+    server.start(timeout=20)
+    watcher = threading.Thread(target=server.wait)
+    watcher.start()
+    assert server.pid is not None
+    os.kill(server.pid, 9)
+    watcher.join(10)
+    assert not watcher.is_alive()
+    assert not server.healthy()
