@@ -40,7 +40,7 @@ class ContainerSpec:
     control_socket: Path
     """The unix socket on which the control plane listens for this container alone."""
     environment: Mapping[str, str]
-    """The image's variables, the Secrets' and the function's own: all that user code is to see, beside an allow-list."""
+    """The image's variables, the Secrets' and the function's own: all that user code sees, beside an allow-list."""
     image_id: str
     workdir: str = "/root"
     files: Sequence[MountedFile] = ()

@@ -1,0 +1,87 @@
+"""A container's environment: an allow-list of the machine's variables, what the container was given, and Modal's own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from emulator.containers.base import ContainerSpec
+
+ALLOWED = frozenset(
+    (
+        "PATH",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TERM",
+        "USER",
+        "LOGNAME",
+        "LD_LIBRARY_PATH",
+        "DYLD_LIBRARY_PATH",
+        "SYSTEMROOT",
+        "CUDA_VISIBLE_DEVICES",
+        "NVIDIA_VISIBLE_DEVICES",
+        "NVIDIA_DRIVER_CAPABILITIES",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "NODE_EXTRA_CA_CERTS",
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    )
+)
+"""What a container inherits from the machine, beside `LC_*`."""
+
+CERTIFICATE_FILES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
+
+
+def inherited(machine: Mapping[str, str]) -> dict[str, str]:
+    """The allowed part of the machine's environment, with this interpreter's folder first on `PATH`."""
+    kept = {name: value for name, value in machine.items() if name in ALLOWED or name.startswith("LC_")}
+    folders = [str(Path(sys.executable).parent), *kept.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":")]
+    kept["PATH"] = ":".join(dict.fromkeys(folders))
+    return kept
+
+
+def container_environment(
+    spec: ContainerSpec,
+    machine: Mapping[str, str],
+    *,
+    home: str,
+    temporary: str | None,
+    control_socket: str,
+    arguments: str,
+    source_root: str,
+    extra: Mapping[str, str],
+) -> dict[str, str]:
+    """All variables of one container.
+
+    `spec.environment` wins over what is inherited, Modal's own variables win over all. `PYTHONPATH` gets `source_root`
+    after the container's own entries, as on Modal, where `/root` is importable whatever the image says.
+    """
+    given = {name: value for name, value in spec.environment.items() if not _is_platforms(name)}
+    path = [entry for entry in given.pop("PYTHONPATH", "").split(":") if entry]
+    return {
+        **inherited(machine),
+        "HOME": home,
+        **({"TMPDIR": temporary} if temporary else {}),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
+        **extra,
+        **given,
+        "PYTHONPATH": ":".join(dict.fromkeys([*path, source_root])),
+        "MODAL_SERVER_URL": f"unix://{control_socket}",
+        "MODAL_TASK_ID": spec.task_id,
+        "MODAL_IS_REMOTE": "1",
+        "MODAL_CONTAINER_ARGUMENTS_PATH": arguments,
+        "MODAL_IMAGE_ID": spec.image_id,
+    }
+
+
+def _is_platforms(name: str) -> bool:
+    """Whether the platform alone decides this variable: a token in an image must not reach the client's runtime."""
+    return name in ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET", "MODAL_CONFIG_PATH", "MODAL_PROFILE")

@@ -1,0 +1,91 @@
+"""Folders on this machine: one for a runtime, in it one for each container, gone with it, and swept if it crashed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emulator.containers.base import ContainerStartError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from emulator.containers.base import MountedFile
+
+_PREFIX = "modal-emulator-"
+_LOCK = "lock"
+
+
+class RunFolder:
+    """A private folder that lives as long as its runtime. Making one removes what killed emulators left behind."""
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self._parent = parent or Path(tempfile.gettempdir())
+        sweep(self._parent)
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
+        self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+
+    def close(self) -> None:
+        if self._lock >= 0:
+            remove(self.path)
+            os.close(self._lock)
+            self._lock = -1
+
+
+def sweep(parent: Path) -> None:
+    """Remove the folders of emulators that are gone: theirs are the ones whose lock is free."""
+    for folder in parent.glob(f"{_PREFIX}*"):
+        try:
+            if folder.stat().st_uid != os.getuid():
+                continue
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:  # another sweep's, or one that is being made: it has no lock yet
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove(folder)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(lock)
+
+
+def place_files(files: Iterable[MountedFile], root: Path) -> None:
+    """Copy a container's files to where it sees them below `root`: copies, since a container may write to its files."""
+    for file in files:
+        target = below(root, file.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(file.source, target)
+        except OSError as error:
+            raise ContainerStartError(f"the container's file {file.path} could not be made: {error}") from error
+        target.chmod(file.mode | 0o600)
+
+
+def below(root: Path, path: str) -> Path:
+    """Where the container's absolute `path` lies under `root`. Raises `ContainerStartError` for one that leads out."""
+    if not path.startswith("/") or ".." in Path(path).parts:
+        raise ContainerStartError(f"a path in a container must be absolute and without '..': {path!r}")
+    return root / path.lstrip("/")
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and all in it, what its containers made read-only included."""
+    shutil.rmtree(folder, onerror=_make_writable_and_retry)
+
+
+def _make_writable_and_retry(_function: object, path: str, _error: object) -> None:
+    try:
+        Path(path).parent.chmod(0o700)
+        if Path(path).is_dir() and not Path(path).is_symlink():
+            Path(path).chmod(0o700)
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            Path(path).unlink(missing_ok=True)
+    except OSError:
+        return

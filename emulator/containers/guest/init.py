@@ -1,0 +1,117 @@
+"""A container's init: parent of its main process, the only one that talks to the emulator, and the one who cleans up.
+
+It tells `{"started": pid}` or `{"error": why}`, later `{"exit": code}`, and does as told: `{"signal": n}` goes to the
+main process, `{"kill": true}` to everything. An emulator that is gone is a kill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+from emulator.containers.channel import Decoder, Message, receive, send
+from emulator.containers.guest import descendants
+
+if TYPE_CHECKING:
+    import socket
+
+
+def supervise(control: socket.socket) -> None:
+    """Be the init of one container. Returns in the container's main process only."""
+    os.set_inheritable(control.fileno(), False)
+    descendants.adopt_orphans()
+    try:
+        wakeup = _wake_on_child()
+        init = os.getpid()
+        child = os.fork()
+    except OSError as error:
+        send(control, {"error": f"{type(error).__name__}: {error}"})
+        os._exit(1)
+    if child == 0:
+        control.close()
+        for descriptor in wakeup:
+            os.close(descriptor)
+        _become_main_process(init)
+        return
+    try:
+        _Init(control, wakeup[0], child).run()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        descendants.kill_all()
+        os._exit(1)
+
+
+def _wake_on_child() -> tuple[int, int]:
+    """A pipe that becomes readable when a child has ended."""
+    readable, writable = os.pipe()
+    os.set_blocking(readable, False)
+    os.set_blocking(writable, False)
+    signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
+    return readable, writable
+
+
+def _become_main_process(init: int) -> None:
+    """Undo what init set up for itself, in a session of its own that dies with init."""
+    signal.set_wakeup_fd(-1)
+    for name in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setsid()
+    descendants.die_with_parent(init)
+
+
+class _Init:
+    def __init__(self, control: socket.socket, wakeup: int, main: int) -> None:
+        self._control = control
+        self._wakeup = wakeup
+        self._main = main
+        self._decoder = Decoder()
+
+    def run(self) -> None:
+        """Serve until the main process has ended or the emulator wants an end, then leave nothing behind."""
+        send(self._control, {"started": self._main})
+        code: int | None = None
+        while code is None:
+            ready, _, _ = select.select([self._control.fileno(), self._wakeup], [], [])
+            if self._control.fileno() in ready and not self._obey():
+                break
+            if self._wakeup in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wakeup, 4096)
+                code = self._reap()
+        ended = descendants.kill_all(self._main)
+        code = ended if code is None else code
+        with contextlib.suppress(OSError):
+            send(self._control, {"exit": -signal.SIGKILL if code is None else code})
+        os._exit(0)
+
+    def _obey(self) -> bool:
+        """Do what the emulator asks. False: everything is to end."""
+        messages = receive(self._control, self._decoder)
+        return messages is not None and all(self._do(message) for message in messages)
+
+    def _do(self, message: Message) -> bool:
+        if "signal" in message.body:
+            os.kill(self._main, message.body["signal"])
+        return "kill" not in message.body
+
+    def _reap(self) -> int | None:
+        """Collect every child that has ended, orphans too. The main process's exit status if it was among them."""
+        code: int | None = None
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return code
+            if pid == 0:
+                return code
+            if pid == self._main:
+                code = os.waitstatus_to_exitcode(status)

@@ -1,0 +1,101 @@
+"""The container side's entry point: `zygote FD` or `process FD LAUNCH_FILE`.
+
+A container is two processes. Its init is forked from the warm process (or is this process), makes what the container
+is to see, forks the container's main process, and stays to reap, to kill and to tell the emulator. `supervise` returns in
+the main process only, so that user code runs on a short stack and leaves through the interpreter's ordinary exit.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emulator.containers import compat
+from emulator.containers.channel import Decoder, Message, receive, send
+from emulator.containers.guest.init import supervise
+from emulator.containers.guest.paths import forget_deployer, forget_emulator
+from emulator.containers.launch import MODAL_ENTRY, Launch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def main() -> None:
+    mode, descriptor, *rest = sys.argv[1:]
+    connection = socket.socket(fileno=int(descriptor))
+    forget_deployer()
+    if mode == "zygote":
+        connection, launch = fork_on_request(connection)
+    else:
+        launch = Launch.read(Path(rest[0]))
+    supervise(connection)
+    become(launch)
+
+
+def fork_on_request(channel: socket.socket) -> tuple[socket.socket, Launch]:
+    """Be the warm process: fork for every request. Returns in the forked processes only."""
+    os.set_inheritable(channel.fileno(), False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        warning = compat.preimport()
+    except compat.IncompatibleClientError as error:
+        send(channel, {"error": str(error)})
+        sys.exit(1)
+    if threading.active_count() > 1:
+        names = ", ".join(thread.name for thread in threading.enumerate()[1:])
+        send(channel, {"error": f"importing modal started threads ({names}): a process with threads must not fork"})
+        sys.exit(1)
+    gc.collect()
+    gc.freeze()  # what is warm now is never collected: the collector's marks would copy every shared page
+    send(channel, {"ready": True, "warning": warning})
+    decoder = Decoder()
+    while (messages := receive(channel, decoder)) is not None:
+        for message in messages:
+            if forked := _fork(message):
+                channel.close()
+                decoder.close()
+                return forked
+    os._exit(0)
+
+
+def _fork(message: Message) -> tuple[socket.socket, Launch] | None:
+    """One container's init: None in the warm process."""
+    control, stdout, stderr = message.fds
+    if os.fork():
+        for descriptor in message.fds:
+            os.close(descriptor)
+        return None
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
+    os.close(stdout)
+    os.close(stderr)
+    return socket.socket(fileno=control), Launch.read(Path(message.body["launch"]))
+
+
+def become(launch: Launch) -> None:
+    """Be the container's main process: environment, folder and path, then the entry function."""
+    entry = _resolve(MODAL_ENTRY) if launch.entry == MODAL_ENTRY else None
+    os.environ.clear()
+    os.environ.update(launch.environment)
+    os.chdir(launch.workdir)
+    sys.path[:0] = launch.path
+    sys.argv[:] = [launch.entry]
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    forget_emulator()
+    sys.exit((entry or _resolve(launch.entry))())
+
+
+def _resolve(entry: str) -> Callable[[], int | None]:
+    module, _, name = entry.partition(":")
+    function: Callable[[], int | None] = getattr(importlib.import_module(module), name)
+    return function

@@ -1,0 +1,183 @@
+"""The emulator's end of a container that has an init of its own (see `guest.init`): both runtimes hand these out."""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+from emulator.containers.base import ContainerExit, ContainerStartError
+from emulator.containers.channel import Decoder, Message, receive, send
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from emulator.containers.base import OnOutput, Stream
+
+_READ = 65536
+
+
+class Ends:
+    """The three descriptors that a container's init gets, and the emulator's ends of them."""
+
+    def __init__(self) -> None:
+        self.control, self.init_control = socket.socketpair()
+        self.control.setblocking(False)
+        self.stdout, self.init_stdout = os.pipe()
+        self.stderr, self.init_stderr = os.pipe()
+
+    def given(self) -> tuple[int, int, int]:
+        """What init gets: control, stdout, stderr."""
+        return self.init_control.fileno(), self.init_stdout, self.init_stderr
+
+    def hand_over(self) -> None:
+        """Close init's ends here: it has its own copies now."""
+        self.init_control.close()
+        os.close(self.init_stdout)
+        os.close(self.init_stderr)
+
+    def close(self) -> None:
+        """Close the emulator's ends, of a container that never came to be."""
+        self.control.close()
+        os.close(self.stdout)
+        os.close(self.stderr)
+
+
+class Output:
+    """One stream of a container, decoded as it comes."""
+
+    def __init__(self, descriptor: int, write: Callable[[str], None]) -> None:
+        self._descriptor = descriptor
+        self._write = write
+        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        os.set_blocking(descriptor, False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(descriptor, self._read)
+
+    def _read(self) -> bool:
+        try:
+            data = os.read(self._descriptor, _READ)
+        except BlockingIOError:
+            return False
+        if text := self._decode.decode(data, final=not data):
+            self._write(text)
+        if not data:
+            self._loop.remove_reader(self._descriptor)
+        return bool(data)
+
+    def close(self) -> None:
+        """Hand on what is still in the pipe, without waiting for an end that an escaped process may hold back."""
+        while self._read():
+            pass
+        self._loop.remove_reader(self._descriptor)
+        os.close(self._descriptor)
+
+
+class SupervisedContainer:
+    """A `Container` whose init is at the other end of `ends`. `release` gives back what it occupied, once."""
+
+    def __init__(self, task_id: str, ends: Ends, on_output: OnOutput, release: Callable[[], Awaitable[None]]) -> None:
+        self._task_id = task_id
+        self._control = ends.control
+        self._release = release
+        self._loop = asyncio.get_running_loop()
+        self._started: asyncio.Future[int] = self._loop.create_future()
+        self._ended: asyncio.Future[ContainerExit] = self._loop.create_future()
+        self._decoder = Decoder()
+        self._code: int | None = None
+        self._outputs = [
+            Output(descriptor, self._writer(stream, on_output))
+            for stream, descriptor in (("stdout", ends.stdout), ("stderr", ends.stderr))
+        ]
+        self._loop.add_reader(self._control, self._readable)
+
+    @property
+    def task_id(self) -> str:
+        return self._task_id
+
+    @property
+    def pid(self) -> int:
+        return self._started.result()
+
+    async def started(self) -> None:
+        """Return when the main process exists. Raises `ContainerStartError`, having cleaned up, when it never will."""
+        try:
+            await asyncio.shield(self._started)
+        except asyncio.CancelledError:
+            self.kill()
+            raise
+        except ContainerStartError:
+            self.kill()
+            await self.wait()
+            raise
+
+    async def wait(self) -> ContainerExit:
+        return await asyncio.shield(self._ended)
+
+    def terminate(self) -> None:
+        self._tell({"signal": int(signal.SIGTERM)})
+
+    def kill(self) -> None:
+        self._tell({"kill": True})
+
+    async def dial(self, port: int) -> socket.socket:
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            await self._loop.sock_connect(connection, ("127.0.0.1", port))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _writer(self, stream: Stream | str, on_output: OnOutput) -> Callable[[str], None]:
+        return lambda text: on_output(self._task_id, stream, text)  # type: ignore[arg-type]
+
+    def _tell(self, body: dict[str, object]) -> None:
+        if not self._ended.done():
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                send(self._control, body)
+
+    def _readable(self) -> None:
+        try:
+            messages = receive(self._control, self._decoder)
+        except BlockingIOError:
+            return
+        for message in messages or ():
+            self._hear(message)
+        if messages is None:
+            self._end()
+
+    def _hear(self, message: Message) -> None:
+        if "started" in message.body:
+            self._started.set_result(message.body["started"])
+        elif "error" in message.body:
+            self._fail(f"the container could not be set up: {message.body['error']}")
+        elif "exit" in message.body:
+            self._code = message.body["exit"]
+
+    def _fail(self, why: str) -> None:
+        if not self._started.done():
+            self._started.set_exception(ContainerStartError(why))
+            self._started.exception()  # a start that was cancelled asks for it no more
+
+    def _end(self) -> None:
+        """Init is gone, and with it all that it had started."""
+        self._fail("the container's init ended before the container had started")
+        self._loop.remove_reader(self._control)
+        self._control.close()
+        self._decoder.close()
+        for output in self._outputs:
+            output.close()
+        self._last_task = self._loop.create_task(self._finish())
+
+    async def _finish(self) -> None:
+        try:
+            await self._release()
+        finally:
+            self._ended.set_result(ContainerExit(-signal.SIGKILL if self._code is None else self._code))
