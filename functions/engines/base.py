@@ -51,8 +51,7 @@ class EngineSleepError(EngineError):
 @runtime_checkable
 class Engine(Protocol):
     """One model's server process or thread. Methods block, are called from one thread at a time, and never from an
-    event loop; the exceptions are `stop` and `wait`, which any
-    thread may call at any time, `stop` also while `start` is waiting.
+    event loop; the exceptions are `stop` and `wait`, which any thread may call at any time.
     """
 
     @property
@@ -78,8 +77,7 @@ class Engine(Protocol):
         asleep, and after a crash. Never raises."""
 
     def wait(self) -> None:
-        """Return once the server is gone, whether it ended by itself (a crash) or by `stop`; at once before `start`.
-        The other method that any thread may call at any time."""
+        """Return once the server is gone, whether it ended by itself (a crash) or by `stop`; at once before `start`."""
 
     def sleep(self) -> None:
         """Give back the accelerator's memory, so that a snapshot can be taken; it does not serve until `wake`.
