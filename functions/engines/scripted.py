@@ -27,7 +27,7 @@ from functions.engines.script import Script, ScriptError
 from functions.engines.scripted_server import Options, ScriptedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from functions.engines.base import Address
     from infra.settings import EngineKind
@@ -130,7 +130,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ),
         crash=_crash,
     )
-    asyncio.run(_serve(server, options))
+    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+        runner.run(_serve(server, options))
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed (the web container's packages), asyncio's own loop elsewhere."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 async def _serve(server: ScriptedServer, options: argparse.Namespace) -> None:
