@@ -14,28 +14,11 @@ from __future__ import annotations
 import argparse
 import secrets
 import sys
-from dataclasses import dataclass
 
 import modal
 
 from infra.configuration import ConfigurationError, load_settings
-
-PROXY_TOKEN_ID = "PROXY_TOKEN_ID"  # noqa: S105 - a variable's name
-PROXY_TOKEN_SECRET = "PROXY_TOKEN_SECRET"  # noqa: S105 - a variable's name
-ENGINE_API_KEY = "ENGINE_API_KEY"
-HF_TOKEN = "HF_TOKEN"  # noqa: S105 - a variable's name
-
-
-@dataclass(frozen=True)
-class SecretNames:
-    """The names of an app's Secrets."""
-
-    web: str
-    engine: str
-
-    @classmethod
-    def of(cls, app_name: str) -> SecretNames:
-        return cls(web=f"{app_name}-web", engine=f"{app_name}-engine")
+from infra.secrets import ENGINE_API_KEY, HF_TOKEN, PROXY_TOKEN_ID, PROXY_TOKEN_SECRET, SecretNames
 
 
 def make_secrets(names: SecretNames, *, hf_token: str | None, rotate: bool) -> bool:
