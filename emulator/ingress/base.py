@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from modal_proto import api_pb2
 
@@ -24,7 +24,7 @@ class WebInput(Protocol):
     """One HTTP request or WebSocket to a web function: an input of the function, with messages both ways."""
 
     async def send(self, message: api_pb2.Asgi) -> None:
-        """Hand one ASGI event (request body, disconnect, WebSocket frame) to the container. Waits while it is behind."""
+        """Hand one ASGI event (request body, disconnect, WebSocket frame) to the container; wait while it is behind."""
 
     def events(self) -> AsyncIterator[api_pb2.Asgi]:
         """The ASGI events that the container sends, until the input is done. Raises `WebInputFailed`."""
