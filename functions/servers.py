@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import modal
@@ -13,7 +14,10 @@ import modal
 from functions.engines.base import Address, EngineStartError
 from functions.engines.failed import FailureServer
 from functions.engines.registry import make_engine
+from functions.images import model_folder
+from functions.logs import configure_logging
 from infra.configuration import load_settings
+from infra.secrets import ENGINE_API_KEY, HF_TOKEN
 
 if TYPE_CHECKING:
     from infra.settings import Model, Settings
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 PORT = 8000
 """Where every engine listens in its container: Modal routes the Server's requests to it."""
 MODEL_VARIABLE = "MODEL_ID"
+STARTUP_MARGIN = 30
+"""Seconds that Modal waits longer than the engine may take, so that it is the engine's error that callers see."""
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +47,7 @@ class EngineServer:
     @modal.enter()
     def start(self) -> None:
         settings = load_settings()
-        logging.basicConfig(level=settings.server.python_log_level, format="%(levelname)s %(name)s: %(message)s")
+        configure_logging(settings.server)
         model = settings.models.find(os.environ[MODEL_VARIABLE])
         if model is None:
             raise LookupError(f"{MODEL_VARIABLE}={os.environ[MODEL_VARIABLE]!r} is not among the configured models")
@@ -49,7 +55,14 @@ class EngineServer:
         self.failure: FailureServer | None = None
         self.leaving = threading.Event()
         try:
-            self.engine = make_engine(model, settings, address=address, api_key=os.environ.get("ENGINE_API_KEY"))
+            self.engine = make_engine(
+                model,
+                settings,
+                address=address,
+                files=Path(model_folder(model)),
+                api_key=os.environ.get(ENGINE_API_KEY),
+                hf_token=os.environ.get(HF_TOKEN),
+            )
             self.engine.start()
         except EngineStartError as error:
             log.error("model %s cannot be served: %s", model.id, error.message)

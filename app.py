@@ -1,0 +1,49 @@
+"""The Modal App, whole: `python -m infra.setup`, then `modal deploy app.py`.
+
+One Server for each configured model, and the web endpoint in front of them. Everything scales to zero.
+"""
+
+from __future__ import annotations
+
+import modal
+
+from functions.deployment import settings_for_deploy
+from functions.endpoint import Endpoint
+from functions.images import WEIGHTS, engine_image, web_image
+from functions.servers import MODEL_VARIABLE, PORT, STARTUP_MARGIN, EngineServer, gpu_of
+from infra.secrets import SecretNames
+
+settings = settings_for_deploy()
+names = SecretNames.of(settings.deploy.app_name)
+
+app = modal.App(settings.deploy.app_name)
+weights = modal.Volume.from_name(f"{settings.deploy.app_name}-weights", create_if_missing=True)
+
+servers = {
+    model.id: app.server(
+        name=f"engine-{model.id}",
+        env={MODEL_VARIABLE: model.id},
+        image=engine_image(model, settings),
+        gpu=gpu_of(model, settings),
+        secrets=[modal.Secret.from_name(names.engine)],
+        volumes={WEIGHTS: weights},
+        port=PORT,
+        max_concurrency=settings.models.max_concurrent_requests,
+        startup_timeout=model.startup_timeout + STARTUP_MARGIN,
+        exit_grace_period=30,
+        **model.scaling.model_dump(),
+    )(EngineServer)
+    for model in settings.models.available_models
+}
+
+
+@app.cls(
+    image=web_image(settings),
+    secrets=[modal.Secret.from_name(names.web)],
+    timeout=settings.web.timeout,
+    enable_memory_snapshot=True,
+    **settings.web.scaling.model_dump(),
+)
+@modal.concurrent(max_inputs=settings.web.max_concurrent_requests)
+class Web(Endpoint):
+    servers = servers

@@ -1,0 +1,45 @@
+"""Which engine a model gets: from the configuration to an `Engine` that can be started."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from functions.engines.llamacpp import LlamaCppEngine
+from functions.engines.scripted import ScriptedEngine
+from functions.engines.sglang import SGLangEngine
+from functions.weights import fetch, plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from functions.engines.base import Address, Engine
+    from infra.settings import Model, Settings
+
+
+def make_engine(
+    model: Model, settings: Settings, *, address: Address, api_key: str | None, files: Path, hf_token: str | None = None
+) -> Engine:
+    """The engine that serves `model` on the configured target, not started yet.
+
+    `files` is where the files of a model that has a `path` lie on this machine; the weights of others are downloaded
+    here, unless they are in the cache. Raises EngineStartError when they cannot be had.
+    """
+    kind = model.engine_for(settings.models, settings.deploy.target)
+    if kind == "scripted":
+        return ScriptedEngine(
+            address=address, model_name=model.id, arguments=model.scripted_args, api_key=api_key,
+            startup_timeout=float(model.startup_timeout),
+        )  # fmt: skip
+    source = str(files if model.path is not None else fetch(plan(model, kind), token=hf_token))
+    most = settings.models.max_concurrent_requests
+    if kind == "llamacpp":
+        return LlamaCppEngine(model, source=source, address=address, api_key=api_key, max_requests=most)
+    return SGLangEngine(
+        model,
+        device="cpu" if settings.deploy.target == "local" else model.device_of(settings.models),
+        source=source,
+        address=address,
+        api_key=api_key,
+        max_requests=most,
+        cuda_visible_devices=settings.models.cuda_visible_devices,
+    )
