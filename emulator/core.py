@@ -1,0 +1,201 @@
+"""The emulator's parts, put together on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modal_proto import api_pb2
+
+from emulator.clock import RealClock
+from emulator.containers import choose_runtime
+from emulator.front import IngressFront
+from emulator.ingress.ingress import Ingress
+from emulator.launcher import ContainerLauncher
+from emulator.logs import LogLine
+from emulator.protocol.apps import AppHandlers
+from emulator.protocol.blob_http import BlobServer
+from emulator.protocol.blobs import BlobHandlers
+from emulator.protocol.calls import CallHandlers
+from emulator.protocol.containers import ContainerHandlers
+from emulator.protocol.dispatch import Dispatcher
+from emulator.protocol.environments import EnvironmentHandlers, ProxyTokenHandlers
+from emulator.protocol.functions import FunctionHandlers
+from emulator.protocol.images import ImageHandlers
+from emulator.protocol.logs import LogHandlers
+from emulator.protocol.mounts import MountHandlers
+from emulator.protocol.secrets import SecretHandlers
+from emulator.protocol.server import ControlPlane, bind
+from emulator.protocol.volumes import VolumeHandlers
+from emulator.scheduler.calls import Calls
+from emulator.scheduler.limiter import StartLimiter
+from emulator.scheduler.scheduler import Scheduler
+from emulator.scheduler.services import Services
+from emulator.signals import Signal
+from emulator.state import State
+from emulator.storage.content import BlobStore, ContentStore
+
+if TYPE_CHECKING:
+    import socket
+
+    from emulator.clock import Clock
+    from emulator.containers import Kind
+    from emulator.containers.base import Stream
+    from emulator.logs import LogSink
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How an emulator is to be. Ports of 0 are any that is free."""
+
+    state_directory: Path | None = None
+    """Where volumes and content are kept; `None`: a temporary folder that goes with the emulator."""
+    clock: Clock = field(default_factory=RealClock)
+    containers: Kind = "auto"
+    port: int = 0
+    """Of the control plane."""
+    web_port: int = 0
+    """Of the first web function that is deployed."""
+    ingress_port: int = 0
+    """Of the shared port, where addresses are told apart by host or path."""
+    log: LogSink | None = None
+    max_starting: int = 2
+    """Containers that may boot at the same time."""
+    max_containers: int = 16
+    """Of one function that sets no maximum itself."""
+
+
+class Core:
+    """Everything between `start` and `stop`, on the loop that calls them."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.state = State()
+        self.changed = Signal()
+        self._heartbeats: asyncio.Task[None] | None = None
+        self._temporary = Path(tempfile.mkdtemp(prefix="emulator-"))
+        folder = options.state_directory or self._temporary / "state"
+        self._listener = self._bind(options.port)
+        self.server_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._assemble(folder)
+
+    def _bind(self, port: int) -> socket.socket:
+        try:
+            return bind(port)
+        except OSError:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            raise
+
+    def _assemble(self, folder: Path) -> None:
+        options, clock, state = self.options, self.options.clock, self.state
+        content, self._blobs = ContentStore(folder / "content"), BlobStore(folder / "blobs")
+        self._blob_server = BlobServer(self._blobs)
+        self.calls = Calls(clock)
+        sockets = self._temporary / "s"
+        sockets.mkdir()
+        self._launcher = ContainerLauncher(
+            state=state,
+            content=content,
+            sockets=sockets,
+            environment=self._container_environment,
+            shared_ports=self._shared_ports,
+        )
+        self._runtime = choose_runtime(options.containers)
+        services = Services(
+            clock=clock,
+            calls=self.calls,
+            limiter=StartLimiter(options.max_starting),
+            launcher=self._launcher,
+            runtime=self._runtime,
+            on_output=self._on_output,
+            say=self.say,
+            changed=self.changed,
+            machine_limit=options.max_containers,
+        )
+        self.scheduler = Scheduler(state, services)
+        self.ingress = Ingress(clock=clock, authorize=state.authorizes, web_port=options.web_port)
+        self._front = IngressFront(self.ingress, calls=self.calls, scheduler=self.scheduler, read_blob=self._blobs.read)
+        self._apps = AppHandlers(state, clock, self.scheduler, self._front, self.server_url)
+        self.dispatcher = Dispatcher(
+            [
+                self._apps,
+                BlobHandlers(self._blobs, self._blob_server.url),
+                CallHandlers(state, self.calls, self.scheduler),
+                ContainerHandlers(self.calls, self.scheduler, clock),
+                EnvironmentHandlers(state, clock),
+                FunctionHandlers(state, self.scheduler, self._front, self.say),
+                ImageHandlers(state, self.say),
+                LogHandlers(state, clock),
+                MountHandlers(state, content, self._blobs),
+                ProxyTokenHandlers(state, clock),
+                SecretHandlers(state, clock),
+                VolumeHandlers(state, clock, folder / "volumes"),
+            ],
+            self.say,
+        )
+        self._launcher.connect(self.dispatcher)
+        self._control_plane = ControlPlane(self.dispatcher)
+
+    async def start(self) -> None:
+        """Open every port. Raises `OSError` or `PortTaken` when one that was asked for is in use."""
+        try:
+            await self._blob_server.start()
+            await self.ingress.start(self.options.ingress_port)
+            await self._control_plane.start(self._listener)
+        except BaseException:
+            await self.stop()
+            raise
+        self._heartbeats = asyncio.create_task(self._apps.watch_heartbeats())
+
+    async def stop(self) -> None:
+        """End every container and close everything. Harmless when repeated."""
+        if self._heartbeats is not None:
+            self._heartbeats.cancel()
+            await asyncio.gather(self._heartbeats, return_exceptions=True)
+            self._heartbeats = None
+        await self.ingress.close()
+        await self.scheduler.close()
+        await self._runtime.close()
+        await self._launcher.close()
+        if self._control_plane is not None:
+            await self._control_plane.close()
+        self._listener.close()
+        await self._blob_server.close()
+        await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
+
+    def client_environment(self) -> dict[str, str]:
+        """Variables for a client: this server, a token that it takes, and no configuration of the user's own."""
+        return {
+            "MODAL_SERVER_URL": self.server_url,
+            "MODAL_TOKEN_ID": "ak-emulator",
+            "MODAL_TOKEN_SECRET": "as-emulator",
+            "MODAL_CONFIG_PATH": str(self._temporary / "modal.toml"),
+            "MODAL_ENVIRONMENT": "main",
+        }
+
+    def _container_environment(self) -> dict[str, str]:
+        return {}
+
+    def _shared_ports(self) -> tuple[int, ...]:
+        return (self._blob_server.port, *self._front.ports())
+
+    def say(self, text: str) -> None:
+        """A message of the emulator itself."""
+        if self.options.log is not None:
+            self.options.log(LogLine(text, "emulator"))
+
+    def _on_output(self, task_id: str, stream: Stream, text: str) -> None:
+        place = self.scheduler.find(task_id)
+        if place is None:
+            return
+        record = place[0].record
+        app = self.state.apps[record.app_id]
+        descriptor = api_pb2.FILE_DESCRIPTOR_STDOUT if stream == "stdout" else api_pb2.FILE_DESCRIPTOR_STDERR
+        item = api_pb2.TaskLogs(data=text, file_descriptor=descriptor, timestamp=self.options.clock.time())
+        app.log.append(api_pb2.TaskLogsBatch(task_id=task_id, function_id=record.function_id, items=[item]))
+        if self.options.log is not None:
+            self.options.log(LogLine(text, stream, app.name or app.description, record.tag, task_id))

@@ -1,0 +1,209 @@
+"""`Emulator(...)`: a local Modal as a context manager, for synchronous and asynchronous code alike."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from emulator.clock import RealClock
+from emulator.core import Core, Options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+    from types import TracebackType
+
+    from emulator.clock import Clock
+    from emulator.containers import Kind
+    from emulator.logs import LogSink
+    from emulator.scheduler.slot import State as ContainerState
+
+POLL = 0.01
+
+
+@dataclass(frozen=True)
+class ContainerInfo:
+    """A container as it is at this moment."""
+
+    task_id: str
+    app: str
+    function: str
+    state: ContainerState
+    active: int
+    """Inputs or requests that it works on."""
+    pid: int | None
+
+
+class Emulator:
+    """Control plane, scheduler, ingress and containers in one process.
+
+    `with Emulator() as emulator:` runs it in a thread of its own, so that the code inside may block; `async with` does the
+    same without blocking the caller's loop. Everything that it started is gone when the block ends. `log` gets
+    every `LogLine`, from the emulator's thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        state_directory: Path | None = None,
+        clock: Clock | None = None,
+        containers: Kind = "auto",
+        port: int = 0,
+        web_port: int = 0,
+        ingress_port: int = 0,
+        log: LogSink | None = None,
+        max_starting: int = 2,
+        max_containers: int = 16,
+    ) -> None:
+        self._options = Options(
+            state_directory=state_directory,
+            clock=clock or RealClock(),
+            containers=containers,
+            port=port,
+            web_port=web_port,
+            ingress_port=ingress_port,
+            log=log,
+            max_starting=max_starting,
+            max_containers=max_containers,
+        )
+        self._core: Core | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    # Life
+
+    def start(self) -> None:
+        """Start it. Raises `OSError` (`PortTaken` for the ingress's) when a port that was asked for is in use."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="emulator", daemon=True)
+        self._thread.start()
+        try:
+            self._run(self._start())
+        except BaseException:
+            self._end_thread()
+            raise
+
+    async def _start(self) -> None:
+        core = Core(self._options)
+        await core.start()
+        self._core = core
+
+    def stop(self) -> None:
+        """End every container and close everything. Harmless when it does not run."""
+        if self._thread is None:
+            return
+        try:
+            if self._core is not None:
+                self._run(self._core.stop())
+        finally:
+            self._core = None
+            self._end_thread()
+
+    def _end_thread(self) -> None:
+        loop, thread = self._loop, self._thread
+        self._loop = self._thread = None
+        if loop is None or thread is None:
+            return
+        asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result()
+        asyncio.run_coroutine_threadsafe(loop.shutdown_default_executor(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        await asyncio.to_thread(self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.stop)
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        assert self._loop is not None
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    @property
+    def core(self) -> Core:
+        """Its parts, which belong to its own loop. Raises `RuntimeError` when it does not run."""
+        if self._core is None:
+            raise RuntimeError("the emulator is not running: use it in a `with` block")
+        return self._core
+
+    # What others need to know
+
+    @property
+    def server_url(self) -> str:
+        """Of the control plane: what `MODAL_SERVER_URL` has to be."""
+        return self.core.server_url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables under which the `modal` client talks to this emulator and boto3 to its AWS."""
+        return self.core.client_environment()
+
+    def web_url(self, app: str, function: str, *, method: str = "", environment: str = "main") -> str:
+        """Address of a deployed web function or Server; for a class, of the named method (or of its only one).
+
+        Raises `LookupError` when there is no such thing.
+        """
+        found = self.core.state.deployed(app, environment)
+        if found is None:
+            raise LookupError(f"no app named {app!r} is deployed")
+        function_id = found.function_ids.get(function) or found.function_ids.get(f"{function}.*")
+        if function_id is None:
+            raise LookupError(f"app {app!r} has no function {function!r}: it has {sorted(found.function_ids)}")
+        urls = self.core.state.functions[function_id].urls
+        if method in urls:
+            return urls[method]
+        if not method and len(urls) == 1:
+            return next(iter(urls.values()))
+        raise LookupError(f"{function!r} of app {app!r} has no web address {method!r}: it has {sorted(urls)}")
+
+    def containers(self, *, app: str | None = None, function: str | None = None) -> list[ContainerInfo]:
+        """Containers that are there now."""
+        core = self.core
+        found = []
+        for pool, slot in core.scheduler.slots():
+            record = pool.record
+            name = core.state.apps[record.app_id].description
+            tag = record.tag.removesuffix(".*")
+            if app in (None, name) and function in (None, tag):
+                pid = slot.container.pid if slot.container is not None else None
+                found.append(ContainerInfo(slot.task_id, name, tag, slot.state, slot.active, pid))
+        return found
+
+    def kill_container(self, task_id: str) -> None:
+        """SIGKILL a container, as a machine that fails would. Raises `LookupError` when it is not there."""
+
+        async def kill() -> None:
+            place = self.core.scheduler.find(task_id)
+            if place is None:
+                raise LookupError(f"no container {task_id}")
+            place[0].kill(place[1])
+
+        self._run(kill())
+
+    def wait(self, condition: Callable[[], bool], *, within: float = 10.0) -> None:
+        """Block until `condition()` holds. Raises `TimeoutError` after `within` seconds of real time."""
+        asyncio.run(self.wait_until(condition, within=within))
+
+    async def wait_until(self, condition: Callable[[], bool], *, within: float = 10.0) -> None:
+        """Return once `condition()` holds. Raises `TimeoutError` after `within` seconds of real time."""
+        clock = RealClock()
+        deadline = clock.monotonic() + within
+        while not condition():
+            if clock.monotonic() > deadline:
+                raise TimeoutError(f"the condition did not hold within {within} s; containers: {self.containers()}")
+            await clock.sleep(POLL)

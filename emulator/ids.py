@@ -1,0 +1,26 @@
+"""Identifiers as Modal writes them: a two-letter kind, a dash, 22 letters and digits."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import string
+
+ALPHABET = string.ascii_letters + string.digits
+LENGTH = 22
+
+
+def new_id(prefix: str) -> str:
+    """A fresh identifier, e.g. `ap-0aBc…`; the `modal` CLI tells ids from names by this very shape."""
+    return f"{prefix}-" + "".join(secrets.choice(ALPHABET) for _ in range(LENGTH))
+
+
+def derived_id(prefix: str, *parts: bytes) -> str:
+    """The identifier that always belongs to these parts: same parts, same id."""
+    digest = hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
+    number = int.from_bytes(digest, "big")
+    letters = []
+    for _ in range(LENGTH):
+        number, remainder = divmod(number, len(ALPHABET))
+        letters.append(ALPHABET[remainder])
+    return f"{prefix}-" + "".join(letters)

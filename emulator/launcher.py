@@ -1,0 +1,123 @@
+"""From a published function to a container about to start: its control socket, files, variables and arguments."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from grpclib.server import Server
+from modal_proto import api_pb2
+
+from emulator.containers.base import ContainerSpec, MountedFile
+from emulator.protocol.dispatch import Caller, StatusDetails
+from emulator.protocol.metadata import app_layout
+from emulator.protocol.server import GRPC_CONFIG
+from emulator.state import ImageRecord
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from emulator.protocol.dispatch import Dispatcher
+    from emulator.state import FunctionRecord, State
+    from emulator.storage.content import ContentStore
+
+BARE_IMAGE = ImageRecord("im-none", {}, "/root")
+
+
+class ContainerLauncher:
+    """Implements the scheduler's `Launcher`. `connect` gives it the dispatcher, which needs the scheduler first."""
+
+    def __init__(
+        self,
+        *,
+        state: State,
+        content: ContentStore,
+        sockets: Path,
+        environment: Callable[[], Mapping[str, str]],
+        shared_ports: Callable[[], tuple[int, ...]],
+    ) -> None:
+        self._state = state
+        self._content = content
+        self._sockets = sockets
+        self._environment = environment
+        self._shared_ports = shared_ports
+        self._servers: dict[str, Server] = {}
+        self._dispatcher: Dispatcher | None = None
+
+    def connect(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+
+    async def prepare(self, function: FunctionRecord, task_id: str) -> ContainerSpec:
+        assert self._dispatcher is not None
+        path = self._sockets / task_id[-8:]
+        server = Server(
+            [self._dispatcher.servable(Caller(task_id))], status_details_codec=StatusDetails(), config=GRPC_CONFIG
+        )
+        self._servers[task_id] = server
+        await server.start(path=str(path))
+        return self._spec(function, task_id, path)
+
+    async def release(self, task_id: str) -> None:
+        server = self._servers.pop(task_id, None)
+        if server is not None:
+            server.close()
+            await server.wait_closed()
+        (self._sockets / task_id[-8:]).unlink(missing_ok=True)
+
+    async def close(self) -> None:
+        for task_id in list(self._servers):
+            await self.release(task_id)
+        shutil.rmtree(self._sockets, ignore_errors=True)
+
+    def _spec(self, function: FunctionRecord, task_id: str, socket: Path) -> ContainerSpec:
+        definition = function.definition
+        image = self._state.images.get(definition.image_id, BARE_IMAGE)
+        app = self._state.apps[function.app_id]
+        arguments = api_pb2.ContainerArguments(
+            task_id=task_id,
+            function_id=function.function_id,
+            app_id=function.app_id,
+            function_def=definition,
+            serialized_params=function.serialized_params,
+            environment_name=app.environment,
+            app_layout=app_layout(self._state, app),
+        )
+        return ContainerSpec(
+            task_id=task_id,
+            arguments=arguments.SerializeToString(),
+            control_socket=socket,
+            environment={
+                **self._environment(),
+                **image.environment,
+                **self._secrets(definition),
+                "MODAL_ENVIRONMENT": app.environment,
+            },
+            image_id=definition.image_id,
+            workdir=image.workdir,
+            files=self._files(definition, image),
+            volumes=self._volumes(definition),
+            private_network=definition.is_server,
+            shared_ports=self._shared_ports(),
+        )
+
+    def _secrets(self, definition: api_pb2.Function) -> dict[str, str]:
+        values: dict[str, str] = {}
+        for secret_id in definition.secret_ids:
+            if (secret := self._state.secrets.get(secret_id)) is not None:
+                values.update(secret.values)
+        return values
+
+    def _files(self, definition: api_pb2.Function, image: ImageRecord) -> list[MountedFile]:
+        files = [MountedFile(path, self._content.path(sha256), mode) for path, sha256, mode in image.copied]
+        for mount_id in definition.mount_ids:
+            for file in self._state.mounts[mount_id].files:
+                files.append(MountedFile(file.filename, self._content.path(file.sha256_hex), file.mode or 0o644))
+        return files
+
+    def _volumes(self, definition: api_pb2.Function) -> dict[str, Path]:
+        return {
+            mount.mount_path: self._state.volumes[mount.volume_id].path / mount.sub_path.strip("/")
+            for mount in definition.volume_mounts
+            if mount.volume_id in self._state.volumes
+        }

@@ -1,0 +1,44 @@
+"""What the emulator and its containers say, on its way to the terminal and to `modal app logs`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One piece of text: from a container (then `task_id` is set) or from the emulator itself."""
+
+    text: str
+    stream: Literal["stdout", "stderr", "emulator"]
+    app: str = ""
+    function: str = ""
+    task_id: str = ""
+
+
+LogSink = Callable[[LogLine], None]
+
+
+class ConsoleSink:
+    """Writes whole lines, prefixed with who said them."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._partial: dict[tuple[str, str], str] = {}
+
+    def __call__(self, line: LogLine) -> None:
+        if line.stream == "emulator":
+            print(f"emulator | {line.text}", file=self._stream, flush=True)
+            return
+        key = (line.task_id, line.stream)
+        *whole, rest = (self._partial.pop(key, "") + line.text).split("\n")
+        if rest:
+            self._partial[key] = rest
+        for text in whole:
+            print(f"{line.function} {line.task_id[-4:]} | {text}", file=self._stream, flush=True)

@@ -1,0 +1,65 @@
+"""Which web addresses a function has: under which label, with which protection. Pure, but for the seam to the ingress."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from modal_proto import api_pb2
+
+if TYPE_CHECKING:
+    from emulator.state import App, FunctionRecord
+
+MAX_LABEL = 63
+
+
+@dataclass(frozen=True)
+class Address:
+    """One thing that wants to be reached by HTTP."""
+
+    function_id: str
+    method: str
+    """Of a class; empty for functions and Servers."""
+    label: str
+    requires_proxy_auth: bool
+    is_server: bool
+
+
+class Front(Protocol):
+    """Where addresses are served."""
+
+    async def publish(self, record: FunctionRecord, address: Address) -> str:
+        """Serve that address and return its URL; the same one again when it is known already."""
+
+    async def withdraw(self, function_id: str) -> None:
+        """Stop serving a function's addresses."""
+
+
+def addresses(app: App, record: FunctionRecord, definition: api_pb2.Function) -> list[Address]:
+    """Every address that a definition asks for."""
+    if definition.is_server:
+        label = _label(app, record.tag)
+        protected = not definition.http_config.unauthenticated
+        return [Address(record.function_id, "", label, protected, is_server=True)]
+    webhooks = {"": definition.webhook_config}
+    webhooks |= {name: method.webhook_config for name, method in definition.method_definitions.items()}
+    name = record.tag.removesuffix(".*")
+    return [
+        Address(
+            record.function_id,
+            method,
+            _label(app, "-".join(filter(None, (name, method))), requested=webhook.requested_suffix),
+            webhook.requires_proxy_auth,
+            is_server=False,
+        )
+        for method, webhook in webhooks.items()
+        if webhook.type != api_pb2.WEBHOOK_TYPE_UNSPECIFIED
+    ]
+
+
+def _label(app: App, name: str, *, requested: str = "") -> str:
+    text = requested or f"{app.name or app.description}-{name}"
+    if app.state == api_pb2.APP_STATE_EPHEMERAL:
+        text += "-dev"
+    return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")[:MAX_LABEL]

@@ -1,0 +1,236 @@
+"""Apps: created, published, listed, stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.protobuf.empty_pb2 import Empty
+from modal_proto import api_pb2
+
+from emulator.ids import new_id
+from emulator.protocol.dispatch import not_found
+from emulator.protocol.metadata import app_layout
+from emulator.state import DEFAULT_ENVIRONMENT, App
+
+if TYPE_CHECKING:
+    from emulator.clock import Clock
+    from emulator.protocol.addresses import Front
+    from emulator.protocol.dispatch import Caller
+    from emulator.scheduler.scheduler import Scheduler
+    from emulator.state import State
+
+HEARTBEAT_TIMEOUT = 60.0
+"""Seconds without a sign of the client after which an ephemeral app is stopped; it sends one every 15."""
+
+
+class AppHandlers:
+    def __init__(self, state: State, clock: Clock, scheduler: Scheduler, front: Front, page_url: str) -> None:
+        self._state = state
+        self._clock = clock
+        self._scheduler = scheduler
+        self._front = front
+        self._page_url = page_url
+
+    async def AppCreate(self, request: api_pb2.AppCreateRequest, _: Caller) -> api_pb2.AppCreateResponse:
+        app = App(
+            new_id("ap"),
+            request.description,
+            request.environment_name or DEFAULT_ENVIRONMENT,
+            request.app_state or api_pb2.APP_STATE_INITIALIZING,
+            created_at=self._clock.time(),
+            last_heartbeat=self._clock.monotonic(),
+        )
+        self._state.apps[app.app_id] = app
+        url = f"{self._page_url}/apps/{app.app_id}"
+        return api_pb2.AppCreateResponse(app_id=app.app_id, app_page_url=url, app_logs_url=f"{url}/logs")
+
+    async def AppGetByDeploymentName(
+        self, request: api_pb2.AppGetByDeploymentNameRequest, _: Caller
+    ) -> api_pb2.AppGetByDeploymentNameResponse:
+        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        response = api_pb2.AppGetByDeploymentNameResponse(environment_name=environment)
+        if (app := self._state.deployed(request.name, environment)) is not None:
+            response.app_id = app.app_id
+            response.lifecycle.CopyFrom(_lifecycle(app))
+        elif previous := self._previous(request.name, environment):
+            response.previous_app_id = previous.app_id
+            response.lifecycle.CopyFrom(_lifecycle(previous))
+        return response
+
+    def _previous(self, name: str, environment: str) -> App | None:
+        stopped = [a for a in self._state.apps.values() if (a.name, a.environment) == (name, environment)]
+        return max(stopped, key=lambda app: app.stopped_at, default=None)
+
+    async def AppGetOrCreate(
+        self, request: api_pb2.AppGetOrCreateRequest, caller: Caller
+    ) -> api_pb2.AppGetOrCreateResponse:
+        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        app = self._state.deployed(request.app_name, environment)
+        if app is None:
+            if request.object_creation_type != api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING:
+                raise not_found(f"App '{request.app_name}' not found in environment '{environment}'")
+            created = await self.AppCreate(
+                api_pb2.AppCreateRequest(
+                    description=request.app_name, environment_name=environment, app_state=api_pb2.APP_STATE_DEPLOYED
+                ),
+                caller,
+            )
+            app = self._state.apps[created.app_id]
+            app.name = request.app_name
+        return api_pb2.AppGetOrCreateResponse(
+            app_id=app.app_id,
+            handle_metadata=api_pb2.AppHandleMetadata(
+                description=app.description, app_id=app.app_id, environment_name=environment, lifecycle=_lifecycle(app)
+            ),
+        )
+
+    async def AppGetLayout(self, request: api_pb2.AppGetLayoutRequest, _: Caller) -> api_pb2.AppGetLayoutResponse:
+        return api_pb2.AppGetLayoutResponse(app_layout=app_layout(self._state, self._get(request.app_id)))
+
+    async def AppGetLifecycle(
+        self, request: api_pb2.AppGetLifecycleRequest, _: Caller
+    ) -> api_pb2.AppGetLifecycleResponse:
+        return api_pb2.AppGetLifecycleResponse(lifecycle=_lifecycle(self._get(request.app_id)))
+
+    async def AppPublish(self, request: api_pb2.AppPublishRequest, _: Caller) -> api_pb2.AppPublishResponse:
+        app = self._get(request.app_id)
+        for function_id in request.function_ids.values():
+            if function_id not in self._state.functions:
+                raise not_found(f"No Function with ID {function_id}")
+        removed = set(app.function_ids.values()) - set(request.function_ids.values())
+        app.function_ids, app.class_ids = dict(request.function_ids), dict(request.class_ids)
+        app.state = request.app_state
+        now = self._clock.time()
+        if request.app_state == api_pb2.APP_STATE_DEPLOYED:
+            app.name = request.name or app.description
+            app.description = app.name
+            app.deployed_at = now
+            app.version += 1
+            app.history.append(
+                api_pb2.AppDeploymentHistory(
+                    app_id=app.app_id,
+                    version=app.version,
+                    client_version=request.client_version,
+                    deployed_at=now,
+                    tag=request.deployment_tag,
+                    commit_info=request.commit_info,
+                )
+            )
+        self._put_in_force(app)
+        for function_id in removed:
+            await self._remove(function_id)
+        return api_pb2.AppPublishResponse(url=f"{self._page_url}/apps/{app.app_id}", deployed_at=now)
+
+    def _put_in_force(self, app: App) -> None:
+        for function_id in app.function_ids.values():
+            record = self._state.functions[function_id]
+            if record.staged is not None:
+                record.definition, record.staged = record.staged, None
+                record.version += 1
+        for function_id in app.function_ids.values():
+            self._scheduler.published(self._state.functions[function_id])
+
+    async def _remove(self, function_id: str) -> None:
+        record = self._state.functions.pop(function_id, None)
+        if record is not None:
+            await self._front.withdraw(function_id)
+            await self._scheduler.remove(record)
+
+    async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, _: Caller) -> Empty:
+        self._get(request.app_id).last_heartbeat = self._clock.monotonic()
+        return Empty()
+
+    async def AppClientDisconnect(self, request: api_pb2.AppClientDisconnectRequest, _: Caller) -> Empty:
+        app = self._get(request.app_id)
+        if app.state == api_pb2.APP_STATE_DETACHED:
+            app.state = api_pb2.APP_STATE_DETACHED_DISCONNECTED
+        elif app.state in (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING):
+            await self.stop(app)
+        return Empty()
+
+    async def AppStop(self, request: api_pb2.AppStopRequest, _: Caller) -> Empty:
+        app = self._get(request.app_id)
+        app.stopped_by = "local"
+        await self.stop(app)
+        return Empty()
+
+    async def stop(self, app: App) -> None:
+        """End an app: its addresses, its containers, its log. Harmless when it has ended."""
+        if not app.live:
+            return
+        app.state = api_pb2.APP_STATE_STOPPING
+        records = [r for r in self._state.functions.values() if r.app_id == app.app_id]
+        for record in records:
+            await self._front.withdraw(record.function_id)
+        await self._scheduler.stop_app(app)
+        for record in records:
+            self._state.functions.pop(record.function_id, None)
+        app.function_ids, app.class_ids = {}, {}
+        app.state = api_pb2.APP_STATE_STOPPED
+        app.stopped_at = self._clock.time()
+        app.log.finish()
+
+    async def watch_heartbeats(self) -> None:
+        """Stop ephemeral apps whose client has gone without a word. Runs until cancelled."""
+        while True:
+            await self._clock.sleep(HEARTBEAT_TIMEOUT / 4)
+            limit = self._clock.monotonic() - HEARTBEAT_TIMEOUT
+            for app in list(self._state.apps.values()):
+                if app.state == api_pb2.APP_STATE_EPHEMERAL and app.last_heartbeat < limit:
+                    await self.stop(app)
+
+    async def AppList(self, request: api_pb2.AppListRequest, _: Caller) -> api_pb2.AppListResponse:
+        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        return api_pb2.AppListResponse(
+            apps=[
+                api_pb2.AppListResponse.AppListItem(
+                    app_id=app.app_id,
+                    description=app.description,
+                    name=app.name,
+                    state=app.state,
+                    created_at=app.created_at,
+                    stopped_at=app.stopped_at,
+                    n_running_tasks=sum(1 for _ in self._scheduler.slots(app.app_id)),
+                )
+                for app in self._state.apps.values()
+                if app.environment == environment
+            ]
+        )
+
+    async def AppDeploymentHistory(
+        self, request: api_pb2.AppDeploymentHistoryRequest, _: Caller
+    ) -> api_pb2.AppDeploymentHistoryResponse:
+        app = self._get(request.app_id)
+        return api_pb2.AppDeploymentHistoryResponse(
+            app_deployment_histories=app.history, production_app_version=app.version
+        )
+
+    async def TaskList(self, request: api_pb2.TaskListRequest, _: Caller) -> api_pb2.TaskListResponse:
+        return api_pb2.TaskListResponse(
+            tasks=[
+                api_pb2.TaskStats(
+                    task_id=slot.task_id,
+                    app_id=pool.record.app_id,
+                    app_description=self._state.apps[pool.record.app_id].description,
+                    started_at=slot.created_at,
+                    enqueued_at=slot.created_at,
+                )
+                for pool, slot in self._scheduler.slots(request.app_id or None)
+            ]
+        )
+
+    def _get(self, app_id: str) -> App:
+        if app_id not in self._state.apps:
+            raise not_found(f"No App with ID {app_id}")
+        return self._state.apps[app_id]
+
+
+def _lifecycle(app: App) -> api_pb2.AppLifecycle:
+    return api_pb2.AppLifecycle(
+        app_state=app.state,
+        created_at=app.created_at,
+        deployed_at=app.deployed_at,
+        version=app.version,
+        stopped_at=app.stopped_at,
+        stopped_by=app.stopped_by,
+    )

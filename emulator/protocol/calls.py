@@ -1,0 +1,112 @@
+"""Calls as the caller sees them: inputs in, outputs and streams out, cancellation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from emulator.protocol.dispatch import invalid, not_found
+from emulator.scheduler.streams import StreamLost
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from emulator.protocol.dispatch import Caller
+    from emulator.scheduler.calls import Call, Calls
+    from emulator.scheduler.scheduler import Scheduler
+    from emulator.state import State
+
+MAX_INPUTS_OUTSTANDING = 1000
+
+
+class CallHandlers:
+    def __init__(self, state: State, calls: Calls, scheduler: Scheduler) -> None:
+        self._state = state
+        self._calls = calls
+        self._scheduler = scheduler
+
+    async def FunctionMap(self, request: api_pb2.FunctionMapRequest, _: Caller) -> api_pb2.FunctionMapResponse:
+        record = self._state.functions.get(request.function_id)
+        if record is None:
+            raise not_found(f"No Function with ID {request.function_id}")
+        if record.definition.is_server:
+            raise invalid(f"{record.tag} is a Server: it takes HTTP requests, not calls")
+        call = self._calls.create(
+            record.function_id,
+            kind=request.function_call_type,
+            invocation=request.function_call_invocation_type,
+            parent_input_id=request.parent_input_id,
+        )
+        # Retries stay on the server, whose clock a test may turn: the client is told that it has nothing to retry.
+        return api_pb2.FunctionMapResponse(
+            function_call_id=call.call_id,
+            function_call_jwt=call.call_id,
+            pipelined_inputs=self._put(call, request.pipelined_inputs),
+            retry_policy=record.definition.retry_policy,
+            sync_client_retries_enabled=False,
+            max_inputs_outstanding=MAX_INPUTS_OUTSTANDING,
+        )
+
+    def _put(
+        self, call: Call, items: Iterable[api_pb2.FunctionPutInputsItem]
+    ) -> list[api_pb2.FunctionPutInputsResponseItem]:
+        put = []
+        for item in items:
+            if call.cancelled:
+                raise GRPCError(Status.FAILED_PRECONDITION, f"Call {call.call_id} was cancelled")
+            known = call.inputs.get(item.idx)  # the client repeats a request that it saw no answer to
+            placed = known or self._scheduler.submit(call, item.input, item.idx)
+            put.append(
+                api_pb2.FunctionPutInputsResponseItem(idx=item.idx, input_id=placed.input_id, input_jwt=placed.input_id)
+            )
+        return put
+
+    async def FunctionPutInputs(
+        self, request: api_pb2.FunctionPutInputsRequest, _: Caller
+    ) -> api_pb2.FunctionPutInputsResponse:
+        return api_pb2.FunctionPutInputsResponse(inputs=self._put(self._get(request.function_call_id), request.inputs))
+
+    async def FunctionFinishInputs(self, request: api_pb2.FunctionFinishInputsRequest, _: Caller) -> Empty:
+        self._get(request.function_call_id)
+        return Empty()
+
+    async def FunctionGetOutputs(
+        self, request: api_pb2.FunctionGetOutputsRequest, _: Caller
+    ) -> api_pb2.FunctionGetOutputsResponse:
+        return await self._calls.outputs(self._get(request.function_call_id), request)
+
+    async def FunctionCallFromId(
+        self, request: api_pb2.FunctionCallFromIdRequest, _: Caller
+    ) -> api_pb2.FunctionCallFromIdResponse:
+        call = self._get(request.function_call_id)
+        record = self._state.functions.get(call.function_id)
+        return api_pb2.FunctionCallFromIdResponse(
+            function_call_id=call.call_id,
+            num_inputs=len(call.inputs),
+            metadata=api_pb2.FunctionCallHandleMetadata(
+                app_id=record.app_id if record else "", function_id=call.function_id
+            ),
+        )
+
+    async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, _: Caller) -> Empty:
+        self._scheduler.cancel(self._get(request.function_call_id), terminate=request.terminate_containers)
+        return Empty()
+
+    async def FunctionCallGetDataOut(
+        self, request: api_pb2.FunctionCallGetDataRequest, _: Caller
+    ) -> AsyncIterator[api_pb2.DataChunk]:
+        stream = self._get(request.function_call_id).data_out
+        try:
+            async for chunk in stream.read(request.last_index):
+                yield chunk
+        except StreamLost as error:
+            raise GRPCError(Status.DATA_LOSS, str(error)) from error
+
+    def _get(self, call_id: str) -> Call:
+        call = self._calls.get(call_id)
+        if call is None:
+            raise not_found(f"No FunctionCall with ID {call_id}")
+        return call

@@ -1,0 +1,143 @@
+"""Modal's gRPC service, assembled from handler objects: a public method named like an RPC answers that RPC.
+
+A handler method takes (request, caller). For a unary RPC it is a coroutine that returns the response; for one that
+streams, an async generator of responses. Errors are raised as `grpclib.GRPCError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from google.protobuf.message_factory import GetMessageClass
+from grpclib import GRPCError, Status
+from grpclib.const import Cardinality
+from grpclib.const import Handler as Route
+from grpclib.encoding.base import StatusDetailsCodecBase
+from modal_proto import api_pb2
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from google.protobuf.descriptor import MethodDescriptor
+    from google.protobuf.message import Message
+    from grpclib.server import Stream
+
+SERVICE = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
+
+Method = Callable[[Any, "Caller"], Any]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who calls: a container (known by the socket that the call came through) or a client outside."""
+
+    task_id: str = ""
+
+
+class Dispatcher:
+    """Knows every RPC of the installed `modal_proto`; those without a handler answer UNIMPLEMENTED by name."""
+
+    def __init__(self, handlers: Iterable[object], say: Callable[[str], None]) -> None:
+        self._methods: dict[str, Method] = {}
+        self._say = say
+        self._missing: set[str] = set()
+        for handler in handlers:
+            for name in SERVICE.methods_by_name:
+                if (method := getattr(handler, name, None)) is not None:
+                    if name in self._methods:
+                        raise ValueError(f"two handlers answer {name}")
+                    self._methods[name] = method
+
+    @property
+    def implemented(self) -> frozenset[str]:
+        """Names of the RPCs that have a handler."""
+        return frozenset(self._methods)
+
+    def servable(self, caller: Caller) -> Servable:
+        """What a grpclib server needs in order to serve this caller."""
+        return Servable(
+            {f"/{SERVICE.full_name}/{rpc.name}": self._route(rpc, caller) for rpc in SERVICE.methods_by_name.values()}
+        )
+
+    def _route(self, rpc: MethodDescriptor, caller: Caller) -> Route:
+        method = self._methods.get(rpc.name)
+        if method is None:
+            serve = self._unimplemented(rpc.name)
+        elif rpc.server_streaming:
+            serve = _streaming(method, caller)
+        else:
+            serve = _unary(method, caller)
+        cardinality = Cardinality.UNARY_STREAM if rpc.server_streaming else Cardinality.UNARY_UNARY
+        return Route(serve, cardinality, GetMessageClass(rpc.input_type), GetMessageClass(rpc.output_type))
+
+    def _unimplemented(self, name: str) -> Serve:
+        async def serve(stream: Stream[Any, Any]) -> None:
+            await stream.recv_message()
+            if name not in self._missing:
+                self._missing.add(name)
+                self._say(f"the client called {name}, which this emulator does not implement")
+            raise GRPCError(Status.UNIMPLEMENTED, f"The emulator does not implement {name}")
+
+        return serve
+
+
+class Servable:
+    """The mapping of paths to routes, as grpclib wants it."""
+
+    def __init__(self, routes: dict[str, Route]) -> None:
+        self._routes = routes
+
+    def __mapping__(self) -> dict[str, Route]:
+        return self._routes
+
+
+Serve = Callable[["Stream[Any, Any]"], Awaitable[None]]
+
+
+def _unary(method: Method, caller: Caller) -> Serve:
+    async def serve(stream: Stream[Any, Any]) -> None:
+        request = await stream.recv_message()
+        await stream.send_message(await cast("Awaitable[Message]", method(request, caller)))
+
+    return serve
+
+
+def _streaming(method: Method, caller: Caller) -> Serve:
+    async def serve(stream: Stream[Any, Any]) -> None:
+        request = await stream.recv_message()
+        await stream.send_initial_metadata()
+        responses = cast("AsyncIterator[Message]", method(request, caller))
+        try:
+            async for response in responses:
+                await stream.send_message(response)
+        finally:
+            await responses.aclose()  # type: ignore[attr-defined]
+
+    return serve
+
+
+class StatusDetails(StatusDetailsCodecBase):
+    """Error details in Modal's own envelope."""
+
+    def encode(self, status: Status, message: str | None, details: Sequence[Message] | None) -> bytes:
+        envelope = api_pb2.RPCStatus(code=status.value, message=message or "")
+        for detail in details or ():
+            envelope.details.add().Pack(detail, type_url_prefix="type.modal.com/")
+        return envelope.SerializeToString()
+
+    def decode(self, status: Status, message: str | None, data: bytes) -> Any:
+        return list(api_pb2.RPCStatus.FromString(data).details)
+
+
+def not_found(message: str) -> GRPCError:
+    return GRPCError(Status.NOT_FOUND, message)
+
+
+def invalid(message: str) -> GRPCError:
+    return GRPCError(Status.INVALID_ARGUMENT, message)
+
+
+def exists(message: str) -> GRPCError:
+    return GRPCError(Status.ALREADY_EXISTS, message)

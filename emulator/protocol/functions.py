@@ -1,0 +1,193 @@
+"""Functions and classes: created by a deploy, looked up by name, bound to parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from emulator.ids import derived_id, new_id
+from emulator.protocol.addresses import addresses
+from emulator.protocol.dispatch import invalid, not_found
+from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
+from emulator.protocol.options import merged, unsupported
+from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emulator.protocol.addresses import Front
+    from emulator.protocol.dispatch import Caller
+    from emulator.scheduler.scheduler import Scheduler
+    from emulator.state import State
+
+
+class FunctionHandlers:
+    def __init__(self, state: State, scheduler: Scheduler, front: Front, say: Callable[[str], None]) -> None:
+        self._state = state
+        self._scheduler = scheduler
+        self._front = front
+        self._say = say
+
+    async def FunctionPrecreate(
+        self, request: api_pb2.FunctionPrecreateRequest, _: Caller
+    ) -> api_pb2.FunctionPrecreateResponse:
+        app = self._app(request.app_id)
+        record = self._record(app, request.existing_function_id, request.function_name)
+        record.staged = api_pb2.Function(
+            function_name=request.function_name,
+            function_type=request.function_type,
+            webhook_config=request.webhook_config,
+            method_definitions=request.method_definitions,
+            function_schema=request.function_schema,
+            supported_input_formats=request.supported_input_formats,
+            supported_output_formats=request.supported_output_formats,
+        )
+        await self._publish_addresses(app, record, record.staged)
+        return api_pb2.FunctionPrecreateResponse(
+            function_id=record.function_id, handle_metadata=handle_metadata(record)
+        )
+
+    async def FunctionCreate(self, request: api_pb2.FunctionCreateRequest, _: Caller) -> api_pb2.FunctionCreateResponse:
+        app = self._app(request.app_id)
+        ranked = request.function_data.ranked_functions
+        definition = ranked[0].function if ranked else request.function
+        if not definition.function_name:
+            raise invalid("A function without a name")
+        record = self._record(app, request.existing_function_id, definition.function_name)
+        record.staged = api_pb2.Function()
+        record.staged.CopyFrom(definition)
+        record.data.CopyFrom(request.function_data)
+        await self._publish_addresses(app, record, record.staged)
+        notes = unsupported(record.staged)
+        for note in notes:
+            self._say(f"{record.tag}: {note}")
+        return api_pb2.FunctionCreateResponse(
+            function_id=record.function_id,
+            function=record.staged,
+            handle_metadata=handle_metadata(record),
+            function_data=function_data(record),
+            server_warnings=[
+                api_pb2.Warning(
+                    type=api_pb2.Warning.WARNING_TYPE_FUNCTION_CONFIGURATION, message=f"{record.tag}: {note}"
+                )
+                for note in notes
+            ],
+        )
+
+    def _app(self, app_id: str) -> App:
+        app = self._state.apps.get(app_id)
+        if app is None:
+            raise not_found(f"No App with ID {app_id}")
+        if not app.live:
+            raise GRPCError(Status.FAILED_PRECONDITION, f"App {app_id} is stopped")
+        return app
+
+    def _record(self, app: App, existing_id: str, tag: str) -> FunctionRecord:
+        record = self._state.functions.get(existing_id)
+        if record is None or record.app_id != app.app_id:
+            record = FunctionRecord(new_id("fu"), app.app_id, tag)
+            self._state.functions[record.function_id] = record
+        return record
+
+    async def _publish_addresses(self, app: App, record: FunctionRecord, definition: api_pb2.Function) -> None:
+        for address in addresses(app, record, definition):
+            record.urls[address.method] = await self._front.publish(record, address)
+
+    async def ClassCreate(self, request: api_pb2.ClassCreateRequest, _: Caller) -> api_pb2.ClassCreateResponse:
+        app = self._app(request.app_id)
+        found = self._state.classes.get(request.existing_class_id)
+        if found is None:
+            found = ClassRecord(new_id("cs"), app.app_id)
+            self._state.classes[found.class_id] = found
+        return api_pb2.ClassCreateResponse(class_id=found.class_id, handle_metadata=api_pb2.ClassHandleMetadata())
+
+    async def FunctionGet(self, request: api_pb2.FunctionGetRequest, _: Caller) -> api_pb2.FunctionGetResponse:
+        app = self._deployed(request.app_name, request.environment_name)
+        function_id = app.function_ids.get(request.object_tag)
+        if function_id is None:
+            raise self._no_function(app, request.object_tag)
+        record = self._state.functions[function_id]
+        return api_pb2.FunctionGetResponse(
+            function_id=function_id, handle_metadata=handle_metadata(record), function=function_data(record)
+        )
+
+    @staticmethod
+    def _no_function(app: App, tag: str) -> GRPCError:
+        details = []
+        if tag + CLASS_SUFFIX in app.function_ids:
+            reason = api_pb2.FunctionLookupError.REASON_CLASS_NAME_USED
+            details.append(api_pb2.FunctionLookupError(reason=reason))
+        return GRPCError(Status.NOT_FOUND, f"App '{app.name}' has no function '{tag}'", details)
+
+    async def FunctionGetById(
+        self, request: api_pb2.FunctionGetByIdRequest, _: Caller
+    ) -> api_pb2.FunctionGetByIdResponse:
+        record = self.function(request.function_id)
+        return api_pb2.FunctionGetByIdResponse(function=function_data(record), handle_metadata=handle_metadata(record))
+
+    async def ClassGet(self, request: api_pb2.ClassGetRequest, _: Caller) -> api_pb2.ClassGetResponse:
+        app = self._deployed(request.app_name, request.environment_name)
+        class_id = app.class_ids.get(request.object_tag)
+        service_id = app.function_ids.get(request.object_tag + CLASS_SUFFIX)
+        if class_id is None or service_id is None:
+            raise not_found(f"App '{app.name}' has no class '{request.object_tag}'")
+        return api_pb2.ClassGetResponse(
+            class_id=class_id, handle_metadata=class_metadata(self._state.functions[service_id])
+        )
+
+    def _deployed(self, name: str, environment: str) -> App:
+        where = environment or DEFAULT_ENVIRONMENT
+        app = self._state.deployed(name, where)
+        if app is None:
+            raise not_found(f"App '{name}' not found in environment '{where}'")
+        return app
+
+    def function(self, function_id: str) -> FunctionRecord:
+        record = self._state.functions.get(function_id)
+        if record is None:
+            raise not_found(f"No Function with ID {function_id}")
+        return record
+
+    async def FunctionBindParams(
+        self, request: api_pb2.FunctionBindParamsRequest, _: Caller
+    ) -> api_pb2.FunctionBindParamsResponse:
+        base = self.function(request.function_id)
+        options = request.function_options.SerializeToString(deterministic=True)
+        bound_id = derived_id("fu", base.function_id.encode(), request.serialized_params, options)
+        bound = self._state.functions.get(bound_id)
+        if bound is None or bound.version != base.version:
+            definition = merged(base.definition, request.function_options)
+            if bound is None:
+                bound = FunctionRecord(bound_id, base.app_id, base.tag)
+                self._state.functions[bound_id] = bound
+            bound.definition, bound.version = definition, base.version
+            bound.base_function_id = base.base_function_id or base.function_id
+            bound.serialized_params = request.serialized_params or base.serialized_params
+            self._scheduler.published(bound)
+        return api_pb2.FunctionBindParamsResponse(bound_function_id=bound_id, handle_metadata=handle_metadata(bound))
+
+    async def FunctionUpdateSchedulingParams(
+        self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, _: Caller
+    ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
+        record = self.function(request.function_id)
+        settings = api_pb2.AutoscalerSettings()
+        settings.CopyFrom(record.definition.autoscaler_settings)
+        # Presence counts: an explicit 0 must overwrite, which MergeFrom does for fields that track it.
+        settings.MergeFrom(request.settings)
+        if settings.max_containers and settings.min_containers > settings.max_containers:
+            raise invalid("min_containers must not exceed max_containers")
+        record.definition.autoscaler_settings.CopyFrom(settings)
+        self._scheduler.pool(record).touch()
+        return api_pb2.FunctionUpdateSchedulingParamsResponse(current_settings=settings)
+
+    async def FunctionGetCurrentStats(
+        self, request: api_pb2.FunctionGetCurrentStatsRequest, _: Caller
+    ) -> api_pb2.FunctionStats:
+        pool = self._scheduler.pool(self.function(request.function_id))
+        return api_pb2.FunctionStats(
+            backlog=pool.work.pending,
+            num_total_tasks=len(pool.slots),
+            num_running_inputs=sum(slot.active for slot in pool.slots.values()),
+        )

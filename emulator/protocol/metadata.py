@@ -1,0 +1,110 @@
+"""What the client is told about objects: handle metadata, function data, an app's layout. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modal_proto import api_pb2
+
+from emulator.protocol.volumes import volume_metadata
+
+if TYPE_CHECKING:
+    from emulator.state import App, FunctionRecord, State
+
+CLASS_SUFFIX = ".*"
+
+
+def handle_metadata(record: FunctionRecord) -> api_pb2.FunctionHandleMetadata:
+    """A function as its handle knows it: names, formats, addresses; for a class, that of every method too."""
+    definition = record.staged or record.definition
+    metadata = api_pb2.FunctionHandleMetadata(
+        function_name=definition.function_name or record.tag,
+        function_type=definition.function_type,
+        definition_id=f"{record.function_id}:{record.version}",
+        web_url=record.urls.get("", "") if not definition.is_server else "",
+        function_schema=definition.function_schema,
+        supported_input_formats=definition.supported_input_formats,
+        supported_output_formats=definition.supported_output_formats,
+        app_id=record.app_id,
+        base_function_id=record.base_function_id,
+        class_parameter_info=definition.class_parameter_info,
+    )
+    if definition.is_server and "" in record.urls:
+        metadata._experimental_flash_urls.append(record.urls[""])
+    for name, method in definition.method_definitions.items():
+        metadata.method_handle_metadata[name].CopyFrom(
+            api_pb2.FunctionHandleMetadata(
+                function_name=method.function_name,
+                function_type=method.function_type,
+                web_url=record.urls.get(name, ""),
+                is_method=True,
+                use_method_name=name,
+                function_schema=method.function_schema,
+                supported_input_formats=method.supported_input_formats,
+                supported_output_formats=method.supported_output_formats,
+                app_id=record.app_id,
+            )
+        )
+    return metadata
+
+
+def function_data(record: FunctionRecord) -> api_pb2.FunctionData:
+    """The newer message about a function; derived from the definition where the deployer sent only that."""
+    definition = record.staged or record.definition
+    data = api_pb2.FunctionData()
+    data.CopyFrom(record.data)
+    for name, field in api_pb2.FunctionData.DESCRIPTOR.fields_by_name.items():
+        same = api_pb2.Function.DESCRIPTOR.fields_by_name.get(name)
+        if same is None or same.type != field.type:
+            continue
+        if field.is_repeated:
+            if not getattr(data, name):
+                getattr(data, name).MergeFrom(getattr(definition, name))
+        elif field.message_type is not None:
+            if definition.HasField(name) and not data.HasField(name):
+                getattr(data, name).CopyFrom(getattr(definition, name))
+        elif not getattr(data, name):
+            setattr(data, name, getattr(definition, name))
+    # From 1.6 on the client insists on this one; clients before it have no such field.
+    if "ranked_functions" in api_pb2.FunctionData.DESCRIPTOR.fields_by_name and not data.ranked_functions:
+        data.ranked_functions.add(rank=0).function.CopyFrom(definition)
+    data.web_url = record.urls.get("", "")
+    for name in data.method_definitions:
+        data.method_definitions[name].web_url = record.urls.get(name, "")
+    return data
+
+
+def app_layout(state: State, app: App) -> api_pb2.AppLayout:
+    """An app's functions and classes, with every object that any of them depends on."""
+    layout = api_pb2.AppLayout(function_ids=app.function_ids, class_ids=app.class_ids)
+    seen: set[str] = set()
+    for tag, function_id in app.function_ids.items():
+        record = state.functions[function_id]
+        seen.add(function_id)
+        layout.objects.add(object_id=function_id, function_handle_metadata=handle_metadata(record))
+        if tag.endswith(CLASS_SUFFIX) and (class_id := app.class_ids.get(tag.removesuffix(CLASS_SUFFIX))):
+            layout.objects.add(object_id=class_id, class_handle_metadata=class_metadata(record))
+            seen.add(class_id)
+    for function_id in app.function_ids.values():
+        for dependency in state.functions[function_id].definition.object_dependencies:
+            if dependency.object_id not in seen:
+                seen.add(dependency.object_id)
+                layout.objects.append(_dependency(state, dependency.object_id))
+    return layout
+
+
+def class_metadata(service: FunctionRecord) -> api_pb2.ClassHandleMetadata:
+    return api_pb2.ClassHandleMetadata(
+        class_function_id=service.function_id, class_function_metadata=handle_metadata(service)
+    )
+
+
+def _dependency(state: State, object_id: str) -> api_pb2.Object:
+    if (volume := state.volumes.get(object_id)) is not None:
+        return api_pb2.Object(object_id=object_id, volume_metadata=volume_metadata(volume))
+    if (mount := state.mounts.get(object_id)) is not None:
+        checksum = api_pb2.MountHandleMetadata(content_checksum_sha256_hex=mount.checksum)
+        return api_pb2.Object(object_id=object_id, mount_handle_metadata=checksum)
+    if (record := state.functions.get(object_id)) is not None:
+        return api_pb2.Object(object_id=object_id, function_handle_metadata=handle_metadata(record))
+    return api_pb2.Object(object_id=object_id)

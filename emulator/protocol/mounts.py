@@ -1,0 +1,74 @@
+"""Mounts: the files that a deployer adds, by content."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from modal_proto import api_pb2
+
+from emulator.ids import derived_id
+from emulator.protocol.dispatch import invalid, not_found
+from emulator.state import MountRecord
+
+if TYPE_CHECKING:
+    from emulator.protocol.dispatch import Caller
+    from emulator.state import State
+    from emulator.storage.content import BlobStore, ContentStore
+
+
+class MountHandlers:
+    def __init__(self, state: State, content: ContentStore, blobs: BlobStore) -> None:
+        self._state = state
+        self._content = content
+        self._blobs = blobs
+
+    async def MountBatchedCheckExistence(
+        self, request: api_pb2.MountBatchedCheckExistenceRequest, _: Caller
+    ) -> api_pb2.MountBatchedCheckExistenceResponse:
+        response = api_pb2.MountBatchedCheckExistenceResponse(
+            missing_sha256_hex_hashes=[name for name in request.sha256_hex_hashes if not self._has(name)]
+        )
+        response.checked_at.GetCurrentTime()
+        return response
+
+    async def MountPutFile(self, request: api_pb2.MountPutFileRequest, _: Caller) -> api_pb2.MountPutFileResponse:
+        source = request.WhichOneof("data_oneof")
+        if source is not None and not self._has(request.sha256_hex):
+            try:
+                data = request.data if source == "data" else self._blobs.read(request.data_blob_id)
+                self._content.add(request.sha256_hex, data)
+            except (ValueError, FileNotFoundError) as error:
+                raise invalid(f"The file was not uploaded as announced: {error}") from error
+        response = api_pb2.MountPutFileResponse(exists=self._has(request.sha256_hex))
+        response.checked_at.GetCurrentTime()
+        return response
+
+    def _has(self, sha256: str) -> bool:
+        try:
+            return self._content.has(sha256)
+        except ValueError as error:
+            raise invalid(str(error)) from error
+
+    async def MountGetOrCreate(
+        self, request: api_pb2.MountGetOrCreateRequest, _: Caller
+    ) -> api_pb2.MountGetOrCreateResponse:
+        if request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL:
+            # The client's own package and its Python builds: containers run in this very installation, which has them.
+            return self._respond(MountRecord(derived_id("mo", request.deployment_name.encode()), ()))
+        if not request.files and request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
+            raise not_found(f"Mount '{request.deployment_name}' not found")
+        for file in request.files:
+            if not self._has(file.sha256_hex):
+                raise invalid(f"{file.filename} was never uploaded")
+        files = tuple(sorted(request.files, key=lambda file: file.filename))
+        listing = b"\n".join(file.SerializeToString(deterministic=True) for file in files)
+        checksum = hashlib.sha256(listing).hexdigest()
+        return self._respond(MountRecord(derived_id("mo", listing), files, checksum))
+
+    def _respond(self, mount: MountRecord) -> api_pb2.MountGetOrCreateResponse:
+        self._state.mounts[mount.mount_id] = mount
+        return api_pb2.MountGetOrCreateResponse(
+            mount_id=mount.mount_id,
+            handle_metadata=api_pb2.MountHandleMetadata(content_checksum_sha256_hex=mount.checksum),
+        )

@@ -1,0 +1,52 @@
+"""`with_options` over a definition, and what a definition asks for that is not honoured here. Pure."""
+
+from __future__ import annotations
+
+from modal_proto import api_pb2
+
+_SAME_NAME = ("timeout_secs", "max_concurrent_inputs", "target_concurrent_inputs", "batch_max_size", "batch_linger_ms")
+_SCALING = {
+    "concurrency_limit": "max_containers",
+    "warm_pool_size": "min_containers",
+    "buffer_containers": "buffer_containers",
+    "task_idle_timeout_secs": "scaledown_window",
+}
+
+
+def merged(definition: api_pb2.Function, options: api_pb2.FunctionOptions) -> api_pb2.Function:
+    """A definition with the options of one `with_options` call laid over it."""
+    result = api_pb2.Function()
+    result.CopyFrom(definition)
+    for name in _SAME_NAME:
+        if options.HasField(name):
+            setattr(result, name, getattr(options, name))
+    for name, setting in _SCALING.items():
+        if options.HasField(name):
+            setattr(result.autoscaler_settings, setting, getattr(options, name))
+    for name in ("resources", "retry_policy", "scheduler_placement"):
+        if options.HasField(name):
+            getattr(result, name).CopyFrom(getattr(options, name))
+    if options.replace_secret_ids:
+        del result.secret_ids[:]
+    result.secret_ids.extend(options.secret_ids)
+    if options.replace_volume_mounts:
+        del result.volume_mounts[:]
+    result.volume_mounts.extend(options.volume_mounts)
+    result.mount_ids.extend(options.mount_ids)
+    return result
+
+
+def unsupported(definition: api_pb2.Function) -> list[str]:
+    """One line for each thing that works on Modal and is not honoured by this emulator."""
+    notes = []
+    if definition.HasField("schedule"):
+        notes.append("its schedule is not run: this emulator has no timer for schedules yet")
+    if definition.cloud_bucket_mounts:
+        notes.append("its cloud bucket mounts are not mounted")
+    if definition.HasField("proxy_id"):
+        notes.append("its static outbound proxy is not used")
+    if definition.block_network:
+        notes.append("block_network is not enforced")
+    if definition._experimental_group_size > 1:
+        notes.append("clusters of containers are not formed: every container runs alone")
+    return notes

@@ -1,0 +1,41 @@
+"""The control plane's server for clients: gRPC over plain HTTP/2 on a port of 127.0.0.1."""
+
+from __future__ import annotations
+
+import socket
+
+from grpclib.config import Configuration
+from grpclib.server import Server
+
+from emulator.protocol.dispatch import Caller, Dispatcher, StatusDetails
+
+WINDOW = 64 << 20
+GRPC_CONFIG = Configuration(http2_connection_window_size=WINDOW, http2_stream_window_size=WINDOW)
+
+
+class ControlPlane:
+    """Inputs are pickles, so whoever reaches this port can run code: loopback, always."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._server = Server([dispatcher.servable(Caller())], status_details_codec=StatusDetails(), config=GRPC_CONFIG)
+
+    async def start(self, listener: socket.socket) -> None:
+        await self._server.start(sock=listener)
+
+    async def close(self) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+
+def bind(port: int) -> socket.socket:
+    """A listening socket of 127.0.0.1; 0 takes any free port. Raises `OSError` when the port is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(256)
+        listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    return listener

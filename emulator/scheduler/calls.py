@@ -1,0 +1,176 @@
+"""Function calls: their inputs, their outputs and their streams. Knows nothing of containers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from modal_proto import api_pb2
+
+from emulator.ids import new_id
+from emulator.scheduler.streams import DataStream
+from emulator.signals import Signal
+
+if TYPE_CHECKING:
+    from emulator.clock import Clock
+
+FINISHED_CALLS_KEPT = 1000
+"""Calls whose caller has taken the outputs: kept a while for readers of their streams."""
+
+Status = api_pb2.GenericResult
+
+
+@dataclass(eq=False)
+class Input:
+    """One input of a call: what a container works on."""
+
+    input_id: str
+    call: Call
+    idx: int
+    payload: api_pb2.FunctionInput
+    retry_count: int = 0
+    """Counts every new attempt; the runtime tells attempts apart by it."""
+    retries: int = 0
+    """Attempts that the function's retry policy paid for."""
+    losses: int = 0
+    """Attempts that were lost with their container."""
+    task_id: str = ""
+    """The container that works on it now."""
+    started_at: float = 0.0
+    done: bool = False
+
+
+@dataclass(eq=False)
+class Call:
+    """One `.remote`, `.spawn`, `.map` or web request."""
+
+    call_id: str
+    function_id: str
+    kind: api_pb2.FunctionCallType.ValueType
+    invocation: api_pb2.FunctionCallInvocationType.ValueType
+    parent_input_id: str = ""
+    web: bool = False
+    created_at: float = 0.0
+    inputs: dict[int, Input] = field(default_factory=dict)
+    outputs: dict[int, api_pb2.FunctionGetOutputsItem] = field(default_factory=dict)
+    order: list[int] = field(default_factory=list)
+    """Indices in the order in which outputs came; entry ids count along it."""
+    cancelled: bool = False
+    changed: Signal = field(default_factory=Signal)
+    data_in: DataStream = field(init=False)
+    data_out: DataStream = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.data_in = DataStream(expects_reader=self.web)
+        self.data_out = DataStream(expects_reader=self.web)
+
+    @property
+    def unfinished(self) -> int:
+        return sum(not item.done for item in self.inputs.values())
+
+
+class Calls:
+    """Every call that is known, by id."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._calls: dict[str, Call] = {}
+        self._inputs: dict[str, Input] = {}
+        self._taken: OrderedDict[str, None] = OrderedDict()
+
+    def create(
+        self,
+        function_id: str,
+        *,
+        kind: api_pb2.FunctionCallType.ValueType = api_pb2.FUNCTION_CALL_TYPE_UNARY,
+        invocation: api_pb2.FunctionCallInvocationType.ValueType = api_pb2.FUNCTION_CALL_INVOCATION_TYPE_SYNC,
+        parent_input_id: str = "",
+        web: bool = False,
+    ) -> Call:
+        call = Call(
+            new_id("fc"), function_id, kind, invocation, parent_input_id, web=web, created_at=self._clock.time()
+        )
+        self._calls[call.call_id] = call
+        return call
+
+    def add_input(self, call: Call, payload: api_pb2.FunctionInput, idx: int) -> Input:
+        item = Input(new_id("in"), call, idx, payload)
+        call.inputs[idx] = item
+        self._inputs[item.input_id] = item
+        return item
+
+    def get(self, call_id: str) -> Call | None:
+        return self._calls.get(call_id)
+
+    def input(self, input_id: str) -> Input | None:
+        return self._inputs.get(input_id)
+
+    def children(self, input_id: str) -> list[Call]:
+        """Calls that the code working on that input has made."""
+        return [call for call in self._calls.values() if call.parent_input_id == input_id]
+
+    def finish(self, item: Input, output: api_pb2.FunctionGetOutputsItem) -> None:
+        """Record an input's final output and wake whoever waits for it."""
+        if item.done:
+            return
+        item.done = True
+        item.task_id = ""
+        output.idx, output.input_id, output.retry_count = item.idx, item.input_id, item.retry_count
+        call = item.call
+        call.outputs[item.idx] = output
+        call.order.append(item.idx)
+        call.changed.notify()
+        if call.web:
+            call.data_out.close()
+
+    async def outputs(
+        self, call: Call, request: api_pb2.FunctionGetOutputsRequest
+    ) -> api_pb2.FunctionGetOutputsResponse:
+        """Outputs by index range, or those after an entry id; waits up to the request's timeout for the first."""
+        try:
+            async with self._clock.timeout(max(0.0, request.timeout)):
+                while not (found := _select(call, request)):
+                    await call.changed.wait()
+        except TimeoutError:
+            found = _select(call, request)
+        response = api_pb2.FunctionGetOutputsResponse(
+            outputs=[call.outputs[idx] for idx in found],
+            idxs=found,
+            last_entry_id=f"{_position(request) + len(found)}-0",
+            num_unfinished_inputs=call.unfinished,
+        )
+        if request.clear_on_success and not call.unfinished:
+            self.taken(call)
+        return response
+
+    def taken(self, call: Call) -> None:
+        """Its caller has all that it wanted: the call may be forgotten, though not at once."""
+        self._taken[call.call_id] = None
+        while len(self._taken) > FINISHED_CALLS_KEPT:
+            self.forget(self._taken.popitem(last=False)[0])
+
+    def forget(self, call_id: str) -> None:
+        call = self._calls.pop(call_id, None)
+        if call is None:
+            return
+        call.data_in.close()
+        call.data_out.close()
+        for item in call.inputs.values():
+            self._inputs.pop(item.input_id, None)
+
+
+def _select(call: Call, request: api_pb2.FunctionGetOutputsRequest) -> list[int]:
+    if request.HasField("start_idx"):
+        return [idx for idx in range(request.start_idx, request.end_idx + 1) if idx in call.outputs]
+    fresh = call.order[_position(request) :]
+    return fresh[: request.max_values] if request.max_values else fresh
+
+
+def _position(request: api_pb2.FunctionGetOutputsRequest) -> int:
+    return int(request.last_entry_id.split("-")[0] or 0) if request.last_entry_id else 0
+
+
+def failure(status: Status.GenericStatus.ValueType, message: str) -> api_pb2.FunctionGetOutputsItem:
+    """An output that the server itself writes for an input whose code gave none."""
+    return api_pb2.FunctionGetOutputsItem(result=Status(status=status, exception=message))

@@ -1,0 +1,85 @@
+"""What a function's definition says about scaling, retries and time: read once, pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from emulator.scheduler.autoscaler import Policy
+
+if TYPE_CHECKING:
+    from modal_proto import api_pb2
+
+DEFAULT_SCALEDOWN_WINDOW = 60.0
+DEFAULT_TIMEOUT = 300.0
+BACKOFF_FIRST = 1.0
+BACKOFF_LAST = 30.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long things may take, in seconds."""
+
+    timeout: float
+    """One attempt at one input."""
+    startup_timeout: float
+    """From the container's start until it asks for work."""
+    exit_grace: float
+    """From the request to leave until it is killed."""
+
+
+def scaling_policy(definition: api_pb2.Function, *, machine_limit: int) -> Policy:
+    """The autoscaler's policy for a definition; `machine_limit` caps what sets no maximum of its own."""
+    settings = definition.autoscaler_settings
+    minimum = settings.min_containers or definition.warm_pool_size
+    maximum = settings.max_containers or definition.concurrency_limit or max(machine_limit, minimum)
+    return Policy(
+        min_containers=minimum,
+        max_containers=maximum,
+        buffer_containers=settings.buffer_containers or definition._experimental_buffer_containers,
+        target_concurrency=_target_concurrency(definition),
+        scaledown_window=float(
+            settings.scaledown_window or definition.task_idle_timeout_secs or DEFAULT_SCALEDOWN_WINDOW
+        ),
+        scaleup_window=float(settings.scaleup_window),
+    )
+
+
+def _target_concurrency(definition: api_pb2.Function) -> float:
+    settings = definition.autoscaler_settings
+    for value in (
+        settings.target_concurrency_float,
+        float(settings.target_concurrency),
+        float(definition.target_concurrent_inputs),
+        float(definition.http_config.target_concurrency),
+        float(definition.max_concurrent_inputs),
+        float(definition.batch_max_size),
+    ):
+        if value > 0:
+            return value
+    # A Server that names no target is not scaled by its requests: one container, whatever comes.
+    return float("inf") if definition.is_server else 1.0
+
+
+def limits(definition: api_pb2.Function) -> Limits:
+    timeout = float(definition.timeout_secs or DEFAULT_TIMEOUT)
+    startup = definition.startup_timeout_secs or definition.http_config.startup_timeout
+    return Limits(
+        timeout=timeout,
+        startup_timeout=float(startup or timeout),
+        exit_grace=float(definition.http_config.exit_grace_period),
+    )
+
+
+def retry_delay(policy: api_pb2.FunctionRetryPolicy, retries_so_far: int) -> float | None:
+    """Seconds to wait before the next attempt, or `None` when the policy allows no more."""
+    if retries_so_far >= policy.retries:
+        return None
+    coefficient = policy.backoff_coefficient or 1.0
+    delay_ms = min(policy.initial_delay_ms * coefficient**retries_so_far, policy.max_delay_ms or 60_000)
+    return float(delay_ms / 1000)
+
+
+def boot_backoff(failures: int) -> float:
+    """Seconds without a start after that many failed boots in a row."""
+    return min(BACKOFF_LAST, BACKOFF_FIRST * 2.0 ** (failures - 1)) if failures else 0.0

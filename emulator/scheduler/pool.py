@@ -1,0 +1,372 @@
+"""The containers of one function (and one set of bound parameters): started, fed, drained and replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from modal_proto import api_pb2
+
+from emulator.containers.base import ContainerStartError
+from emulator.ids import new_id
+from emulator.scheduler.autoscaler import Load, Policy, Supply, decide
+from emulator.scheduler.policy import boot_backoff, limits, scaling_policy
+from emulator.scheduler.slot import Slot
+from emulator.scheduler.work import Work
+from emulator.signals import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from emulator.scheduler.calls import Input
+    from emulator.scheduler.services import Services
+    from emulator.state import FunctionRecord
+
+EXIT_GRACE = 30.0
+"""Seconds for exit handlers, from the request to leave until the kill."""
+ACCEPT_INTERVAL = 0.02
+"""Seconds between two looks at whether a Server's port accepts."""
+BOOT_ATTEMPTS = 3
+"""Containers that may die silently in a row while starting before those who wait are told."""
+
+Result = api_pb2.GenericResult
+
+
+class Pool:
+    """Runs from `start` to `close`; everything in between happens on the emulator's loop."""
+
+    def __init__(self, record: FunctionRecord, services: Services) -> None:
+        self.record = record
+        self.slots: dict[str, Slot] = {}
+        self._services = services
+        self._clock = services.clock
+        self._failures = 0
+        self._not_before = 0.0
+        self._unmet_since: float | None = None
+        self._demanded = False
+        self._closing = False
+        self._dirty = True
+        self._changed = Signal()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.work = Work(
+            calls=services.calls,
+            clock=services.clock,
+            definition=lambda: record.definition,
+            spawn=self._spawn,
+            changed=self.touch,
+        )
+
+    # Life of the pool
+
+    def start(self) -> None:
+        self._spawn(self._run())
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def touch(self) -> None:
+        """Something changed: decide again, and wake as many waiting containers as there are inputs."""
+        self._dirty = True
+        self._changed.notify()
+        self._services.changed.notify()
+        if self.work.pending:
+            waiting = [slot for slot in self.slots.values() if slot.polling]
+            # The busiest first, so that the others become idle for long enough to leave.
+            waiting.sort(key=lambda slot: (-slot.active, -(slot.idle_since or 0.0)))
+            for slot in waiting[: self.work.pending]:
+                slot.changed.notify()
+
+    async def _run(self) -> None:
+        while True:
+            self._dirty = False
+            wake_at = self._tick(self._clock.monotonic())
+            timeout = None if wake_at is None else max(0.0, wake_at - self._clock.monotonic())
+            try:
+                async with self._clock.timeout(timeout):
+                    while not self._dirty:
+                        await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    async def close(self, *, grace: float) -> None:
+        """Have every container leave, kill those that have not after `grace` seconds, and stop."""
+        self._closing = True
+        self._demanded = False
+        self.work.fail_pending(Result(status=Result.GENERIC_STATUS_TERMINATED, exception="The app was stopped"))
+        now = self._clock.monotonic()
+        for slot in list(self.slots.values()):
+            if slot.state == "starting" or not grace:
+                self._kill(slot)
+            else:
+                self._drain(slot, now)
+                slot.terminate_at = now if self.record.definition.is_server else None
+                slot.kill_at = now + grace
+        self.touch()
+        watchers = [slot.watcher for slot in self.slots.values() if slot.watcher is not None]
+        await asyncio.gather(*watchers, return_exceptions=True)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # Deciding
+
+    @property
+    def policy(self) -> Policy:
+        return scaling_policy(self.record.definition, machine_limit=self._services.machine_limit)
+
+    def _tick(self, now: float) -> float | None:
+        for slot in list(self.slots.values()):
+            self._enforce(slot, now)
+        wake_at = None if self._closing else self._scale(now)
+        moments = [wake_at, *(slot.next_deadline() for slot in self.slots.values())]
+        return min((at for at in moments if at is not None), default=None)
+
+    def _scale(self, now: float) -> float | None:
+        load = self._load(now)
+        decision = decide(self.policy, load, now)
+        short = decision.wanted > len(load.supply)
+        self._unmet_since = (self._unmet_since or now) if short else None
+        for _ in range(decision.start):
+            self._boot(now)
+        for task_id in decision.stop:
+            self._drain(self.slots[task_id], now)
+        return decision.wake_at
+
+    def _load(self, now: float) -> Load:
+        fresh = [slot for slot in self.slots.values() if self._is_supply(slot)]
+        stale_targets = any(slot.state == "ready" and not self._is_fresh(slot) for slot in self.slots.values())
+        demanded = int(self._demanded or (self.record.definition.is_server and stale_targets))
+        short = self.work.pending or demanded or self.policy.min_containers > len(fresh)
+        return Load(
+            pending=max(self.work.pending, demanded),
+            running=sum(slot.active for slot in fresh),
+            supply=tuple(Supply(slot.task_id, slot.idle_since) for slot in fresh),
+            start_slots=self._services.limiter.free(self, self.touch) if short else self._services.machine_limit,
+            not_before=self._not_before,
+            unmet_since=self._unmet_since,
+        )
+
+    def _is_fresh(self, slot: Slot) -> bool:
+        return slot.version == self.record.version
+
+    def _is_supply(self, slot: Slot) -> bool:
+        return slot.state in ("starting", "ready") and self._is_fresh(slot)
+
+    def _enforce(self, slot: Slot, now: float) -> None:
+        """What a container may no longer do now."""
+        if slot.state == "starting" and now >= slot.startup_deadline:
+            seconds = int(limits(self.record.definition).startup_timeout)
+            slot.boot_result = Result(
+                status=Result.GENERIC_STATUS_INIT_FAILURE,
+                exception=f"Container {slot.task_id} did not start within its startup timeout of {seconds}s",
+            )
+            self._kill(slot)
+        if self.work.expire(slot, now) or (slot.kill_at is not None and now >= slot.kill_at):
+            self._kill(slot)
+        if slot.terminate_at is not None and now >= slot.terminate_at:
+            slot.terminate_at = None
+            if slot.container is not None:
+                slot.container.terminate()
+
+    # Containers
+
+    def _boot(self, now: float) -> None:
+        task_id = new_id("ta")
+        slot = Slot(
+            task_id,
+            self.record.version,
+            started_at=now,
+            created_at=self._clock.time(),
+            startup_deadline=now + limits(self.record.definition).startup_timeout,
+        )
+        self.slots[task_id] = slot
+        self._services.limiter.begin(task_id)
+        slot.watcher = asyncio.create_task(self._live(slot))
+
+    async def _live(self, slot: Slot) -> None:
+        services = self._services
+        why = ""
+        try:
+            spec = await services.launcher.prepare(self.record, slot.task_id)
+            slot.container = await services.runtime.start(spec, services.on_output)
+            if slot.state == "gone":
+                slot.container.kill()
+            ended = await slot.container.wait()
+            why = f"Container {slot.task_id} ended with exit code {ended.code}"
+        except ContainerStartError as error:
+            why = f"Container could not be started: {error}"
+            services.say(f"{self.record.tag}: {why}")
+        finally:
+            await services.launcher.release(slot.task_id)
+            self._gone(slot, why)
+
+    def _kill(self, slot: Slot) -> None:
+        slot.kill_at = None
+        if slot.container is not None:
+            slot.container.kill()
+        elif slot.state != "gone":
+            slot.state = "gone"
+
+    def ready(self, slot: Slot) -> None:
+        """The container has booted: it asks for inputs, or its server listens."""
+        if slot.state != "starting":
+            return
+        slot.state = "ready"
+        slot.idle_since = self._clock.monotonic()
+        self._failures = 0
+        self._demanded = False
+        self._services.limiter.end(slot.task_id)
+        if self._is_fresh(slot):
+            self._retire_stale()
+        self.touch()
+
+    def boot_failed(self, slot: Slot, result: api_pb2.GenericResult) -> None:
+        """The container reports that its import or an enter method raised; it leaves by itself."""
+        if slot.state == "starting":
+            slot.boot_result = result
+            slot.kill_at = self._clock.monotonic() + limits(self.record.definition).exit_grace + EXIT_GRACE
+            slot.boot_noted = True
+            self._note_failed_boot(slot, "")
+        self.touch()
+
+    def _note_failed_boot(self, slot: Slot, why: str) -> None:
+        if not self._is_fresh(slot) or self._closing:
+            return
+        self._failures += 1
+        self._not_before = self._clock.monotonic() + boot_backoff(self._failures)
+        self._demanded = False
+        if slot.boot_result is not None:
+            self.work.fail_pending(slot.boot_result)
+        elif self._failures >= BOOT_ATTEMPTS:
+            self.work.fail_pending(Result(status=Result.GENERIC_STATUS_INTERNAL_FAILURE, exception=why))
+
+    def _gone(self, slot: Slot, why: str) -> None:
+        if slot.state == "starting" and not slot.boot_noted:
+            self._note_failed_boot(slot, why)
+        slot.state = "gone"
+        self.slots.pop(slot.task_id, None)
+        self._services.limiter.end(slot.task_id)
+        self.work.lose(slot, why)
+        slot.changed.notify()
+        self.touch()
+
+    def _drain(self, slot: Slot, now: float) -> None:
+        """No new work; it leaves once what it has is done."""
+        if slot.state == "starting":
+            slot.state = "draining"
+            self._kill(slot)
+            return
+        slot.state = "draining"
+        if self.record.definition.is_server:
+            grace = limits(self.record.definition).exit_grace if slot.requests else 0.0
+            slot.terminate_at = now + grace
+            slot.kill_at = now + grace + EXIT_GRACE
+        elif not slot.active:
+            slot.kill_at = now + EXIT_GRACE
+        slot.changed.notify()
+        self.touch()
+
+    def _retire_stale(self) -> None:
+        now = self._clock.monotonic()
+        for slot in list(self.slots.values()):
+            if not self._is_fresh(slot) and slot.state in ("starting", "ready"):
+                self._drain(slot, now)
+
+    def published(self) -> None:
+        """The function has a new version: containers of the old one leave when they have finished."""
+        self._failures = 0
+        self._not_before = 0.0
+        if not self.record.definition.is_server:
+            self._retire_stale()
+        self.touch()
+
+    # Work
+
+    async def next_inputs(self, slot: Slot, *, batch: int, linger: float) -> list[Input] | None:
+        """The next input, or up to `batch` of them, for a container that asks; `None` tells it to leave."""
+        self.ready(slot)
+        slot.polling = True
+        try:
+            while True:
+                if slot.state != "ready":
+                    slot.kill_at = slot.kill_at or self._clock.monotonic() + EXIT_GRACE
+                    return None
+                if (first := self.work.take(slot)) is not None:
+                    break
+                await slot.changed.wait()
+            taken = [first]
+            if batch > 1:
+                await self._fill_batch(slot, taken, batch, linger)
+            return taken
+        finally:
+            slot.polling = False
+            self.touch()
+
+    async def _fill_batch(self, slot: Slot, taken: list[Input], size: int, linger: float) -> None:
+        try:
+            async with self._clock.timeout(linger):
+                while len(taken) < size:
+                    if (item := self.work.take(slot)) is not None:
+                        taken.append(item)
+                    else:
+                        await slot.changed.wait()
+        except TimeoutError:
+            pass
+
+    def cancel(self, item: Input, *, terminate: bool) -> None:
+        slot = self.slots.get(item.task_id)
+        self.work.cancel(item, slot)
+        if terminate and slot is not None:
+            self._kill(slot)
+
+    def stop(self, slot: Slot) -> None:
+        """Have one container leave once it has finished what it works on."""
+        self._drain(slot, self._clock.monotonic())
+
+    def kill(self, slot: Slot) -> None:
+        """End one container now: its inputs go to another."""
+        self._kill(slot)
+
+    # Servers
+
+    async def serving(self, slot: Slot) -> None:
+        """A Server's container says that it is up; it takes requests once its port accepts connections."""
+        self._spawn(self._until_accepting(slot))
+
+    async def _until_accepting(self, slot: Slot) -> None:
+        while slot.state == "starting" and slot.container is not None:
+            try:
+                connection = await slot.container.dial(self.record.definition.http_config.port)
+            except OSError:
+                await self._clock.sleep(ACCEPT_INTERVAL)
+                continue
+            connection.close()
+            self.ready(slot)
+            return
+
+    def demand(self) -> None:
+        """A request found no container that takes it."""
+        if not self._demanded:
+            self._demanded = True
+            self.touch()
+
+    def targets(self) -> list[Slot]:
+        """Containers that take requests: of the current version, or of the last while that one still boots."""
+        ready = [slot for slot in self.slots.values() if slot.state == "ready" and slot.container is not None]
+        return [slot for slot in ready if self._is_fresh(slot)] or ready
+
+    def request_begins(self, slot: Slot) -> None:
+        slot.requests += 1
+        slot.idle_since = None
+        self.touch()
+
+    def request_ends(self, slot: Slot) -> None:
+        slot.requests -= 1
+        if not slot.requests:
+            slot.idle_since = self._clock.monotonic()
+            if slot.state == "draining" and slot.terminate_at is not None:
+                slot.terminate_at = self._clock.monotonic()
+        self.touch()

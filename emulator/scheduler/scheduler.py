@@ -1,0 +1,91 @@
+"""All pools: finds the one that a function or a container belongs to, and creates calls."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from modal_proto import api_pb2
+
+from emulator.scheduler.pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from emulator.scheduler.calls import Call, Input
+    from emulator.scheduler.services import Services
+    from emulator.scheduler.slot import Slot
+    from emulator.state import App, FunctionRecord, State
+
+STOP_GRACE = 3.0
+"""Seconds for containers of an app that is stopped: enough for exit handlers, short for whoever waits."""
+
+
+class Scheduler:
+    """Owns the pools. A pool exists from a function's publication until its app is stopped."""
+
+    def __init__(self, state: State, services: Services) -> None:
+        self._state = state
+        self._services = services
+        self._pools: dict[str, Pool] = {}
+
+    @property
+    def pools(self) -> list[Pool]:
+        return list(self._pools.values())
+
+    def pool(self, record: FunctionRecord) -> Pool:
+        pool = self._pools.get(record.function_id)
+        if pool is None:
+            pool = self._pools[record.function_id] = Pool(record, self._services)
+            pool.start()
+        return pool
+
+    def published(self, record: FunctionRecord) -> None:
+        """A function's new definition is in force."""
+        self.pool(record).published()
+
+    def find(self, task_id: str) -> tuple[Pool, Slot] | None:
+        for pool in self._pools.values():
+            if (slot := pool.slots.get(task_id)) is not None:
+                return pool, slot
+        return None
+
+    def slots(self, app_id: str | None = None) -> Iterator[tuple[Pool, Slot]]:
+        for pool in self.pools:
+            if app_id is None or pool.record.app_id == app_id:
+                for slot in list(pool.slots.values()):
+                    yield pool, slot
+
+    def submit(self, call: Call, payload: api_pb2.FunctionInput, idx: int) -> Input:
+        """Add an input to a call and queue it."""
+        item = self._services.calls.add_input(call, payload, idx)
+        self.pool(self._state.functions[call.function_id]).work.enqueue(item)
+        return item
+
+    def cancel(self, call: Call, *, terminate: bool = False) -> None:
+        """Cancel every unfinished input of a call, and the calls that its running inputs have made."""
+        call.cancelled = True
+        for item in list(call.inputs.values()):
+            if item.done:
+                continue
+            children = self._services.calls.children(item.input_id)
+            self.pool(self._state.functions[call.function_id]).cancel(item, terminate=terminate)
+            for child in children:
+                self.cancel(child, terminate=terminate)
+
+    async def stop_app(self, app: App, *, grace: float = STOP_GRACE) -> None:
+        """End every container of an app."""
+        await self._close([pool for pool in self.pools if pool.record.app_id == app.app_id], grace)
+
+    async def remove(self, record: FunctionRecord) -> None:
+        """A function that is no longer part of its app."""
+        if (pool := self._pools.get(record.function_id)) is not None:
+            await self._close([pool], STOP_GRACE)
+
+    async def close(self) -> None:
+        await self._close(self.pools, 0.0)
+
+    async def _close(self, pools: list[Pool], grace: float) -> None:
+        await asyncio.gather(*(pool.close(grace=grace) for pool in pools))
+        for pool in pools:
+            self._pools.pop(pool.record.function_id, None)

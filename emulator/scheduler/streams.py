@@ -1,0 +1,101 @@
+"""The two byte streams of a call: what its container reads and what it writes, in numbered chunks."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from modal_proto import api_pb2
+
+from emulator.signals import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+AHEAD_BYTES = 4 << 20
+REPLAY_BYTES = 4 << 20
+CHUNK_OVERHEAD = 512
+
+
+class StreamLost(Exception):
+    """A reader asked for chunks that have already been let go."""
+
+
+class DataStream:
+    """Chunks numbered from 1, one writer at a time, readers who may come back.
+
+    A writer waits while the reader is more than `AHEAD_BYTES` behind. What was read is kept, up to `REPLAY_BYTES`, for a
+    reader whose connection broke or an input that is tried again; the numbers make a repeated write harmless.
+    """
+
+    def __init__(self, *, expects_reader: bool) -> None:
+        self._chunks: deque[api_pb2.DataChunk] = deque()
+        self._first = 1
+        self._unread = 0
+        self._kept = 0
+        self._read_index = 0
+        self._readers = 1 if expects_reader else 0
+        self._closed = False
+        self._changed = Signal()
+
+    @property
+    def last_index(self) -> int:
+        return self._first + len(self._chunks) - 1
+
+    @property
+    def whole(self) -> bool:
+        """Whether a reader could still start from the beginning."""
+        return self._first == 1
+
+    def close(self) -> None:
+        """No more chunks: readers end after the last one, writers are let go."""
+        self._closed = True
+        self._changed.notify()
+
+    async def put(self, chunks: Iterable[api_pb2.DataChunk]) -> None:
+        """Append chunks; those whose number is already there are dropped. Waits while the reader is behind."""
+        for chunk in chunks:
+            if self._closed:
+                return
+            if chunk.index and chunk.index <= self.last_index:
+                continue
+            chunk.index = self.last_index + 1
+            self._chunks.append(chunk)
+            self._unread += _size(chunk)
+            self._changed.notify()
+        while self._unread > AHEAD_BYTES and self._readers and not self._closed:
+            await self._changed.wait()
+
+    async def read(self, last_index: int = 0) -> AsyncIterator[api_pb2.DataChunk]:
+        """Every chunk after `last_index`, waiting for those to come, until the stream is closed."""
+        self._readers += 1
+        try:
+            while True:
+                while last_index < self.last_index:
+                    if last_index + 1 < self._first:
+                        raise StreamLost(f"chunk {last_index + 1} is gone; the oldest kept is {self._first}")
+                    chunk = self._chunks[last_index + 1 - self._first]
+                    last_index += 1
+                    self._note_read(last_index, chunk)
+                    yield chunk
+                if self._closed:
+                    return
+                await self._changed.wait()
+        finally:
+            self._readers -= 1
+            self._changed.notify()
+
+    def _note_read(self, index: int, chunk: api_pb2.DataChunk) -> None:
+        if index <= self._read_index:
+            return
+        self._read_index = index
+        self._unread -= _size(chunk)
+        self._kept += _size(chunk)
+        while self._kept > REPLAY_BYTES and self._first <= self._read_index:
+            self._kept -= _size(self._chunks.popleft())
+            self._first += 1
+        self._changed.notify()
+
+
+def _size(chunk: api_pb2.DataChunk) -> int:
+    return len(chunk.data) + CHUNK_OVERHEAD

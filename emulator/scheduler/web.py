@@ -1,0 +1,133 @@
+"""Web functions and Servers as the ingress reaches them."""
+
+from __future__ import annotations
+
+import pickle
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from modal_proto import api_pb2
+
+from emulator.ingress.base import WebInputFailed
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from emulator.scheduler.calls import Call, Calls, Input
+    from emulator.scheduler.pool import Pool
+    from emulator.scheduler.scheduler import Scheduler
+    from emulator.scheduler.slot import Slot
+    from emulator.state import FunctionRecord
+
+
+class WebCall:
+    """One request as an input of a function: events in, events out."""
+
+    def __init__(self, call: Call, item: Input, cancel: Callable[[], None], read_blob: Callable[[str], bytes]) -> None:
+        self._call = call
+        self._item = item
+        self._cancel = cancel
+        self._read_blob = read_blob
+
+    async def send(self, message: api_pb2.Asgi) -> None:
+        chunk = api_pb2.DataChunk(data_format=api_pb2.DATA_FORMAT_ASGI, data=message.SerializeToString())
+        await self._call.data_in.put([chunk])
+
+    async def events(self) -> AsyncIterator[api_pb2.Asgi]:
+        async for chunk in self._call.data_out.read():
+            data = self._read_blob(chunk.data_blob_id) if chunk.data_blob_id else chunk.data
+            yield api_pb2.Asgi.FromString(data)
+        result = self._call.outputs[self._item.idx].result
+        if result.status != api_pb2.GenericResult.GENERIC_STATUS_SUCCESS:
+            raise WebInputFailed(result.exception or "the input ended without an answer")
+
+    async def cancel(self) -> None:
+        self._cancel()
+
+
+class WebFunction:
+    """A `FunctionBackend` over a pool; `method` is a class's, or empty."""
+
+    def __init__(
+        self,
+        record: FunctionRecord,
+        method: str,
+        *,
+        calls: Calls,
+        scheduler: Scheduler,
+        read_blob: Callable[[str], bytes],
+    ) -> None:
+        self._record = record
+        self._method = method
+        self._calls = calls
+        self._scheduler = scheduler
+        self._read_blob = read_blob
+
+    @asynccontextmanager
+    async def open(self, scope: dict[str, Any]) -> AsyncIterator[WebCall]:
+        call = self._calls.create(self._record.function_id, web=True)
+        payload = api_pb2.FunctionInput(
+            args=pickle.dumps(((scope,), {})), data_format=api_pb2.DATA_FORMAT_PICKLE, method_name=self._method
+        )
+        item = self._scheduler.submit(call, payload, 0)
+
+        def cancel() -> None:
+            if not item.done:
+                self._scheduler.cancel(call)
+
+        try:
+            yield WebCall(call, item, cancel, self._read_blob)
+        finally:
+            cancel()
+            self._calls.taken(call)
+
+
+class ServerContainer:
+    """A `ServerTarget`: one container of a Server that takes requests."""
+
+    def __init__(self, pool: Pool, slot: Slot) -> None:
+        self._pool = pool
+        self._slot = slot
+
+    @property
+    def task_id(self) -> str:
+        return self._slot.task_id
+
+    @property
+    def active(self) -> int:
+        return self._slot.requests
+
+    async def dial(self) -> socket.socket:
+        if self._slot.container is None:
+            raise ConnectionRefusedError(f"container {self.task_id} has ended")
+        return await self._slot.container.dial(self._pool.record.definition.http_config.port)
+
+    @asynccontextmanager
+    async def track(self) -> AsyncIterator[None]:
+        self._pool.request_begins(self._slot)
+        try:
+            yield
+        finally:
+            self._pool.request_ends(self._slot)
+
+
+class WebServer:
+    """A `ServerBackend` over a pool."""
+
+    def __init__(self, record: FunctionRecord, scheduler: Scheduler) -> None:
+        self._record = record
+        self._scheduler = scheduler
+
+    @property
+    def max_concurrency(self) -> int | None:
+        definition = self._record.definition
+        experimental = definition.experimental_options.get("max_concurrency", "")
+        return definition.max_concurrent_inputs or int(experimental or 0) or None
+
+    def targets(self) -> Sequence[ServerContainer]:
+        pool = self._scheduler.pool(self._record)
+        return [ServerContainer(pool, slot) for slot in pool.targets()]
+
+    def demand(self) -> None:
+        self._scheduler.pool(self._record).demand()

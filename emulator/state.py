@@ -1,0 +1,191 @@
+"""What the emulator knows: apps, functions, classes, images, mounts, secrets, volumes, tokens. Plain data, in memory.
+
+It belongs to the server and outlives every container. Names are scoped by environment.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from modal_proto import api_pb2
+
+from emulator.signals import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+WORKSPACE = "local"
+DEFAULT_ENVIRONMENT = "main"
+IMAGE_BUILDER_VERSION = "2025.06"
+LOG_BATCHES_KEPT = 20_000
+
+LIVE_STATES = frozenset(
+    {
+        api_pb2.APP_STATE_INITIALIZING,
+        api_pb2.APP_STATE_EPHEMERAL,
+        api_pb2.APP_STATE_DETACHED,
+        api_pb2.APP_STATE_DETACHED_DISCONNECTED,
+        api_pb2.APP_STATE_DEPLOYED,
+    }
+)
+
+
+@dataclass(eq=False)
+class AppLog:
+    """An app's output, newest last; entry ids count from 1."""
+
+    batches: deque[api_pb2.TaskLogsBatch] = field(default_factory=lambda: deque(maxlen=LOG_BATCHES_KEPT))
+    count: int = 0
+    done: bool = False
+    changed: Signal = field(default_factory=Signal)
+
+    def append(self, batch: api_pb2.TaskLogsBatch) -> None:
+        self.count += 1
+        batch.entry_id = f"{self.count}-0"
+        self.batches.append(batch)
+        self.changed.notify()
+
+    def after(self, entry_id: str) -> list[api_pb2.TaskLogsBatch]:
+        """Batches after that entry (all that are kept, for an empty id)."""
+        seen = int(entry_id.split("-")[0]) if entry_id else 0
+        fresh = self.count - seen
+        return list(self.batches)[-fresh:] if fresh > 0 else []
+
+    def finish(self) -> None:
+        self.done = True
+        self.changed.notify()
+
+
+@dataclass(eq=False)
+class App:
+    app_id: str
+    description: str
+    environment: str
+    state: api_pb2.AppState.ValueType
+    created_at: float
+    last_heartbeat: float
+    name: str = ""
+    """Set once deployed."""
+    deployed_at: float = 0.0
+    stopped_at: float = 0.0
+    stopped_by: str = ""
+    version: int = 0
+    function_ids: dict[str, str] = field(default_factory=dict)
+    class_ids: dict[str, str] = field(default_factory=dict)
+    history: list[api_pb2.AppDeploymentHistory] = field(default_factory=list)
+    log: AppLog = field(default_factory=AppLog)
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE_STATES
+
+
+@dataclass(eq=False)
+class FunctionRecord:
+    """A function, a class's service function, a Server, or one of these with parameters bound."""
+
+    function_id: str
+    app_id: str
+    tag: str
+    definition: api_pb2.Function = field(default_factory=api_pb2.Function)
+    """What containers are started from: the last published one."""
+    staged: api_pb2.Function | None = None
+    """Created by a deploy that has not been published yet."""
+    data: api_pb2.FunctionData = field(default_factory=api_pb2.FunctionData)
+    version: int = 0
+    """Counts publications: containers of an older one leave."""
+    urls: dict[str, str] = field(default_factory=dict)
+    """Web address by method name; a function's or a Server's own under the empty name."""
+    base_function_id: str = ""
+    serialized_params: bytes = b""
+    overrides: api_pb2.AutoscalerSettings = field(default_factory=api_pb2.AutoscalerSettings)
+    published: bool = False
+
+
+@dataclass(eq=False)
+class ClassRecord:
+    class_id: str
+    app_id: str
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """An image as its layers describe it; what cannot be honoured here is listed."""
+
+    image_id: str
+    environment: Mapping[str, str]
+    workdir: str
+    copied: tuple[tuple[str, str, int], ...] = ()
+    """Files that a layer copies in: (path in the container, sha256, mode)."""
+    not_honoured: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MountRecord:
+    mount_id: str
+    files: tuple[api_pb2.MountFile, ...]
+    checksum: str = ""
+
+
+@dataclass(eq=False)
+class Secret:
+    secret_id: str
+    name: str
+    environment: str
+    values: dict[str, str]
+    created_at: float
+    last_used_at: float = 0.0
+
+
+@dataclass(eq=False)
+class Volume:
+    volume_id: str
+    name: str
+    environment: str
+    path: Path
+    version: api_pb2.VolumeFsVersion.ValueType
+    created_at: float
+
+
+@dataclass(frozen=True)
+class ProxyToken:
+    token_id: str
+    secret: str
+    name: str
+    created_at: float
+
+
+@dataclass(eq=False)
+class Environment:
+    environment_id: str
+    name: str
+    created_at: float
+
+
+@dataclass(eq=False)
+class State:
+    """Everything by id. Handlers look names up by walking: there are never many."""
+
+    apps: dict[str, App] = field(default_factory=dict)
+    functions: dict[str, FunctionRecord] = field(default_factory=dict)
+    classes: dict[str, ClassRecord] = field(default_factory=dict)
+    images: dict[str, ImageRecord] = field(default_factory=dict)
+    mounts: dict[str, MountRecord] = field(default_factory=dict)
+    secrets: dict[str, Secret] = field(default_factory=dict)
+    volumes: dict[str, Volume] = field(default_factory=dict)
+    proxy_tokens: dict[str, ProxyToken] = field(default_factory=dict)
+    environments: dict[str, Environment] = field(default_factory=dict)
+
+    def deployed(self, name: str, environment: str) -> App | None:
+        """The app deployed under that name now."""
+        for app in self.apps.values():
+            if app.name == name and app.environment == environment and app.state == api_pb2.APP_STATE_DEPLOYED:
+                return app
+        return None
+
+    def authorizes(self, token_id: str, secret: str) -> bool:
+        token = self.proxy_tokens.get(token_id)
+        return token is not None and token.secret == secret
