@@ -222,6 +222,8 @@ class Upstream(asyncio.Protocol):
             request.on_pause = None
             request.on_left(None)
             self._hold_client(False, request)
+            if not self._transport.is_closing():
+                self._transport.resume_reading()  # the last piece may have been one too many for the client
         if self._done is not None and not self._done.done():
             self._done.set_result(outcome)
 

@@ -1,4 +1,4 @@
-"""What stands in for containers in the ingress's tests: ASGI apps behind real `Asgi` messages, servers on real sockets."""
+"""Stands in for containers in the ingress's tests: ASGI apps behind real `Asgi` messages, servers on real sockets."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ async def running(clock: RealClock | None = None, **options: Any) -> AsyncIterat
 async def until(condition: Callable[[], Any], *, seconds: float = 5.0) -> None:
     """Wait for a condition that other tasks bring about."""
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
 
