@@ -1,0 +1,88 @@
+"""The ASGI application, built from the parts it is given."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
+
+from web.dialects.openai import error_body
+from web.errors import InvalidRequest, MethodNotAllowed, RouteNotFound, ServiceError, to_wire
+from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin
+from web.relay import Relay
+from web.routes import generation, health, models
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
+
+    from web.services import Services
+
+GREETING = """\
+An LLM inference service that speaks OpenAI's API.
+
+  GET  /v1/models              the models
+  POST /v1/chat/completions    chat, streamed or not
+  POST /v1/completions         completions, streamed or not
+  GET  /health, /readiness     whether it lives, whether it can serve
+  GET  /openapi.json           the API, described
+
+Point any OpenAI client at this address with /v1 behind it. There is no chat page here yet.
+"""
+
+
+def create_application(services: Services) -> ASGIApp:
+    """The whole HTTP face. Opens nothing until it serves: a memory snapshot may hold it.
+
+    Its lifespan's shutdown closes the connections to the engines.
+    """
+    relay = Relay(services)
+    app: ASGIApp = _fastapi(services, relay)
+    app = DirectRoutes(app, generation.endpoints(relay, max_body_bytes=services.settings.web.max_body_bytes))
+    app = Errors(app)
+    app = RequestIdentity(app, clock=services.clock)
+    return cross_origin(app, origins=services.settings.security.allowed_origins)
+
+
+def _fastapi(services: Services, relay: Relay) -> FastAPI:
+    """Every route that is not hot, and the OpenAPI document of all."""
+    uptime = health.Uptime(services.clock)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        uptime.begin()
+        yield
+        await relay.close()
+
+    api = FastAPI(
+        title="LLM inference service", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
+    )
+    for kind in (HTTPException, RequestValidationError, ServiceError, Exception):
+        api.add_exception_handler(kind, _error_response)
+    api.include_router(models.router(services.settings.models))
+    api.include_router(health.router(services, uptime))
+
+    @api.get("/", include_in_schema=False, response_class=PlainTextResponse)
+    async def greeting() -> str:
+        return GREETING
+
+    return api
+
+
+async def _error_response(request: Request, error: Exception) -> Response:
+    """What FastAPI and its routes refuse, in the service's own terms."""
+    if isinstance(error, HTTPException) and error.status_code == 405:
+        error = MethodNotAllowed(request.method, request.url.path, (error.headers or {}).get("Allow", ""))
+    elif isinstance(error, HTTPException) and error.status_code == 404:
+        error = RouteNotFound(request.method, request.url.path)
+    elif isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        error = InvalidRequest(first["msg"], param=str(first["loc"][-1]), code="invalid_value")
+    wire = to_wire(error)
+    return Response(error_body(wire), wire.status, wire.headers, media_type="application/json")

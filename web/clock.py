@@ -1,0 +1,49 @@
+"""Time, as everything in the web tier that waits sees it.
+
+Nothing else in `web/` may call `time.*`, `asyncio.sleep`, `asyncio.wait_for` or `asyncio.timeout`, so that a clock
+which tests turn can stand in for the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+
+class Clock(Protocol):
+    """What the web tier asks of time. All durations are in seconds."""
+
+    def time(self) -> float:
+        """Seconds since the epoch, for what is shown."""
+
+    def monotonic(self) -> float:
+        """Seconds on a scale that never goes backwards, for differences and deadlines."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until `seconds` have passed."""
+
+    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
+        """A context whose body is cancelled, and which raises `TimeoutError`, once `seconds` have passed.
+
+        `None` never times out.
+        """
+
+
+class RealClock:
+    """The machine's own time."""
+
+    def time(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
+        return asyncio.timeout(seconds)

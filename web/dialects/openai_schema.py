@@ -1,0 +1,166 @@
+"""OpenAI's request bodies as types: what is checked before an engine is woken.
+
+Nulls are taken for every optional field and unknown fields for all objects; types are strict (`"temperature": "1"` is
+an error), bounds are those of OpenAI's API reference.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Item = TypeVar("Item")
+Count = Annotated[int, Field(ge=1)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Several = Annotated[list[Item], Field(min_length=1)]
+Stop = str | Annotated[list[str], Field(max_length=4)]
+
+
+class Open(BaseModel):
+    """An object that may hold fields which nobody here knows."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class TextPart(Open):
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrl(Open):
+    url: str
+
+
+class ImagePart(Open):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+class RefusalPart(Open):
+    type: Literal["refusal"]
+    refusal: str
+
+
+Part = Annotated[TextPart | ImagePart | RefusalPart, Field(discriminator="type")]
+Content = str | list[Part]
+
+
+class CalledFunction(Open):
+    name: str
+    arguments: str
+
+
+class ToolCall(Open):
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class InputMessage(Open):
+    """A system, developer or user message."""
+
+    role: Literal["system", "developer", "user"]
+    content: Content
+
+
+class AssistantMessage(Open):
+    role: Literal["assistant"]
+    content: Content | None = None
+    tool_calls: list[ToolCall] | None = None
+
+
+class ToolMessage(Open):
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+
+
+Message = Annotated[InputMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+
+
+class FunctionDefinition(Open):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Open):
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class FunctionName(Open):
+    name: str
+
+
+class NamedToolChoice(Open):
+    type: Literal["function"]
+    function: FunctionName
+
+
+class JsonSchema(Open):
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    strict: bool | None = None
+
+
+class PlainFormat(Open):
+    type: Literal["text", "json_object"]
+
+
+class SchemaFormat(Open):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")]
+
+
+class StreamOptions(Open):
+    include_usage: bool | None = None
+
+
+class Sampling(Open):
+    """What chat completions and completions share."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: Count | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Probability | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None
+    min_p: Probability | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Field(gt=0)] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    seed: int | None = None
+    stop: Stop | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    prompt_cache_key: str | None = None
+
+
+class ChatRequest(Sampling):
+    """`POST /v1/chat/completions`."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: ResponseFormat | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class TextRequest(Sampling):
+    """`POST /v1/completions`."""
+
+    prompt: str | Several[str] | Several[int] | Several[Several[int]]
+    logprobs: Annotated[int, Field(ge=0, le=5)] | None = None

@@ -1,0 +1,204 @@
+"""One request to one engine: found, waited for while it boots, read, and on every way out let go of."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Self
+
+import aiohttp
+
+from web.dialects.sse import EventReader
+from web.errors import EngineBroken, EngineOverloaded, EngineStillBooting, ServiceError
+from web.upstream import AFFINITY_HEADER
+from web.verdicts import Retry, judge, retry_delay
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from web.clock import Clock
+    from web.dialects.engines import EngineCall
+    from web.dialects.pieces import EngineStream, Piece
+    from web.engines import EngineTarget
+    from web.upstream import Upstream
+
+LONGEST_ERROR = 64 * 1024
+MOST_LOSSES = 2
+"""Containers that may go away under a request before it is the request that is suspected."""
+
+Phase = Literal["waiting", "booting", "busy", "streaming"]
+"""`waiting`: for the engine's answer; `booting`: there is no engine yet; `busy`: each one that is there is full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patience:
+    """How long what is waited for, in seconds. `boot`: for an engine to come up; `busy`: for a place at one that is
+    there; `silence`: for the next sign of life of an engine that has taken the request."""
+
+    boot: float
+    busy: float = 30.0
+    silence: float = 300.0
+
+
+class Exchange:
+    """A context: inside, `open`, then `read` until the stream is done. Leaving it before that ends the engine's work:
+    the connection is closed, and the abort, where the engine has one, is on its way to the same container."""
+
+    def __init__(
+        self, *, upstream: Upstream, clock: Clock, target: EngineTarget, call: EngineCall, stream: EngineStream,
+        affinity: str | None, patience: Patience,
+    ) -> None:  # fmt: skip
+        self.phase: Phase = "waiting"
+        self.began = clock.monotonic()
+        self.heard = self.began
+        """When the engine last gave a sign of life, on the clock's monotonic scale."""
+        self._upstream = upstream
+        self._clock = clock
+        self._target = target
+        self._call = call
+        self.stream = stream
+        self._affinity = affinity or secrets.token_hex(16)
+        self._patience = patience
+        self._events = EventReader()
+        self._response: aiohttp.ClientResponse | None = None
+        self._asked = False
+        self._stalled = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._response is not None:
+            self._response.close()
+        if self._asked and self._call.abort is not None:
+            self._upstream.abort(self._target.url + "/abort_request", body=self._call.abort, headers=self._headers())
+
+    @property
+    def waited(self) -> float:
+        """Seconds since the request came."""
+        return self._clock.monotonic() - self.began
+
+    async def open(self, *, on_wait: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Return once an engine has taken the request and begun to answer. `on_wait` is called when it turns out that
+        there is no engine yet, or no place at one; `phase` says which.
+
+        Raises EngineStillBooting, EngineOverloaded, and whatever `judge` makes of the engine's answer.
+        """
+        losses = 0
+        busy_since: float | None = None
+        while (retry := await self._attempt()) is not None:
+            before, self.phase = self.phase, "busy" if retry.reason == "busy" else "booting"
+            if on_wait is not None and self.phase != before:
+                await on_wait()
+            now = self._clock.monotonic()
+            if retry.reason == "busy":
+                busy_since = busy_since or now
+                self._affinity = secrets.token_hex(16)
+                if now - busy_since >= self._patience.busy:
+                    raise EngineOverloaded
+            losses += retry.reason == "lost"
+            if losses > MOST_LOSSES:
+                raise EngineBroken("The engine went away before it answered.", code="engine_died")
+            left = self.began + self._patience.boot - now
+            if left <= 0:
+                raise EngineStillBooting(self.waited)
+            await self._clock.sleep(min(left, retry_delay(self.waited)))
+        self.phase = "streaming"
+
+    async def read(self) -> list[Piece]:
+        """The next pieces, as many as have come; none where the engine only showed that it lives.
+
+        Raises EngineBroken when the engine dies, stalls or talks nonsense, EngineRefused for its own errors.
+        """
+        if self._response is None:
+            raise RuntimeError("an exchange is opened before it is read")
+        try:
+            data = await self._response.content.readany()
+        except (aiohttp.ClientError, OSError):
+            data = b""
+        if not data:
+            self._asked = self._stalled
+            raise self._silence() if self._stalled else self.stream.cut()
+        self.heard = self._clock.monotonic()
+        return self._understood(data)
+
+    def read_ready(self) -> list[Piece]:
+        """The pieces that have come and were not read, without waiting. Raises as `read` does."""
+        if self._response is None or self.stream.done:
+            return []
+        try:
+            data = self._response.content.read_nowait()
+        except (aiohttp.ClientError, OSError):
+            return []  # `read` tells
+        return self._understood(data)
+
+    def _understood(self, data: bytes) -> list[Piece]:
+        pieces: list[Piece] = []
+        for payload in self._events.feed(data):
+            pieces += self.stream.read(payload)
+        self._asked = not self.stream.done
+        return pieces
+
+    async def settle(self) -> None:
+        """After the end: let the connection end too, so that it can be used again. Never raises."""
+        response, self._response = self._response, None
+        if response is None:
+            return
+        try:
+            async with self._clock.timeout(1.0):
+                await response.content.read()
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            response.close()
+        else:
+            response.release()
+
+    def check_silence(self) -> None:
+        """End the exchange if the engine has been silent for too long: `read` raises then."""
+        if self.phase == "streaming" and self._clock.monotonic() - self.heard > self._patience.silence:
+            self._stalled = True
+            if self._response is not None:
+                self._response.close()
+
+    async def _attempt(self) -> Retry | None:
+        """Ask once. None: the engine answers, and its answer can be read."""
+        self._asked = True
+        try:
+            async with self._clock.timeout(self._patience.silence):
+                url = self._target.url + self._call.path
+                response = await self._upstream.post(url, body=self._call.body, headers=self._headers())
+                if response.status == 200:
+                    self._response = response
+                    self.heard = self._clock.monotonic()
+                    return None
+                async with response:
+                    body = await _start_of(response.content)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            self._asked = False
+            return Retry("booting")
+        except TimeoutError:
+            raise self._silence() from None
+        except (aiohttp.ClientError, OSError):
+            self._asked = False
+            return Retry("lost")
+        self._asked = False
+        verdict = judge(response.status, response.headers, body)
+        if isinstance(verdict, ServiceError):
+            raise verdict
+        return verdict
+
+    def _headers(self) -> dict[str, str]:
+        return {**self._target.headers, AFFINITY_HEADER: self._affinity}
+
+    def _silence(self) -> EngineBroken:
+        return EngineBroken(f"The engine was silent for {self._patience.silence:.0f} s.", code="engine_stalled")
+
+
+async def _start_of(content: aiohttp.StreamReader) -> bytes:
+    """An error's body, as much of it as anyone needs."""
+    body = b""
+    while len(body) < LONGEST_ERROR and (data := await content.readany()):
+        body += data
+    return body

@@ -1,0 +1,126 @@
+"""Pure ASGI middleware: what is true of every HTTP request. Each costs one function call for each message sent."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+from starlette.middleware.cors import CORSMiddleware
+
+from web.asgi import CallerLeft, header, send_body
+from web.dialects.openai import error_body
+from web.errors import MethodNotAllowed, ServiceError, to_wire
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from web.clock import Clock
+
+log = logging.getLogger(__name__)
+
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+EXPOSED_HEADERS = (
+    "x-request-id", "openai-processing-ms", "retry-after", "x-should-retry",
+    "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
+    "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
+)  # fmt: skip
+
+
+def cross_origin(app: ASGIApp, *, origins: Sequence[str]) -> ASGIApp:
+    """CORS, to be outermost: a preflight is answered before anything looks at a key, and errors carry the headers.
+    Whatever header a caller asks for is allowed (`X-Stainless-*`, `OpenAI-*`, `Idempotency-Key`, …)."""
+    return CORSMiddleware(
+        app, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"], expose_headers=EXPOSED_HEADERS,
+        max_age=86400,
+    )  # fmt: skip
+
+
+class RequestIdentity:
+    """`x-request-id` (the caller's own if it is sane) and `openai-processing-ms` on every answer."""
+
+    def __init__(self, app: ASGIApp, *, clock: Clock) -> None:
+        self._app = app
+        self._clock = clock
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = self._clock.monotonic()
+        given = header(scope, b"x-request-id")
+        request_id = given if given and SANE_REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def identified(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                spent = round((self._clock.monotonic() - began) * 1000)
+                mine = [(b"x-request-id", request_id.encode()), (b"openai-processing-ms", str(spent).encode())]
+                message = {**message, "headers": [*message.get("headers", ()), *mine]}
+            await send(message)
+
+        await self._app(scope, receive, identified)
+
+
+class DirectRoutes:
+    """Endpoints that are reached past everything that FastAPI wraps around a route: the ones that carry tokens."""
+
+    def __init__(self, app: ASGIApp, posts: Mapping[str, ASGIApp]) -> None:
+        """`posts`: exact path -> what answers a POST to it."""
+        self._app = app
+        self._posts = posts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._posts.get(_route_path(scope)) if scope["type"] == "http" else None
+        if endpoint is None:
+            await self._app(scope, receive, send)
+            return
+        if scope["method"] != "POST":
+            raise MethodNotAllowed(scope["method"], scope["path"], "POST")
+        await endpoint(scope, receive, send)
+
+
+def _route_path(scope: Scope) -> str:
+    """The path without the prefix under which the application is mounted (ASGI's `root_path`)."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "")
+    return path[len(prefix) :] if prefix and path.startswith(prefix + "/") else path
+
+
+class Errors:
+    """Every error that reaches it becomes OpenAI's error object; what nobody expected is logged and told as a 500."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except CallerLeft:
+            return
+        except Exception as error:
+            if not isinstance(error, ServiceError):
+                log.exception("%s %s failed", scope["method"], scope["path"])
+            if begun:
+                raise
+            await send_error(send, error)
+
+
+async def send_error(send: Send, error: Exception) -> None:
+    """Answer with an error, as OpenAI would."""
+    wire = to_wire(error)
+    more = [(name.lower().encode(), value.encode()) for name, value in wire.headers.items()]
+    await send_body(send, error_body(wire), status=wire.status, more=more)

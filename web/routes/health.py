@@ -1,0 +1,50 @@
+"""`GET /health` and `GET /readiness`: neither touches an engine. A cold model can serve: it counts as available."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Response
+
+if TYPE_CHECKING:
+    from web.clock import Clock
+    from web.services import Services
+
+
+class Uptime:
+    """Seconds since the server began to serve: told by the lifespan, which runs after a memory snapshot is restored,
+    else (a server without one) since it was first asked."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._began: float | None = None
+
+    def begin(self) -> None:
+        self._began = self._clock.monotonic()
+
+    def seconds(self) -> float:
+        if self._began is None:
+            self.begin()
+        return round(self._clock.monotonic() - (self._began or 0.0), 3)
+
+
+def router(services: Services, uptime: Uptime) -> APIRouter:
+    api = APIRouter(tags=["health"])
+    clock, models = services.clock, services.settings.models.available_models
+
+    def timestamp() -> str:
+        return datetime.fromtimestamp(clock.time(), UTC).isoformat()
+
+    @api.get("/health", summary="Whether this process lives")
+    async def health() -> dict[str, Any]:
+        return {"status": "ok", "uptime": uptime.seconds(), "timestamp": timestamp()}
+
+    @api.get("/readiness", summary="Whether a model can serve", responses={503: {"description": "No model can"}})
+    async def readiness(response: Response) -> dict[str, Any]:
+        if models:
+            return {"status": "ready", "models_available": len(models), "timestamp": timestamp()}
+        response.status_code = 503
+        return {"status": "not_ready", "reason": "no model is configured", "timestamp": timestamp()}
+
+    return api
