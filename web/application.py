@@ -15,6 +15,7 @@ from web.errors import InvalidRequest, MethodNotAllowed, RouteNotFound, ServiceE
 from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin
 from web.relay import Relay
 from web.routes import generation, health, models
+from web.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import ASGIApp
 
-    from web.services import Services
+
+__all__ = ["Services", "create_application"]
 
 GREETING = """\
 An LLM inference service that speaks OpenAI's API.
