@@ -288,6 +288,8 @@ class ClientConnection(asyncio.Protocol):
             await self._serve(request)
             if not reply.finished and not request.left:
                 raise RuntimeError("a request was left without a complete reply")
+            if self._queue:
+                await self.drain()
         except ClientLeft:
             pass
         except Exception:
