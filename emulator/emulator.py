@@ -36,11 +36,23 @@ class ContainerInfo:
     pid: int | None
 
 
+@dataclass(frozen=True)
+class WebAddress:
+    """Where a web function or a Server of a live app answers."""
+
+    app: str
+    function: str
+    method: str
+    """Of a class; empty for functions and Servers."""
+    url: str
+    is_server: bool
+
+
 class Emulator:
     """Control plane, scheduler, ingress and containers in one process.
 
-    `with Emulator() as emulator:` runs it in a thread of its own, so that the code inside may block; `async with` does the
-    same without blocking the caller's loop. Everything that it started is gone when the block ends. `log` gets
+    `with Emulator() as emulator:` runs it in a thread of its own, so that the code inside may block; `async with` does
+    the same without blocking the caller's loop. Everything that it started is gone when the block ends. `log` gets
     every `LogLine`, from the emulator's thread.
     """
 
@@ -170,6 +182,18 @@ class Emulator:
         if not method and len(urls) == 1:
             return next(iter(urls.values()))
         raise LookupError(f"{function!r} of app {app!r} has no web address {method!r}: it has {sorted(urls)}")
+
+    def addresses(self) -> list[WebAddress]:
+        """Every web address of the apps that are live now, in the order in which they were deployed."""
+        state = self.core.state
+        return [
+            WebAddress(app.name or app.description, tag.removesuffix(".*"), method, url, record.definition.is_server)
+            for app in list(state.apps.values())
+            if app.live
+            for tag, function_id in list(app.function_ids.items())
+            if (record := state.functions[function_id]).published
+            for method, url in record.urls.items()
+        ]
 
     def containers(self, *, app: str | None = None, function: str | None = None) -> list[ContainerInfo]:
         """Containers that are there now."""

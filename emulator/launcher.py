@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from grpclib.server import Server
@@ -16,6 +15,7 @@ from emulator.protocol.server import GRPC_CONFIG
 from emulator.state import ImageRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from emulator.protocol.dispatch import Dispatcher

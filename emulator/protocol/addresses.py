@@ -1,4 +1,4 @@
-"""Which web addresses a function has: under which label, with which protection. Pure, but for the seam to the ingress."""
+"""Which web addresses a function has, under which label and with which protection; and the seam to the ingress."""
 
 from __future__ import annotations
 

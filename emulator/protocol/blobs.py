@@ -20,7 +20,7 @@ class BlobHandlers:
         self._blobs = blobs
         self._url = url
 
-    async def BlobCreate(self, request: api_pb2.BlobCreateRequest, _: Caller) -> api_pb2.BlobCreateResponse:
+    async def BlobCreate(self, _request: api_pb2.BlobCreateRequest, _: Caller) -> api_pb2.BlobCreateResponse:
         blob_id = self._blobs.new()
         url = self._url(blob_id)
         return api_pb2.BlobCreateResponse(

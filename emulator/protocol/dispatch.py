@@ -127,7 +127,7 @@ class StatusDetails(StatusDetailsCodecBase):
             envelope.details.add().Pack(detail, type_url_prefix="type.modal.com/")
         return envelope.SerializeToString()
 
-    def decode(self, status: Status, message: str | None, data: bytes) -> Any:
+    def decode(self, status: Status, message: str | None, data: bytes) -> Any:  # noqa: ARG002
         return list(api_pb2.RPCStatus.FromString(data).details)
 
 

@@ -92,8 +92,12 @@ class FunctionHandlers:
         return record
 
     async def _publish_addresses(self, app: App, record: FunctionRecord, definition: api_pb2.Function) -> None:
-        for address in addresses(app, record, definition):
-            record.urls[address.method] = await self._front.publish(record, address)
+        record.urls = {
+            address.method: await self._front.publish(record, address) for address in addresses(app, record, definition)
+        }
+        definition.web_url = record.urls.get("", "")
+        for name, method in definition.method_definitions.items():
+            method.web_url = record.urls.get(name, "")
 
     async def ClassCreate(self, request: api_pb2.ClassCreateRequest, _: Caller) -> api_pb2.ClassCreateResponse:
         app = self._app(request.app_id)

@@ -53,18 +53,17 @@ def function_data(record: FunctionRecord) -> api_pb2.FunctionData:
     definition = record.staged or record.definition
     data = api_pb2.FunctionData()
     data.CopyFrom(record.data)
-    for name, field in api_pb2.FunctionData.DESCRIPTOR.fields_by_name.items():
-        same = api_pb2.Function.DESCRIPTOR.fields_by_name.get(name)
-        if same is None or same.type != field.type:
+    known = {field.name for field, _ in data.ListFields()}
+    for field, value in definition.ListFields():
+        same = api_pb2.FunctionData.DESCRIPTOR.fields_by_name.get(field.name)
+        if same is None or same.type != field.type or field.name in known:
             continue
         if field.is_repeated:
-            if not getattr(data, name):
-                getattr(data, name).MergeFrom(getattr(definition, name))
+            getattr(data, field.name).MergeFrom(value)
         elif field.message_type is not None:
-            if definition.HasField(name) and not data.HasField(name):
-                getattr(data, name).CopyFrom(getattr(definition, name))
-        elif not getattr(data, name):
-            setattr(data, name, getattr(definition, name))
+            getattr(data, field.name).CopyFrom(value)
+        else:
+            setattr(data, field.name, value)
     # From 1.6 on the client insists on this one; clients before it have no such field.
     if "ranked_functions" in api_pb2.FunctionData.DESCRIPTOR.fields_by_name and not data.ranked_functions:
         data.ranked_functions.add(rank=0).function.CopyFrom(definition)

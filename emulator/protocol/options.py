@@ -5,6 +5,7 @@ from __future__ import annotations
 from modal_proto import api_pb2
 
 _SAME_NAME = ("timeout_secs", "max_concurrent_inputs", "target_concurrent_inputs", "batch_max_size", "batch_linger_ms")
+_MESSAGES = ("resources", "retry_policy", "scheduler_placement")
 _SCALING = {
     "concurrency_limit": "max_containers",
     "warm_pool_size": "min_containers",
@@ -17,15 +18,14 @@ def merged(definition: api_pb2.Function, options: api_pb2.FunctionOptions) -> ap
     """A definition with the options of one `with_options` call laid over it."""
     result = api_pb2.Function()
     result.CopyFrom(definition)
-    for name in _SAME_NAME:
-        if options.HasField(name):
-            setattr(result, name, getattr(options, name))
-    for name, setting in _SCALING.items():
-        if options.HasField(name):
-            setattr(result.autoscaler_settings, setting, getattr(options, name))
-    for name in ("resources", "retry_policy", "scheduler_placement"):
-        if options.HasField(name):
-            getattr(result, name).CopyFrom(getattr(options, name))
+    given = {field.name: value for field, value in options.ListFields()}
+    for name, value in given.items():
+        if name in _SAME_NAME:
+            setattr(result, name, value)
+        elif name in _SCALING:
+            setattr(result.autoscaler_settings, _SCALING[name], value)
+        elif name in _MESSAGES:
+            getattr(result, name).CopyFrom(value)
     if options.replace_secret_ids:
         del result.secret_ids[:]
     result.secret_ids.extend(options.secret_ids)

@@ -58,7 +58,7 @@ def wanted_containers(policy: Policy, load: Load) -> int:
     demand = load.pending + load.running
     needed = 0
     if demand:
-        needed = math.ceil(demand / policy.target_concurrency) + policy.buffer_containers
+        needed = max(1, math.ceil(demand / policy.target_concurrency)) + policy.buffer_containers
     return min(policy.max_containers, max(policy.min_containers, needed))
 
 

@@ -1,8 +1,11 @@
-"""How many containers may be starting at once on this machine: boots are CPU-bound, and a storm of them helps nobody."""
+"""How many containers may be booting at once on this machine: boots need CPUs, and a storm of them helps nobody."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class StartLimiter:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 DEFAULT_SCALEDOWN_WINDOW = 60.0
 DEFAULT_TIMEOUT = 300.0
+PATIENCE = 0.05
+"""Seconds for which a busy container may be about to become free: no other is started meanwhile."""
 BACKOFF_FIRST = 1.0
 BACKOFF_LAST = 30.0
 
@@ -41,7 +43,7 @@ def scaling_policy(definition: api_pb2.Function, *, machine_limit: int) -> Polic
         scaledown_window=float(
             settings.scaledown_window or definition.task_idle_timeout_secs or DEFAULT_SCALEDOWN_WINDOW
         ),
-        scaleup_window=float(settings.scaleup_window),
+        scaleup_window=max(PATIENCE, float(settings.scaleup_window)),
     )
 
 

@@ -125,7 +125,7 @@ class Pool:
         return min((at for at in moments if at is not None), default=None)
 
     def _scale(self, now: float) -> float | None:
-        load = self._load(now)
+        load = self._load()
         decision = decide(self.policy, load, now)
         short = decision.wanted > len(load.supply)
         self._unmet_since = (self._unmet_since or now) if short else None
@@ -135,7 +135,7 @@ class Pool:
             self._drain(self.slots[task_id], now)
         return decision.wake_at
 
-    def _load(self, now: float) -> Load:
+    def _load(self) -> Load:
         fresh = [slot for slot in self.slots.values() if self._is_supply(slot)]
         stale_targets = any(slot.state == "ready" and not self._is_fresh(slot) for slot in self.slots.values())
         demanded = int(self._demanded or (self.record.definition.is_server and stale_targets))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from modal_proto import api_pb2
-
 from emulator.scheduler.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from modal_proto import api_pb2
 
     from emulator.scheduler.calls import Call, Input
     from emulator.scheduler.services import Services

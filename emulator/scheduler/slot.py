@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from modal_proto import api_pb2
-
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
     import asyncio
+
+    from modal_proto import api_pb2
 
     from emulator.containers.base import Container
     from emulator.scheduler.calls import Input

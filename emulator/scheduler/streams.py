@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from modal_proto import api_pb2
-
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+
+    from modal_proto import api_pb2
 
 AHEAD_BYTES = 4 << 20
 REPLAY_BYTES = 4 << 20
@@ -24,8 +24,8 @@ class StreamLost(Exception):
 class DataStream:
     """Chunks numbered from 1, one writer at a time, readers who may come back.
 
-    A writer waits while the reader is more than `AHEAD_BYTES` behind. What was read is kept, up to `REPLAY_BYTES`, for a
-    reader whose connection broke or an input that is tried again; the numbers make a repeated write harmless.
+    A writer waits while the reader is more than `AHEAD_BYTES` behind. What was read is kept, up to `REPLAY_BYTES`, for
+    a reader whose connection broke or an input that is tried again; the numbers make a repeated write harmless.
     """
 
     def __init__(self, *, expects_reader: bool) -> None:
