@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpclib
-from emulator.containers.base import ContainerSpec, MountedFile
 from grpclib.server import Server
 from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientBase
+
+from emulator.containers.base import ContainerSpec, MountedFile
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

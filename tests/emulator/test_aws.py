@@ -1,0 +1,123 @@
+"""S3 and DynamoDB beside the emulator, asked by boto3 as a container would ask."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from emulator.aws import Aws
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def aws() -> Iterator[Aws]:
+    with Aws() as aws:
+        yield aws
+
+
+def client(aws: Aws, service: str) -> Any:
+    """A client made from the environment that containers get, and from nothing else."""
+    given = aws.environment()
+    return boto3.session.Session().client(
+        service,
+        endpoint_url=given["AWS_ENDPOINT_URL"],
+        region_name=given["AWS_REGION"],
+        aws_access_key_id=given["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=given["AWS_SECRET_ACCESS_KEY"],
+    )
+
+
+def make_counter(aws: Aws, name: str = "counters") -> Any:
+    dynamodb = client(aws, "dynamodb")
+    dynamodb.create_table(
+        TableName=name,
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "pk", "AttributeType": "S"}],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    dynamodb.put_item(TableName=name, Item={"pk": {"S": "c"}, "n": {"N": "0"}})
+    return dynamodb
+
+
+def test_an_object_put_with_boto3_comes_back_whole_and_is_listed(aws: Aws) -> None:
+    s3 = client(aws, "s3")
+    s3.create_bucket(Bucket="weights")
+    body = bytes(range(256)) * 4096
+    s3.put_object(Bucket="weights", Key="a/b c", Body=body)
+    assert s3.get_object(Bucket="weights", Key="a/b c")["Body"].read() == body
+    assert [item["Key"] for item in s3.list_objects_v2(Bucket="weights")["Contents"]] == ["a/b c"]
+
+
+def test_the_environment_alone_is_enough_for_an_unconfigured_boto3(aws: Aws) -> None:
+    code = "import boto3; s3 = boto3.client('s3'); s3.create_bucket(Bucket='bucket'); print(s3.list_buckets())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=aws.environment(), capture_output=True, text=True, check=False
+    )
+    assert "'Name': 'bucket'" in done.stdout, done.stderr
+
+
+def test_conditional_updates_of_many_threads_never_pass_their_limit(aws: Aws) -> None:
+    clients = [make_counter(aws), *(client(aws, "dynamodb") for _ in range(7))]
+    limit = 40
+
+    def add(number: int) -> int:
+        try:
+            clients[number % 8].update_item(
+                TableName="counters",
+                Key={"pk": {"S": "c"}},
+                UpdateExpression="ADD n :one",
+                ConditionExpression="n < :limit",
+                ExpressionAttributeValues={":one": {"N": "1"}, ":limit": {"N": str(limit)}},
+            )
+        except ClientError as error:
+            assert error.response["Error"]["Code"] == "ConditionalCheckFailedException"
+            return 0
+        return 1
+
+    with ThreadPoolExecutor(8) as threads:
+        taken = sum(threads.map(add, range(64)))
+    assert taken == limit
+    assert clients[0].get_item(TableName="counters", Key={"pk": {"S": "c"}})["Item"]["n"] == {"N": str(limit)}
+
+
+def test_two_emulators_in_one_process_do_not_see_each_others_state(aws: Aws) -> None:
+    with Aws() as other:
+        for emulator, text in ((aws, b"one"), (other, b"two")):
+            client(emulator, "s3").create_bucket(Bucket="same")
+            client(emulator, "s3").put_object(Bucket="same", Key="k", Body=text)
+            make_counter(emulator, "same")
+        assert client(aws, "s3").get_object(Bucket="same", Key="k")["Body"].read() == b"one"
+    assert client(aws, "s3").get_object(Bucket="same", Key="k")["Body"].read() == b"one"
+    assert client(aws, "dynamodb").list_tables()["TableNames"] == ["same"]
+
+
+def test_a_new_emulator_starts_empty() -> None:
+    with Aws() as first:
+        client(first, "s3").create_bucket(Bucket="gone")
+    with Aws() as second:
+        assert client(second, "s3").list_buckets()["Buckets"] == []
+
+
+def test_closing_frees_the_port_whether_or_not_anyone_asked() -> None:
+    for asked in (False, True):
+        with Aws() as aws:
+            port = aws.port
+            if asked:
+                client(aws, "s3").list_buckets()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+
+
+def test_starting_imports_nothing_of_moto() -> None:
+    code = "import sys; from emulator.aws import Aws\nwith Aws(): print('moto' in sys.modules, 'boto3' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "False False\n", done.stderr
