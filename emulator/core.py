@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
+from emulator.aws import Aws
 from emulator.clock import RealClock
 from emulator.containers import choose_runtime
 from emulator.front import IngressFront
@@ -60,6 +61,8 @@ class Options:
     """Of the control plane."""
     web_port: int = 0
     """Of the first web function that is deployed."""
+    aws_port: int = 0
+    """Of S3 and DynamoDB."""
     ingress_port: int = 0
     """Of the shared port, where addresses are told apart by host or path."""
     log: LogSink | None = None
@@ -97,11 +100,12 @@ class Core:
         self.calls = Calls(clock)
         sockets = self._temporary / "s"
         sockets.mkdir()
+        self.aws = Aws(port=options.aws_port)
         self._launcher = ContainerLauncher(
             state=state,
             content=content,
             sockets=sockets,
-            environment=self._container_environment,
+            environment=self.aws.environment,
             shared_ports=self._shared_ports,
         )
         self._runtime = choose_runtime(options.containers)
@@ -143,6 +147,7 @@ class Core:
     async def start(self) -> None:
         """Open every port. Raises `OSError` or `PortTaken` when one that was asked for is in use."""
         try:
+            self.aws.start()
             await self._blob_server.start()
             await self.ingress.start(self.options.ingress_port)
             await self._control_plane.start(self._listener)
@@ -165,6 +170,7 @@ class Core:
             await self._control_plane.close()
         self._listener.close()
         await self._blob_server.close()
+        await asyncio.to_thread(self.aws.close)
         await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
 
     def client_environment(self) -> dict[str, str]:
@@ -175,13 +181,11 @@ class Core:
             "MODAL_TOKEN_SECRET": "as-emulator",
             "MODAL_CONFIG_PATH": str(self._temporary / "modal.toml"),
             "MODAL_ENVIRONMENT": "main",
+            **self.aws.environment(),
         }
 
-    def _container_environment(self) -> dict[str, str]:
-        return {}
-
     def _shared_ports(self) -> tuple[int, ...]:
-        return (self._blob_server.port, *self._front.ports())
+        return (self._blob_server.port, self.aws.port, *self._front.ports())
 
     def say(self, text: str) -> None:
         """A message of the emulator itself."""

@@ -29,7 +29,8 @@ class ControlPlane:
 
 def bind(port: int) -> socket.socket:
     """A listening socket of 127.0.0.1; 0 takes any free port. Raises `OSError` when the port is taken."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    # The protocol by number: asyncio turns Nagle off only for sockets that name it, and accepted ones inherit it.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
