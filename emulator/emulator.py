@@ -193,7 +193,7 @@ class Emulator:
             for app in list(state.apps.values())
             if app.live
             for tag, function_id in list(app.function_ids.items())
-            if (record := state.functions[function_id]).published
+            for record in [state.functions[function_id]]
             for method, url in record.urls.items()
         ]
 

@@ -1,0 +1,114 @@
+"""The `emulator` command. What is about apps stays with the `modal` command, which runs unchanged."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emulator.problem import Problem
+
+STATE = Path(".modal-emulator")
+"""Where `up` keeps an emulator's state, unless told: beside the app."""
+
+
+class Containers(StrEnum):
+    """How containers are made on this machine."""
+
+    zygote = "zygote"
+    process = "process"
+    auto = "auto"
+
+
+ContainersOption = Annotated[
+    Containers, typer.Option(help="forks of a warm process (Linux), subprocesses, or what suits this machine")
+]
+StateOption = Annotated[Path, typer.Option("--state", metavar="DIR", help="where the emulator keeps its state")]
+
+app = typer.Typer(
+    help="A local Modal: runs the unmodified modal CLI, SDK and container runtime on this machine.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def up(
+    app_ref: Annotated[str, typer.Argument(help="as for `modal deploy`: a file, or a module's name")] = "app.py",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="for the app's first web function; 0: any")] = 3000,
+    before: Annotated[
+        list[str] | None, typer.Option(metavar="COMMAND", help="run this before deploying; may be repeated")
+    ] = None,
+    state: StateOption = STATE,
+    containers: ContainersOption = Containers.auto,
+    reload: Annotated[bool, typer.Option(help="deploy again when a source file changes")] = True,
+    ready_path: Annotated[
+        str | None, typer.Option(metavar="PATH", help="ready only when this path answers below 500")
+    ] = None,
+) -> None:
+    """Start an emulator, deploy an app to it, and run it until Ctrl-C."""
+    from emulator.up import Up, run
+
+    if ready_path is not None and not ready_path.startswith("/"):
+        raise typer.BadParameter(f"{ready_path!r} does not begin with /", param_hint="--ready-path")
+    options = Up(
+        app_ref=app_ref,
+        port=port,
+        before=tuple(before or ()),
+        state=state,
+        containers=containers.value,
+        reload=reload,
+        ready_path=ready_path,
+    )
+    raise typer.Exit(run(options))
+
+
+@app.command(context_settings={"allow_interspersed_args": False})
+def exec(  # noqa: A001
+    command: Annotated[list[str], typer.Argument(help="the command and its arguments, after --")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="for the first web function; 0: any")] = 0,
+    containers: ContainersOption = Containers.auto,
+    quiet: Annotated[bool, typer.Option("--quiet", help="do not show what containers write")] = False,
+) -> None:
+    """Run a command with a fresh emulator around it, and exit with its exit code."""
+    from emulator.execute import execute
+
+    raise typer.Exit(execute(command, port=port, containers=containers.value, quiet=quiet))
+
+
+@app.command()
+def env(state: StateOption = STATE) -> None:
+    """Print the environment for the emulator that `up` runs here: eval "$(emulator env)"."""
+    from emulator.record import read
+
+    for name, value in read(state).items():
+        typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def main() -> None:
+    """Run the command line and exit: 1 for what went wrong, 2 for what was asked wrongly."""
+    usage_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+    try:
+        status = app(standalone_mode=False)
+    except Problem as problem:
+        _fail(str(problem), problem.status)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+    except Exception as error:
+        if not isinstance(error, usage_error):
+            raise
+        _fail(error.format_message(), error.exit_code)  # type: ignore[attr-defined]
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(text: str, status: int) -> None:
+    print(f"emulator: {text}", file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,193 @@
+"""`emulator up`: an emulator, an app deployed to it, and its logs, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emulator import watch
+from emulator.child import Children, environment_for
+from emulator.clock import RealClock
+from emulator.emulator import Emulator
+from emulator.ingress.ingress import PortTaken
+from emulator.logs import ConsoleSink, LogLine
+from emulator.problem import Problem
+from emulator.ready import wait_until_ready
+from emulator.record import hold
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from emulator.containers import Kind
+    from emulator.emulator import WebAddress
+
+FORCED = 130
+"""Exit status after a second Ctrl-C."""
+
+
+@dataclass(frozen=True)
+class Up:
+    """What `emulator up` was asked for."""
+
+    app_ref: str
+    port: int
+    before: tuple[str, ...]
+    state: Path
+    containers: Kind
+    reload: bool
+    ready_path: str | None
+
+
+def run(options: Up) -> int:
+    """Run until a signal says stop; the exit status. Raises `Problem`."""
+    if watch.is_file(options.app_ref) and not Path(options.app_ref.partition("::")[0]).is_file():
+        raise Problem(f"{options.app_ref}: no such file; name the app's: emulator up path/to/app.py", status=2)
+    return asyncio.run(_run_until_stopped(options))
+
+
+async def _run_until_stopped(options: Up) -> int:
+    stop, session = asyncio.Event(), Session(options)
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            print("emulator | stopping at once", file=sys.stderr, flush=True)
+            session.children.kill()
+            os._exit(FORCED)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, on_signal)
+    running = asyncio.create_task(session.run())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if stop.is_set():
+        print("emulator | stopping", file=sys.stderr, flush=True)
+        running.cancel()
+    await asyncio.wait((running,))
+    if not running.cancelled() and (error := running.exception()) is not None:
+        raise error
+    return 0
+
+
+class Session:
+    """One run of `emulator up`."""
+
+    def __init__(self, options: Up) -> None:
+        self._options = options
+        self._clock = RealClock()
+        self.children = Children(self._clock)
+        self._log = ConsoleSink(sys.stderr)
+
+    async def run(self) -> None:
+        """Start everything, then deploy again on changes. Ends by being cancelled. Raises `Problem`."""
+        options = self._options
+        with hold(options.state) as record:
+            async with self._emulator() as emulator:
+                record(emulator.environment)
+                environment = environment_for(emulator.environment)
+                for command in options.before:
+                    await self._before(command, environment)
+                changes = asyncio.create_task(self._reload(emulator, environment)) if options.reload else None
+                try:
+                    await self._first(emulator, environment)
+                    await (changes if changes is not None else asyncio.Event().wait())
+                finally:
+                    if changes is not None:
+                        changes.cancel()
+                        await asyncio.wait((changes,))
+
+    @asynccontextmanager
+    async def _emulator(self) -> AsyncIterator[Emulator]:
+        options = self._options
+        try:
+            emulator = Emulator(
+                state_directory=options.state, containers=options.containers, web_port=options.port, log=self._log
+            )
+        except ValueError as error:
+            raise Problem(str(error)) from error
+        starting = asyncio.ensure_future(asyncio.to_thread(self._start, emulator))
+        try:
+            # Shielded: an emulator that was half started would leave things behind.
+            await asyncio.shield(starting)
+            yield emulator
+        finally:
+            await asyncio.wait((starting,))
+            await asyncio.to_thread(emulator.stop)
+
+    def _start(self, emulator: Emulator) -> None:
+        try:
+            emulator.start()
+        except PortTaken as error:
+            raise Problem(f"{error}: stop what listens there, or choose another with --port") from error
+        except (OSError, ValueError) as error:
+            raise Problem(f"the emulator can not start: {error}") from error
+
+    async def _before(self, command: str, environment: dict[str, str]) -> None:
+        self._say(f"running {command}")
+        status = await self.children.run(command, environment=environment)
+        if status:
+            raise Problem(f"`{command}` failed with exit status {status}: nothing was deployed")
+
+    async def _first(self, emulator: Emulator, environment: dict[str, str]) -> None:
+        status = await self._deploy(environment)
+        if status:
+            raise Problem(f"`modal deploy {self._options.app_ref}` failed with exit status {status}")
+        addresses = emulator.addresses()
+        main = main_address(addresses)
+        if main is not None:
+            await wait_until_ready(main.url, path=self._options.ready_path, clock=self._clock, say=self._say)
+        for line in banner(addresses, main.url if main is not None else emulator.server_url):
+            print(line, flush=True)
+
+    async def _reload(self, emulator: Emulator, environment: dict[str, str]) -> None:
+        cwd = Path.cwd()
+        async for paths in watch.changes(watch.source_directory(self._options.app_ref, cwd)):
+            names = _relative(paths, cwd)
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            self._say(f"{names[0]}{more} changed: deploying again")
+            status = await self._deploy(environment)
+            if status:
+                self._say(f"deploying failed with exit status {status}: what was deployed before keeps running")
+            else:
+                main = main_address(emulator.addresses())
+                self._say(f"deployed again: {main.url if main is not None else emulator.server_url}")
+
+    async def _deploy(self, environment: dict[str, str]) -> int:
+        ref = self._options.app_ref
+        named = (ref,) if watch.is_file(ref) else ("-m", ref)
+        command = (sys.executable, "-m", "modal", "deploy", *named)
+        return await self.children.run(command, environment=environment)
+
+    def _say(self, text: str) -> None:
+        self._log(LogLine(text, "emulator"))
+
+
+def _relative(paths: list[Path], cwd: Path) -> list[str]:
+    return [os.path.relpath(path, cwd) for path in paths]
+
+
+def main_address(addresses: list[WebAddress]) -> WebAddress | None:
+    """What an app is reached by: its first web function, else its first Server."""
+    return min(addresses, key=lambda address: address.is_server, default=None)
+
+
+def banner(addresses: list[WebAddress], ready: str) -> list[str]:
+    """What is printed when an app is up. The last line is for machines and stays as it is."""
+    rows = [
+        (
+            "server" if address.is_server else "web",
+            ".".join(filter(None, (address.function, address.method))),
+            address.url,
+        )
+        for address in addresses
+    ]
+    width = max((len(name) for _, name, _ in rows), default=0)
+    return [*(f"{kind:<6}  {name:<{width}}  {url}" for kind, name, url in rows), f"Ready: {ready}"]

@@ -1,0 +1,71 @@
+"""Changes to an app's source files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from watchfiles import Change, awatch
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+SUFFIXES = (".py", ".toml")
+DEBOUNCE_MS = 200
+"""Changes that come within this long of each other are one."""
+
+MAX_DIRECTORIES = 2000
+
+
+def source_directory(app_ref: str, cwd: Path) -> Path:
+    """The folder that holds an app's source: the file's own, or for a module's name the one it is found from."""
+    target = app_ref.partition("::")[0]
+    return (cwd / target).resolve().parent if is_file(app_ref) else cwd.resolve()
+
+
+def is_file(app_ref: str) -> bool:
+    """Whether an app is named by a file rather than by a module."""
+    target = app_ref.partition("::")[0]
+    return target.endswith(".py") or "/" in target
+
+
+def directories(root: Path) -> Iterator[Path]:
+    """A folder and those below it that may hold source: no hidden ones, no caches, no virtual environments."""
+    yield root
+    for found, (parent, names, _) in enumerate(os.walk(root)):
+        names[:] = [name for name in names if _holds_source(Path(parent) / name)]
+        for name in names:
+            yield Path(parent) / name
+        if found > MAX_DIRECTORIES:
+            return
+
+
+async def changes(root: Path) -> AsyncIterator[list[Path]]:
+    """The source files below `root` that have changed, each time that some have."""
+
+    def wanted(_: Change, path: str) -> bool:
+        return path.endswith(SUFFIXES) or (Path(path).is_dir() and _holds_source(Path(path)))
+
+    while True:
+        async for batch in awatch(
+            *directories(root), watch_filter=wanted, debounce=DEBOUNCE_MS, recursive=False, raise_interrupt=False
+        ):
+            paths = sorted({Path(path) for _, path in batch})
+            # A new folder is not watched yet, and may have been filled before we could.
+            new = [path for path in paths if path.is_dir()]
+            files = [path for path in paths if path.suffix in SUFFIXES and not path.is_dir()]
+            files += [file for folder in new for file in folder.rglob("*") if file.suffix in SUFFIXES]
+            if files:
+                yield files
+            if new:
+                break
+        else:
+            return
+
+
+def _holds_source(folder: Path) -> bool:
+    name = folder.name
+    if name.startswith(".") or name in ("__pycache__", "node_modules") or folder.is_symlink():
+        return False
+    return not (folder / "pyvenv.cfg").exists()
