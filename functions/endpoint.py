@@ -9,7 +9,8 @@ import modal
 from functions.directory import ServerDirectory
 from functions.logs import configure_logging
 from infra.configuration import load_settings
-from web.application import Services, create_application
+from web.application import create_application
+from web.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
