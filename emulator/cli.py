@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -104,11 +105,13 @@ def main() -> None:
         sys.exit(141)
     except Exception as error:
         if not isinstance(error, usage_error):
-            raise
+            if os.environ.get("EMULATOR_TRACEBACK"):
+                raise
+            _fail(f"internal error: {error!r} (EMULATOR_TRACEBACK=1 shows where)", 1)
         _fail(error.format_message(), error.exit_code)  # type: ignore[attr-defined]
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _fail(text: str, status: int) -> None:
+def _fail(text: str, status: int) -> NoReturn:
     print(f"emulator: {text}", file=sys.stderr)
     sys.exit(status)

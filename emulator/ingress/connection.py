@@ -14,7 +14,7 @@ from typing import cast
 
 import httptools
 
-from emulator.ingress.exchange import BODY_BUFFER, ClientLeft, Request, Tunnel
+from emulator.ingress.exchange import BODY_BUFFER, ClientLeft, Request, Tunnel, without_delay
 from emulator.ingress.http1 import BadRequest, Headers, RequestHead, body_length, first, origin_form, tokens
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        without_delay(transport)
         self._client = self._transport.get_extra_info("peername")[:2]
         self._server = self._transport.get_extra_info("sockname")[:2]
         self._connections.add(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING, Protocol
 
 from emulator.ingress.http1 import (
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 
 BODY_BUFFER = 256 * 1024
 """Bytes of a request body that are held for a handler that is behind, before reading from the client stops."""
+
+
+def without_delay(transport: asyncio.BaseTransport) -> None:
+    """Turn Nagle's algorithm off: a stream's pieces leave at once. asyncio does so only for some sockets."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 class ClientLeft(Exception):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import httptools
 
+from emulator.ingress.exchange import without_delay
 from emulator.ingress.http1 import (
     LAST_CHUNK,
     Framing,
@@ -103,6 +104,7 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        without_delay(transport)
 
     def data_received(self, data: bytes) -> None:
         if self._tunnel is not None:

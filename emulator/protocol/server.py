@@ -17,14 +17,17 @@ class ControlPlane:
     """Inputs are pickles, so whoever reaches this port can run code: loopback, always."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
+        self._started = False
         self._server = Server([dispatcher.servable(Caller())], status_details_codec=StatusDetails(), config=GRPC_CONFIG)
 
     async def start(self, listener: socket.socket) -> None:
         await self._server.start(sock=listener)
+        self._started = True
 
     async def close(self) -> None:
-        self._server.close()
-        await self._server.wait_closed()
+        if self._started:
+            self._server.close()
+            await self._server.wait_closed()
 
 
 def bind(port: int) -> socket.socket:
