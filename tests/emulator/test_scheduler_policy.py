@@ -1,0 +1,70 @@
+"""What is read from a function's definition."""
+
+from __future__ import annotations
+
+import pytest
+from modal_proto import api_pb2
+
+from emulator.protocol.options import merged, unsupported
+from emulator.scheduler.policy import PATIENCE, boot_backoff, limits, retry_delay, scaling_policy
+
+
+def test_a_definition_without_settings_gets_modals_defaults() -> None:
+    policy = scaling_policy(api_pb2.Function(), machine_limit=16)
+    assert (policy.min_containers, policy.max_containers, policy.buffer_containers) == (0, 16, 0)
+    assert (policy.target_concurrency, policy.scaledown_window, policy.scaleup_window) == (1.0, 60.0, PATIENCE)
+    assert (limits(api_pb2.Function()).timeout, limits(api_pb2.Function()).startup_timeout) == (300.0, 300.0)
+
+
+@pytest.mark.parametrize(
+    ("definition", "target"),
+    [
+        (api_pb2.Function(max_concurrent_inputs=100), 100.0),
+        (api_pb2.Function(max_concurrent_inputs=100, target_concurrent_inputs=80), 80.0),
+        (api_pb2.Function(batch_max_size=4), 4.0),
+        (api_pb2.Function(is_server=True), float("inf")),
+        (
+            api_pb2.Function(
+                is_server=True, autoscaler_settings=api_pb2.AutoscalerSettings(target_concurrency_float=1.5)
+            ),
+            1.5,
+        ),
+    ],
+)
+def test_the_target_is_what_the_definition_says_of_concurrency(definition: api_pb2.Function, target: float) -> None:
+    assert scaling_policy(definition, machine_limit=1).target_concurrency == target
+
+
+def test_a_minimum_above_the_machines_limit_is_honoured() -> None:
+    definition = api_pb2.Function(autoscaler_settings=api_pb2.AutoscalerSettings(min_containers=20))
+    assert scaling_policy(definition, machine_limit=16).max_containers == 20
+
+
+def test_retries_back_off_up_to_their_longest_delay_and_then_end() -> None:
+    policy = api_pb2.FunctionRetryPolicy(
+        retries=4, initial_delay_ms=1000, backoff_coefficient=3.0, max_delay_ms=5000
+    )
+    assert [retry_delay(policy, n) for n in range(5)] == [1.0, 3.0, 5.0, 5.0, None]
+    assert retry_delay(api_pb2.FunctionRetryPolicy(), 0) is None
+
+
+def test_failed_boots_back_off_from_one_second_to_thirty() -> None:
+    assert [boot_backoff(n) for n in (0, 1, 2, 3, 9)] == [0.0, 1.0, 2.0, 4.0, 30.0]
+
+
+def test_with_options_lies_over_the_definition_and_leaves_it_alone() -> None:
+    definition = api_pb2.Function(timeout_secs=10, secret_ids=["st-1"])
+    options = api_pb2.FunctionOptions(
+        timeout_secs=99, concurrency_limit=3, secret_ids=["st-2"], replace_secret_ids=True
+    )
+    result = merged(definition, options)
+    assert (result.timeout_secs, result.autoscaler_settings.max_containers) == (99, 3)
+    assert list(result.secret_ids) == ["st-2"]
+    assert (definition.timeout_secs, list(definition.secret_ids)) == (10, ["st-1"])
+
+
+def test_what_is_not_honoured_is_said() -> None:
+    schedule = api_pb2.Schedule(period=api_pb2.Schedule.Period(hours=1))
+    (note,) = unsupported(api_pb2.Function(schedule=schedule))
+    assert "schedule is not run" in note
+    assert unsupported(api_pb2.Function()) == []

@@ -1,0 +1,371 @@
+"""Pools under a clock that the test turns, with containers that are not there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from modal_proto import api_pb2
+
+from emulator.scheduler.pool import EXIT_GRACE
+from emulator.scheduler.web import WebFunction, WebServer
+from tests.emulator.heart_kit import FakeMachine, failed, settle, slot_of, status, succeeded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from emulator.scheduler.calls import Input
+    from emulator.scheduler.pool import Pool
+    from tests.emulator.heart_kit import FakeContainer
+
+
+@pytest.fixture
+async def machine() -> AsyncIterator[FakeMachine]:
+    machine = FakeMachine()
+    yield machine
+    closing = asyncio.create_task(machine.scheduler.close())
+    await machine.clock.turn(60)
+    await closing
+
+
+async def fetch(pool: Pool, container: FakeContainer) -> asyncio.Task[list[Input] | None]:
+    """What a container's runtime does: ask for the next input."""
+    task = asyncio.create_task(pool.next_inputs(slot_of(pool, container), batch=0, linger=0))
+    await settle()
+    return task
+
+
+async def taken(pool: Pool, container: FakeContainer) -> Input:
+    inputs = (await fetch(pool, container)).result()
+    assert inputs is not None
+    return inputs[0]
+
+
+async def test_an_input_boots_a_container_is_done_by_it_and_the_idle_container_leaves_after_its_window(
+    machine: FakeMachine,
+) -> None:
+    pool = machine.deploy(autoscaler_settings=api_pb2.AutoscalerSettings(scaledown_window=20))
+    call, _ = machine.call()
+    await settle()
+    (container,) = machine.started
+    item = await taken(pool, container)
+    pool.work.complete(slot_of(pool, container), succeeded(item))
+    assert status(call) == "SUCCESS"
+    told = await fetch(pool, container)
+    await machine.clock.turn(19.9)
+    assert not told.done()
+    await machine.clock.turn(0.2)
+    assert told.result() is None  # the kill switch
+    container.end()
+    await settle()
+    assert not pool.slots
+    assert machine.released == [container.task_id]
+
+
+async def test_a_container_that_ignores_the_order_to_leave_is_killed(machine: FakeMachine) -> None:
+    pool = machine.deploy(autoscaler_settings=api_pb2.AutoscalerSettings(scaledown_window=5))
+    _, _ = machine.call()
+    await settle()
+    (container,) = machine.started
+    pool.work.complete(slot_of(pool, container), succeeded(await taken(pool, container)))
+    await fetch(pool, container)
+    await machine.clock.turn(5 + EXIT_GRACE - 1)
+    assert not container.killed
+    await machine.clock.turn(2)
+    assert container.killed
+
+
+async def test_the_input_of_a_container_that_died_goes_to_another(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    call, _ = machine.call()
+    await settle()
+    first = await taken(pool, machine.started[0])
+    assert first.retry_count == 0
+    machine.started[0].end(-9)
+    await settle()
+    again = await taken(pool, machine.started[1])
+    assert again.input_id == first.input_id
+    assert again.retry_count == 1
+    pool.work.complete(slot_of(pool, machine.started[1]), succeeded(again))
+    assert status(call) == "SUCCESS"
+
+
+async def test_an_input_that_kills_three_containers_is_given_up(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    call, _ = machine.call()
+    for attempt in range(3):
+        assert status(call) == ""
+        await machine.clock.turn(1)
+        await taken(pool, machine.started[attempt])
+        machine.started[attempt].end(1)
+        await settle()
+    assert status(call) == "INTERNAL_FAILURE"
+    assert "exit code 1" in call.outputs[0].result.exception
+
+
+async def test_failures_are_retried_as_the_policy_says_and_on_the_clock(machine: FakeMachine) -> None:
+    policy = api_pb2.FunctionRetryPolicy(
+        retries=2, initial_delay_ms=1000, backoff_coefficient=2.0, max_delay_ms=60_000
+    )
+    pool = machine.deploy(retry_policy=policy)
+    call, _ = machine.call()
+    await settle()
+    container = machine.started[0]
+    for delay in (1.0, 2.0):
+        pool.work.complete(slot_of(pool, container), failed(await taken(pool, container)))
+        await machine.clock.turn(delay - 0.1)
+        assert not pool.work.pending
+        await machine.clock.turn(0.2)
+        assert pool.work.pending == 1
+    pool.work.complete(slot_of(pool, container), failed(await taken(pool, container)))
+    await machine.clock.turn(10)
+    assert status(call) == "FAILURE"
+
+
+async def test_an_input_over_its_time_ends_as_timeout_and_its_container_is_told(machine: FakeMachine) -> None:
+    pool = machine.deploy(timeout_secs=10)
+    call, _ = machine.call()
+    await settle()
+    container = machine.started[0]
+    item = await taken(pool, container)
+    await machine.clock.turn(9.9)
+    assert status(call) == ""
+    await machine.clock.turn(0.2)
+    assert status(call) == "TIMEOUT"
+    assert slot_of(pool, container).take_cancellations() == [item.input_id]
+    assert not container.killed
+    await machine.clock.turn(6)
+    assert container.killed
+
+
+async def test_a_late_outcome_of_an_attempt_that_was_given_up_is_not_heard(machine: FakeMachine) -> None:
+    pool = machine.deploy(timeout_secs=10)
+    call, _ = machine.call()
+    await settle()
+    container = machine.started[0]
+    item = await taken(pool, container)
+    await machine.clock.turn(11)
+    pool.work.complete(slot_of(pool, container), succeeded(item))
+    assert status(call) == "TIMEOUT"
+    assert slot_of(pool, container).active == 0
+
+
+async def test_cancelling_ends_a_waiting_input_and_tells_the_container_of_a_running_one(machine: FakeMachine) -> None:
+    pool = machine.deploy(autoscaler_settings=api_pb2.AutoscalerSettings(max_containers=1))
+    running, _ = machine.call()
+    waiting, _ = machine.call()
+    await settle()
+    container = machine.started[0]
+    item = await taken(pool, container)
+    machine.scheduler.cancel(waiting)
+    machine.scheduler.cancel(running)
+    assert (status(waiting), status(running)) == ("TERMINATED", "TERMINATED")
+    assert not pool.work.pending
+    assert slot_of(pool, container).take_cancellations() == [item.input_id]
+
+
+async def test_an_import_that_fails_is_told_to_whoever_waits_and_not_tried_for_ever(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    call, _ = machine.call()
+    await settle()
+    result = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception="ModuleNotFoundError")
+    pool.boot_failed(slot_of(pool, machine.started[0]), result)
+    machine.started[0].end(0)
+    await settle()
+    assert status(call) == "FAILURE"
+    assert call.outputs[0].result.exception == "ModuleNotFoundError"
+    await machine.clock.turn(60)
+    assert len(machine.started) == 1
+
+
+async def test_boots_that_die_silently_are_spaced_out_and_then_told(machine: FakeMachine) -> None:
+    machine.deploy()
+    call, _ = machine.call()
+    await settle()
+    machine.started[0].end(1)
+    await machine.clock.turn(0.9)
+    assert len(machine.started) == 1
+    await machine.clock.turn(0.2)
+    machine.started[1].end(1)
+    await machine.clock.turn(2.1)
+    machine.started[2].end(1)
+    await settle()
+    assert status(call) == "INTERNAL_FAILURE"
+
+
+async def test_a_machine_that_cannot_start_containers_says_so(machine: FakeMachine) -> None:
+    machine.refuse = "no forks left"
+    machine.deploy()
+    call, _ = machine.call()
+    await machine.clock.turn(10)
+    assert "no forks left" in call.outputs[0].result.exception
+    assert any("no forks left" in line for line in machine.said)
+
+
+async def test_a_container_that_does_not_boot_in_its_time_is_killed(machine: FakeMachine) -> None:
+    machine.deploy(startup_timeout_secs=7)
+    call, _ = machine.call()
+    await machine.clock.turn(6.9)
+    assert not machine.started[0].killed
+    await machine.clock.turn(0.2)
+    assert machine.started[0].killed
+    assert "startup timeout of 7s" in call.outputs[0].result.exception
+
+
+async def test_no_more_containers_boot_at_once_than_the_machine_allows(machine: FakeMachine) -> None:
+    machine.scheduler._services.limiter._limit = 2
+    pool = machine.deploy()
+    for _ in range(5):
+        machine.call()
+    await settle()
+    assert len(machine.started) == 2
+    await taken(pool, machine.started[0])
+    await machine.clock.turn(0.1)
+    assert len(machine.started) == 3
+
+
+async def test_after_a_redeploy_the_old_container_finishes_and_new_inputs_go_to_a_new_one(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    old_call, _ = machine.call()
+    await settle()
+    old = machine.started[0]
+    item = await taken(pool, old)
+    machine.deploy()
+    new_call, _ = machine.call()
+    await machine.clock.turn(0.1)
+    new = machine.started[1]
+    await taken(pool, new)
+    assert status(old_call) == ""
+    assert not old.killed
+    pool.work.complete(slot_of(pool, old), succeeded(item))
+    assert status(old_call) == "SUCCESS"
+    assert (await fetch(pool, old)).result() is None
+    assert status(new_call) == ""
+
+
+async def test_min_containers_are_there_without_demand_and_replaced_when_they_die(machine: FakeMachine) -> None:
+    pool = machine.deploy(autoscaler_settings=api_pb2.AutoscalerSettings(min_containers=1, scaledown_window=2))
+    await settle()
+    (container,) = machine.started
+    await fetch(pool, container)
+    await machine.clock.turn(100)
+    assert not container.killed
+    container.end(1)
+    await machine.clock.turn(0.1)
+    assert len(machine.started) == 2
+
+
+def server(**settings: int) -> dict[str, object]:
+    return {
+        "is_server": True,
+        "http_config": api_pb2.HTTPConfig(port=8000, startup_timeout=30, exit_grace_period=5),
+        "autoscaler_settings": api_pb2.AutoscalerSettings(**settings),
+    }
+
+
+async def booted_server(machine: FakeMachine, pool: Pool, index: int) -> FakeContainer:
+    await settle()
+    container = machine.started[index]
+    await pool.serving(slot_of(pool, container))
+    await settle()
+    return container
+
+
+async def test_a_server_boots_on_demand_takes_requests_once_its_port_accepts_and_leaves_when_idle(
+    machine: FakeMachine,
+) -> None:
+    pool = machine.deploy(**server(scaledown_window=10))
+    backend = WebServer(pool.record, machine.scheduler)
+    await machine.clock.turn(60)
+    assert not machine.started
+    backend.demand()
+    await settle()
+    (container,) = machine.started
+    container.accepts = False
+    await pool.serving(slot_of(pool, container))
+    await machine.clock.turn(1)
+    assert not backend.targets()
+    container.accepts = True
+    await machine.clock.turn(1)
+    (target,) = backend.targets()
+    async with target.track():
+        assert target.active == 1
+        await machine.clock.turn(60)
+        assert not container.terminated
+    await machine.clock.turn(9.9)
+    assert not container.terminated
+    await machine.clock.turn(0.2)
+    assert container.terminated
+    assert not backend.targets()
+
+
+async def test_a_server_whose_process_died_is_replaced_on_the_next_demand(machine: FakeMachine) -> None:
+    pool = machine.deploy(**server())
+    backend = WebServer(pool.record, machine.scheduler)
+    backend.demand()
+    container = await booted_server(machine, pool, 0)
+    container.end(1)
+    await machine.clock.turn(5)
+    assert not backend.targets()
+    assert len(machine.started) == 1
+    backend.demand()
+    await machine.clock.turn(0.1)
+    assert len(machine.started) == 2
+
+
+async def test_a_server_keeps_its_old_container_until_the_new_version_accepts(machine: FakeMachine) -> None:
+    pool = machine.deploy(**server())
+    backend = WebServer(pool.record, machine.scheduler)
+    backend.demand()
+    old = await booted_server(machine, pool, 0)
+    machine.deploy(**server())
+    await machine.clock.turn(0.1)
+    assert [target.task_id for target in backend.targets()] == [old.task_id]
+    new = await booted_server(machine, pool, 1)
+    assert [target.task_id for target in backend.targets()] == [new.task_id]
+    assert old.terminated
+
+
+async def test_a_leaving_server_finishes_its_requests_within_its_grace_period(machine: FakeMachine) -> None:
+    pool = machine.deploy(**server())
+    backend = WebServer(pool.record, machine.scheduler)
+    backend.demand()
+    container = await booted_server(machine, pool, 0)
+    (target,) = backend.targets()
+    async with target.track():
+        pool.stop(slot_of(pool, container))
+        await machine.clock.turn(4)
+        assert not container.terminated
+        assert not backend.targets()
+    await settle()
+    assert container.terminated
+
+
+async def test_a_web_request_whose_container_died_after_the_first_byte_is_not_repeated(machine: FakeMachine) -> None:
+    from emulator.ingress.base import WebInputFailed
+
+    pool = machine.deploy()
+    backend = WebFunction(pool.record, "", calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
+    async with backend.open({"type": "http"}) as request:
+        await settle()
+        item = await taken(pool, machine.started[0])
+        start = api_pb2.Asgi(http_response_start=api_pb2.Asgi.HttpResponseStart(status=200))
+        await item.call.data_out.put([api_pb2.DataChunk(data=start.SerializeToString())])
+        machine.started[0].end(-9)
+        events = []
+        with pytest.raises(WebInputFailed, match="exit code -9"):
+            async for event in request.events():
+                events.append(event)
+        assert [event.http_response_start.status for event in events] == [200]
+    await machine.clock.turn(1)
+    assert len(machine.started) == 1
+
+
+async def test_a_web_request_that_is_given_up_is_cancelled_in_its_container(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    backend = WebFunction(pool.record, "", calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
+    async with backend.open({"type": "http"}):
+        await settle()
+        item = await taken(pool, machine.started[0])
+    assert slot_of(pool, machine.started[0]).take_cancellations() == [item.input_id]
