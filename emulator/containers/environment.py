@@ -1,4 +1,4 @@
-"""A container's environment: an allow-list of the machine's variables, what the container was given, and Modal's own."""
+"""A container's environment: an allow-list of the machine's, what the container was given, and Modal's own."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ ALLOWED = frozenset(
 )
 """What a container inherits from the machine, beside `LC_*`."""
 
+_NOT_PROXIED = "localhost,127.0.0.1,::1"
+
 CERTIFICATE_FILES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 
 
@@ -56,7 +58,7 @@ def container_environment(
     control_socket: str,
     arguments: str,
     source_root: str,
-    extra: Mapping[str, str],
+    private_network: bool,
 ) -> dict[str, str]:
     """All variables of one container.
 
@@ -71,7 +73,7 @@ def container_environment(
         **({"TMPDIR": temporary} if temporary else {}),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
-        **extra,
+        **({"NO_PROXY": _NOT_PROXIED, "no_proxy": _NOT_PROXIED} if private_network else _proxies(machine)),
         **given,
         "PYTHONPATH": ":".join(dict.fromkeys([*path, source_root])),
         "MODAL_SERVER_URL": f"unix://{control_socket}",
@@ -80,6 +82,12 @@ def container_environment(
         "MODAL_CONTAINER_ARGUMENTS_PATH": arguments,
         "MODAL_IMAGE_ID": spec.image_id,
     }
+
+
+def _proxies(machine: Mapping[str, str]) -> dict[str, str]:
+    """The machine's own way to the internet. (A private network has another: see `forward`.)"""
+    names = [name for name in machine if name.lower() in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")]
+    return {name: machine[name] for name in names}
 
 
 def _is_platforms(name: str) -> bool:

@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 from emulator.containers.base import ContainerStartError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from emulator.containers.base import MountedFile
 
 _PREFIX = "modal-emulator-"
@@ -55,16 +53,14 @@ def sweep(parent: Path) -> None:
             os.close(lock)
 
 
-def place_files(files: Iterable[MountedFile], root: Path) -> None:
-    """Copy a container's files to where it sees them below `root`: copies, since a container may write to its files."""
-    for file in files:
-        target = below(root, file.path)
+def place_file(file: MountedFile, target: Path) -> None:
+    """Copy a container's file to where it sees it: a copy, since a container may write to its files."""
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(file.source, target)
-        except OSError as error:
-            raise ContainerStartError(f"the container's file {file.path} could not be made: {error}") from error
-        target.chmod(file.mode | 0o600)
+        shutil.copyfile(file.source, target)
+        target.chmod(file.mode & 0o777 | 0o600)
+    except OSError as error:
+        raise ContainerStartError(f"the container's file {file.path} could not be made: {error}") from error
 
 
 def below(root: Path, path: str) -> Path:

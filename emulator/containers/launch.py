@@ -27,13 +27,17 @@ class Launch:
     workdir: str
     path: list[str]
     """What goes in front of the installed packages on `sys.path`."""
-    root: str | None = None
-    """Host folder to be the container's `/`. None: it shares the machine's."""
+    how: str = ""
+    """By which right to make namespaces: "root", "user"; "" makes none (see `guest.namespaces`)."""
+    root: str = ""
+    """With namespaces: the host folder to be the container's `/`."""
     binds: list[tuple[str, str, bool]] = field(default_factory=list)
     """(host path, path in the container, writable) to show in `root`."""
+    overlays: list[tuple[str, str, str, str]] = field(default_factory=list)
+    """(host path, path in the container, upper, work): host folders to show with the files of `upper` on top."""
     private_network: bool = False
     listen: list[int] = field(default_factory=list)
-    """Ports of the private network's 127.0.0.1 on which to listen for the emulator."""
+    """Ports of the private network's 127.0.0.1 on which to listen for the emulator. 0: any, for the proxy."""
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))

@@ -8,15 +8,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from emulator.containers.base import ContainerStartError
-from emulator.containers.environment import inherited
-from emulator.containers.launch import BOOTSTRAP, emulator_root
+from emulator.containers.guest_command import guest_command, guest_environment
 from emulator.containers.runtime import SupervisedRuntime
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
     from typing import Any
 
+    from emulator.containers.isolation import Isolation
     from emulator.containers.supervised import Ends
 
 
@@ -26,7 +25,7 @@ class ProcessSpawner:
     def __init__(self) -> None:
         self._exits: set[asyncio.Task[int]] = set()
 
-    async def spawn(self, launch_file: Path, ends: Ends) -> None:
+    async def spawn(self, launch_file: Path, ends: Ends, _isolation: Isolation) -> None:
         control, stdout, stderr = ends.given()
         try:
             process = await asyncio.create_subprocess_exec(
@@ -48,17 +47,6 @@ class ProcessSpawner:
     async def close(self) -> None:
         if self._exits:
             await asyncio.wait(self._exits)
-
-
-def guest_command(mode: str, *arguments: object) -> list[str]:
-    """How to start an interpreter of the container's side."""
-    words = [sys.executable, "-I", "-X", "utf8", "-c", BOOTSTRAP, emulator_root(), mode, *arguments]
-    return [str(word) for word in words]
-
-
-def guest_environment(machine: Mapping[str, str]) -> dict[str, str]:
-    """What the container's side is started with, before it is any container: none of the developer's Modal settings."""
-    return {**inherited(machine), "HOME": "/nonexistent", "MODAL_IS_REMOTE": "1"}
 
 
 class ProcessRuntime(SupervisedRuntime):

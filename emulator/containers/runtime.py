@@ -7,9 +7,11 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from emulator.containers.base import ContainerStartError
-from emulator.containers.environment import container_environment
-from emulator.containers.folder import RunFolder, below, place_files, remove
-from emulator.containers.launch import MODAL_ENTRY, Launch
+from emulator.containers.folder import RunFolder, remove
+from emulator.containers.isolation import Isolation, detect
+from emulator.containers.launch import MODAL_ENTRY
+from emulator.containers.links import VolumeLinks
+from emulator.containers.prepare import prepare
 from emulator.containers.supervised import Ends, SupervisedContainer
 
 if TYPE_CHECKING:
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 class Spawner(Protocol):
     """How an init process comes to be."""
 
-    async def spawn(self, launch_file: Path, ends: Ends) -> None:
+    async def spawn(self, launch_file: Path, ends: Ends, isolation: Isolation, /) -> None:
         """Start an init with `ends.given()` that reads `launch_file`. Raises `ContainerStartError`."""
 
     async def close(self) -> None:
@@ -32,32 +34,48 @@ class Spawner(Protocol):
 class SupervisedRuntime:
     """A `ContainerRuntime` whose containers each have an init process, which `spawner` starts.
 
-    `entry` is the function to run in containers, as `module:function`; `machine` the environment they inherit from.
+    `entry` is the function to run in containers, as `module:function`; `machine` the environment they inherit from;
+    `isolation` what to make of namespaces (default: what the machine allows).
     """
 
     def __init__(
         self,
         spawner: Spawner,
         *,
-        folder: RunFolder | None = None,
         entry: str = MODAL_ENTRY,
         machine: Mapping[str, str] | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         self._spawner = spawner
-        self._folder = folder
+        self._folder: RunFolder | None = None
         self._entry = entry
         self._machine = machine
+        self._given = isolation
+        self._detection: asyncio.Task[Isolation] | None = None
+        self._links = VolumeLinks()
         self._containers: dict[str, SupervisedContainer] = {}
+
+    async def isolation(self) -> Isolation:
+        """What containers have of their own on this machine: found once, by trying."""
+        if self._given is not None:
+            return self._given
+        if self._detection is None:
+            self._detection = asyncio.create_task(detect())
+        return await asyncio.shield(self._detection)
 
     async def start(self, spec: ContainerSpec, on_output: OnOutput) -> Container:
         if spec.task_id in self._containers:
             raise ContainerStartError(f"a container of task {spec.task_id} is running already")
+        isolation = await self.isolation()
         if self._folder is None:
             self._folder = RunFolder()
         folder = self._folder.path / spec.task_id
+        machine = os.environ if self._machine is None else self._machine
         try:
-            launch_file = await asyncio.to_thread(self._prepare, spec, folder)
-            return await self._launch(spec, folder, launch_file, on_output)
+            launch_file = await asyncio.to_thread(
+                prepare, spec, folder, entry=self._entry, machine=machine, isolation=isolation, links=self._links
+            )
+            return await self._launch(spec, folder, launch_file, on_output, isolation)
         except BaseException:
             await asyncio.to_thread(remove, folder)
             raise
@@ -68,15 +86,16 @@ class SupervisedRuntime:
         for container in containers:
             await container.wait()
         await self._spawner.close()
+        self._links.close()
         if self._folder is not None:
             await asyncio.to_thread(self._folder.close)
 
     async def _launch(
-        self, spec: ContainerSpec, folder: Path, launch_file: Path, on_output: OnOutput
+        self, spec: ContainerSpec, folder: Path, launch_file: Path, on_output: OnOutput, isolation: Isolation
     ) -> SupervisedContainer:
         ends = Ends()
         try:
-            await self._spawner.spawn(launch_file, ends)
+            await self._spawner.spawn(launch_file, ends, isolation)
         except BaseException:
             ends.close()
             raise
@@ -87,32 +106,10 @@ class SupervisedRuntime:
             self._containers.pop(spec.task_id, None)
             await asyncio.to_thread(remove, folder)
 
-        container = SupervisedContainer(spec.task_id, ends, on_output, release)
+        private = spec.private_network and isolation.private_network
+        container = SupervisedContainer(
+            spec.task_id, ends, on_output, release, shared_ports=tuple(spec.shared_ports) if private else None
+        )
         self._containers[spec.task_id] = container
         await container.started()
         return container
-
-    def _prepare(self, spec: ContainerSpec, folder: Path) -> Path:
-        """Make the folder that the container lives in, and the file that tells its init what to do."""
-        root = folder / "root"
-        for needed in (folder / "tmp", below(root, spec.workdir), root / "root"):
-            needed.mkdir(parents=True, exist_ok=True)
-        place_files(spec.files, root)
-        arguments = folder / "arguments"
-        arguments.write_bytes(spec.arguments)
-        source = str(root / "root")
-        workdir = str(below(root, spec.workdir))
-        environment = container_environment(
-            spec,
-            os.environ if self._machine is None else self._machine,
-            home=source,
-            temporary=str(folder / "tmp"),
-            control_socket=str(spec.control_socket),
-            arguments=str(arguments),
-            source_root=source,
-            extra={},
-        )
-        path = list(dict.fromkeys([workdir, *environment["PYTHONPATH"].split(":")]))
-        launch = Launch(spec.task_id, self._entry, environment, workdir, path)
-        launch.write(folder / "launch.json")
-        return folder / "launch.json"

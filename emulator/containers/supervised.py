@@ -8,17 +8,20 @@ import contextlib
 import os
 import signal
 import socket
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from emulator.containers.base import ContainerExit, ContainerStartError
 from emulator.containers.channel import Decoder, Message, receive, send
+from emulator.containers.forward import forward_port, serve_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from emulator.containers.base import OnOutput, Stream
 
 _READ = 65536
+_READY_SOCKETS = 4
 
 
 class Ends:
@@ -78,14 +81,25 @@ class Output:
 
 
 class SupervisedContainer:
-    """A `Container` whose init is at the other end of `ends`. `release` gives back what it occupied, once."""
+    """A `Container` whose init is at the other end of `ends`. `release` gives back what it occupied, once.
 
-    def __init__(self, task_id: str, ends: Ends, on_output: OnOutput, release: Callable[[], Awaitable[None]]) -> None:
+    `shared_ports` are those of a private network, in which there is a proxy too; None: there is no such network.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        ends: Ends,
+        on_output: OnOutput,
+        release: Callable[[], Awaitable[None]],
+        *,
+        shared_ports: tuple[int, ...] | None = None,
+    ) -> None:
         self._task_id = task_id
         self._control = ends.control
         self._release = release
         self._loop = asyncio.get_running_loop()
-        self._started: asyncio.Future[int] = self._loop.create_future()
+        self._started: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[ContainerExit] = self._loop.create_future()
         self._decoder = Decoder()
         self._code: int | None = None
@@ -93,6 +107,11 @@ class SupervisedContainer:
             Output(descriptor, self._writer(stream, on_output))
             for stream, descriptor in (("stdout", ends.stdout), ("stderr", ends.stderr))
         ]
+        self._shared_ports = shared_ports
+        self._pid = 0
+        self._servers: list[asyncio.Server] = []
+        self._sockets: asyncio.Queue[socket.socket | None] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop.add_reader(self._control, self._readable)
 
     @property
@@ -101,7 +120,7 @@ class SupervisedContainer:
 
     @property
     def pid(self) -> int:
-        return self._started.result()
+        return self._pid
 
     async def started(self) -> None:
         """Return when the main process exists. Raises `ContainerStartError`, having cleaned up, when it never will."""
@@ -125,7 +144,7 @@ class SupervisedContainer:
         self._tell({"kill": True})
 
     async def dial(self, port: int) -> socket.socket:
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        connection = await self._socket()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
@@ -134,6 +153,37 @@ class SupervisedContainer:
             connection.close()
             raise
         return connection
+
+    async def _socket(self) -> socket.socket:
+        """A socket of the container's network. Some are kept ready, since making one takes a message there and back."""
+        if self._shared_ports is None:
+            return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        if self._ended.done():
+            raise ConnectionRefusedError(f"container {self._task_id} has ended")
+        self._tell({"sockets": 1})
+        made = await self._sockets.get()
+        if made is None:
+            self._sockets.put_nowait(None)
+            raise ConnectionRefusedError(f"container {self._task_id} has ended")
+        return made
+
+    async def _begin(self, message: Message) -> None:
+        """Init has made the main process: learn its number here, and serve the ways out of its network."""
+        pidfd, *listeners = message.fds if "pidfd" in message.body else (-1, *message.fds)
+        self._pid = message.body["started"] if pidfd < 0 else _pid_here(pidfd)
+        if self._shared_ports is not None:
+            *ports, proxy = [socket.socket(fileno=descriptor) for descriptor in listeners]
+            for listener, port in zip(ports, self._shared_ports, strict=True):
+                self._servers.append(await forward_port(listener, port))
+            self._servers.append(await serve_proxy(proxy))
+            self._tell({"sockets": _READY_SOCKETS})
+        if not self._started.done():
+            self._started.set_result(None)
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _writer(self, stream: Stream | str, on_output: OnOutput) -> Callable[[str], None]:
         return lambda text: on_output(self._task_id, stream, text)  # type: ignore[arg-type]
@@ -155,7 +205,9 @@ class SupervisedContainer:
 
     def _hear(self, message: Message) -> None:
         if "started" in message.body:
-            self._started.set_result(message.body["started"])
+            self._run(self._begin(message))
+        elif "socket" in message.body:
+            self._sockets.put_nowait(socket.socket(fileno=message.fds[0]))
         elif "error" in message.body:
             self._fail(f"the container could not be set up: {message.body['error']}")
         elif "exit" in message.body:
@@ -174,10 +226,28 @@ class SupervisedContainer:
         self._decoder.close()
         for output in self._outputs:
             output.close()
-        self._last_task = self._loop.create_task(self._finish())
+        for server in self._servers:
+            server.close()
+        self._sockets.put_nowait(None)
+        self._run(self._finish())
 
     async def _finish(self) -> None:
         try:
+            while not self._sockets.empty():
+                if made := self._sockets.get_nowait():
+                    made.close()
+            self._sockets.put_nowait(None)
             await self._release()
         finally:
             self._ended.set_result(ContainerExit(-signal.SIGKILL if self._code is None else self._code))
+
+
+def _pid_here(pidfd: int) -> int:
+    """The number that a process has on this machine. Closes the descriptor."""
+    try:
+        for line in Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines():
+            if line.startswith("Pid:"):
+                return int(line.split()[1])
+        return -1
+    finally:
+        os.close(pidfd)

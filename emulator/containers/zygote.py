@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from emulator.containers.base import ContainerStartError
 from emulator.containers.channel import Decoder, receive, send
-from emulator.containers.process import guest_command, guest_environment
+from emulator.containers.guest_command import guest_command, guest_environment
 from emulator.containers.runtime import SupervisedRuntime
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from emulator.containers.isolation import Isolation
     from emulator.containers.supervised import Ends
 
 _log = logging.getLogger("emulator.containers")
@@ -31,13 +32,13 @@ class Zygote:
         self.dead = False
 
     @classmethod
-    async def warm(cls) -> Zygote:
+    async def warm(cls, how: str) -> Zygote:
         """Start one and wait until it is warm. Raises `ContainerStartError` when it cannot be."""
         channel, theirs = socket.socketpair()
         channel.setblocking(False)
         with theirs:
             process = await asyncio.create_subprocess_exec(
-                *guest_command("zygote", theirs.fileno()),
+                *guest_command("zygote", theirs.fileno(), how),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
@@ -106,17 +107,17 @@ class ZygoteSpawner:
     def __init__(self) -> None:
         self._warming: asyncio.Task[Zygote] | None = None
 
-    async def spawn(self, launch_file: Path, ends: Ends) -> None:
-        zygote = await self.warm()
+    async def spawn(self, launch_file: Path, ends: Ends, isolation: Isolation) -> None:
+        zygote = await self.warm(isolation)
         zygote.fork(launch_file, ends)
 
-    async def warm(self) -> Zygote:
+    async def warm(self, isolation: Isolation) -> Zygote:
         """The warm process, started if there is none."""
         task = self._warming
         if task is None or (task.done() and (task.cancelled() or task.exception() or task.result().dead)):
             if task is not None and task.done() and not task.cancelled() and not task.exception():
                 await task.result().close()
-            task = self._warming = asyncio.create_task(Zygote.warm())
+            task = self._warming = asyncio.create_task(Zygote.warm(isolation.how))
         return await asyncio.shield(task)
 
     async def close(self) -> None:
@@ -138,4 +139,4 @@ class ZygoteRuntime(SupervisedRuntime):
 
     async def warm(self) -> None:
         """Start the warm process now, so that the first container need not wait for it."""
-        await self._zygotes.warm()
+        await self._zygotes.warm(await self.isolation())

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
+from emulator.containers.guest import linux
 
 
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent has ended, sessions of their own included (Linux only)."""
     if sys.platform == "linux":
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        linux.become_subreaper()
 
 
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when `parent` ends (Linux only; elsewhere init kills the process group)."""
     if sys.platform == "linux":
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        linux.set_death_signal(signal.SIGKILL)
     if os.getppid() not in (parent, 0):
         os._exit(1)
 
@@ -67,10 +65,3 @@ def _parent(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     except (OSError, IndexError):
         return None
-
-
-def _prctl(option: int, value: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(option, value, 0, 0, 0) != 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))

@@ -1,7 +1,8 @@
 """A container's init: parent of its main process, the only one that talks to the emulator, and the one who cleans up.
 
 It tells `{"started": pid}` or `{"error": why}`, later `{"exit": code}`, and does as told: `{"signal": n}` goes to the
-main process, `{"kill": true}` to everything. An emulator that is gone is a kill.
+main process, `{"kill": true}` to everything, `{"sockets": n}` gets sockets of the container's network. An emulator that
+is gone is a kill.
 """
 
 from __future__ import annotations
@@ -10,40 +11,59 @@ import contextlib
 import os
 import select
 import signal
+import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emulator.containers.channel import Decoder, Message, receive, send
-from emulator.containers.guest import descendants
+from emulator.containers.guest import descendants, namespaces, network, root
 
 if TYPE_CHECKING:
-    import socket
+    from emulator.containers.launch import Launch
 
 
-def supervise(control: socket.socket) -> None:
+def supervise(launch: Launch, control: socket.socket) -> None:
     """Be the init of one container. Returns in the container's main process only."""
     os.set_inheritable(control.fileno(), False)
     descendants.adopt_orphans()
     try:
+        listeners = _isolate(launch)
         wakeup = _wake_on_child()
         init = os.getpid()
         child = os.fork()
     except OSError as error:
-        send(control, {"error": f"{type(error).__name__}: {error}"})
+        send(control, {"error": str(error)})
         os._exit(1)
     if child == 0:
-        control.close()
+        for end in (control, *listeners):
+            end.close()
         for descriptor in wakeup:
             os.close(descriptor)
         _become_main_process(init)
         return
     try:
-        _Init(control, wakeup[0], child).run()
+        _Init(control, wakeup[0], child).run(listeners)
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         descendants.kill_all()
         os._exit(1)
+
+
+def _isolate(launch: Launch) -> list[socket.socket]:
+    """Make what the container is to see, and the listening sockets in its network."""
+    if not launch.how:
+        return []
+    namespaces.unshare_view(private_network=launch.private_network)
+    root.enter(launch.root, launch.binds, launch.overlays)
+    if not launch.private_network:
+        return []
+    listeners = [network.listen(port) for port in launch.listen]
+    if 0 in launch.listen:
+        _, port = listeners[launch.listen.index(0)].getsockname()
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+            launch.environment.setdefault(name, f"http://127.0.0.1:{port}")
+    return listeners
 
 
 def _wake_on_child() -> tuple[int, int]:
@@ -75,9 +95,9 @@ class _Init:
         self._main = main
         self._decoder = Decoder()
 
-    def run(self) -> None:
+    def run(self, listeners: list[socket.socket]) -> None:
         """Serve until the main process has ended or the emulator wants an end, then leave nothing behind."""
-        send(self._control, {"started": self._main})
+        self._tell_started(listeners)
         code: int | None = None
         while code is None:
             ready, _, _ = select.select([self._control.fileno(), self._wakeup], [], [])
@@ -93,6 +113,19 @@ class _Init:
             send(self._control, {"exit": -signal.SIGKILL if code is None else code})
         os._exit(0)
 
+    def _tell_started(self, listeners: list[socket.socket]) -> None:
+        """The process goes as a descriptor where there are such: its number means nothing in another namespace."""
+        handles = [listener.fileno() for listener in listeners]
+        body: dict[str, Any] = {"started": self._main, "listeners": len(listeners)}
+        if hasattr(os, "pidfd_open"):
+            process = os.pidfd_open(self._main)
+            send(self._control, {**body, "pidfd": True}, [process, *handles])
+            os.close(process)
+        else:
+            send(self._control, body, handles)
+        for listener in listeners:
+            listener.close()
+
     def _obey(self) -> bool:
         """Do what the emulator asks. False: everything is to end."""
         messages = receive(self._control, self._decoder)
@@ -101,6 +134,9 @@ class _Init:
     def _do(self, message: Message) -> bool:
         if "signal" in message.body:
             os.kill(self._main, message.body["signal"])
+        for _ in range(message.body.get("sockets", 0)):
+            with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
+                send(self._control, {"socket": True}, [one.fileno()])
         return "kill" not in message.body
 
     def _reap(self) -> int | None:

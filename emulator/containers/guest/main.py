@@ -1,8 +1,8 @@
-"""The container side's entry point: `zygote FD` or `process FD LAUNCH_FILE`.
+"""The container side's entry point: `probe FD FOLDER`, `zygote FD HOW` or `process FD LAUNCH_FILE`.
 
 A container is two processes. Its init is forked from the warm process (or is this process), makes what the container
-is to see, forks the container's main process, and stays to reap, to kill and to tell the emulator. `supervise` returns in
-the main process only, so that user code runs on a short stack and leaves through the interpreter's ordinary exit.
+is to see, forks the container's main process, and stays to reap, to kill and to tell the emulator. `supervise` returns
+in the main process only, so that user code runs on a short stack and leaves through the interpreter's ordinary exit.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from emulator.containers import compat
 from emulator.containers.channel import Decoder, Message, receive, send
+from emulator.containers.guest import namespaces
 from emulator.containers.guest.init import supervise
 from emulator.containers.guest.paths import forget_deployer, forget_emulator
 from emulator.containers.launch import MODAL_ENTRY, Launch
@@ -31,16 +32,24 @@ def main() -> None:
     mode, descriptor, *rest = sys.argv[1:]
     connection = socket.socket(fileno=int(descriptor))
     forget_deployer()
+    if mode == "probe":
+        how, private_network, why = namespaces.probe(rest[0])
+        send(connection, {"how": how, "private_network": private_network, "why": why})
+        return
     if mode == "zygote":
-        connection, launch = fork_on_request(connection)
+        connection, launch = fork_on_request(connection, *rest)
     else:
         launch = Launch.read(Path(rest[0]))
-    supervise(connection)
+        if launch.how:
+            namespaces.fork_isolated(launch.how)
+    supervise(launch, connection)
     become(launch)
 
 
-def fork_on_request(channel: socket.socket) -> tuple[socket.socket, Launch]:
+def fork_on_request(channel: socket.socket, how: str = "") -> tuple[socket.socket, Launch]:
     """Be the warm process: fork for every request. Returns in the forked processes only."""
+    if how == "user":
+        namespaces.fork_isolated(how)
     os.set_inheritable(channel.fileno(), False)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -69,7 +78,8 @@ def fork_on_request(channel: socket.socket) -> tuple[socket.socket, Launch]:
 def _fork(message: Message) -> tuple[socket.socket, Launch] | None:
     """One container's init: None in the warm process."""
     control, stdout, stderr = message.fds
-    if os.fork():
+    launch = Launch.read(Path(message.body["launch"]))
+    if namespaces.fork_into_processes() if launch.how else os.fork():
         for descriptor in message.fds:
             os.close(descriptor)
         return None
@@ -78,7 +88,7 @@ def _fork(message: Message) -> tuple[socket.socket, Launch] | None:
     os.dup2(stderr, 2)
     os.close(stdout)
     os.close(stderr)
-    return socket.socket(fileno=control), Launch.read(Path(message.body["launch"]))
+    return socket.socket(fileno=control), launch
 
 
 def become(launch: Launch) -> None:

@@ -1,0 +1,58 @@
+"""What this machine allows containers: found once for a runtime, by trying."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import tempfile
+from dataclasses import dataclass
+
+from emulator.containers.base import ContainerStartError
+from emulator.containers.channel import Decoder, receive
+from emulator.containers.guest_command import guest_command, guest_environment
+
+_log = logging.getLogger("emulator.containers")
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """`how`: by which right namespaces are made ("root", "user", or "" for none at all), see `guest.namespaces`."""
+
+    how: str = ""
+    private_network: bool = False
+    why: str = ""
+    """What forbids the rest."""
+
+    def describe(self) -> str:
+        if not self.how:
+            return f"containers share this machine's files and network: no namespaces ({self.why})"
+        network = "network of their own for Servers" if self.private_network else "this machine's network"
+        return f"containers have files and processes of their own (by {self.how} namespaces), {network}"
+
+
+async def detect() -> Isolation:
+    """Ask a throw-away process. Raises `ContainerStartError` when none can be started."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with tempfile.TemporaryDirectory(prefix="emulator-probe-") as folder, ours:
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *guest_command("probe", theirs.fileno(), folder),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    cwd="/",
+                    env=guest_environment(os.environ),
+                )
+            except OSError as error:
+                raise ContainerStartError(f"no interpreter could be started: {error}") from error
+        await process.wait()
+        try:
+            messages = receive(ours, Decoder())
+        except BlockingIOError:
+            messages = None
+    found = Isolation(**messages[0].body) if messages else Isolation(why=f"the probe ended with {process.returncode}")
+    _log.info(found.describe())
+    return found

@@ -1,0 +1,129 @@
+"""Making the folder that a container lives in, and the file that tells its init what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emulator.containers.environment import container_environment
+from emulator.containers.folder import below, place_file
+from emulator.containers.launch import Launch
+from emulator.containers.rootplan import place_of, plan_root
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from emulator.containers.base import ContainerSpec
+    from emulator.containers.isolation import Isolation
+    from emulator.containers.links import VolumeLinks
+
+SOURCE_ROOT = "/root"
+_PLATFORM = "/__modal"
+
+
+def prepare(
+    spec: ContainerSpec,
+    folder: Path,
+    *,
+    entry: str,
+    machine: Mapping[str, str],
+    isolation: Isolation,
+    links: VolumeLinks,
+) -> Path:
+    """Make `folder`, and return its launch file. Raises `ContainerStartError`. Blocks: it copies files."""
+    root = folder / "root"
+    for path in (SOURCE_ROOT, spec.workdir, _PLATFORM):
+        below(root, path).mkdir(parents=True, exist_ok=True)
+    if isolation.how:
+        launch = _with_root(spec, folder, root, machine, isolation, entry)
+    else:
+        launch = _without_root(spec, folder, root, machine, links, entry)
+    launch.write(folder / "launch.json")
+    return folder / "launch.json"
+
+
+def _with_root(
+    spec: ContainerSpec, folder: Path, root: Path, machine: Mapping[str, str], isolation: Isolation, entry: str
+) -> Launch:
+    """Everything at the very path that it has on Modal."""
+    for path in [*spec.volumes, *(file.path for file in spec.files)]:
+        below(root, path)
+    for file in spec.files:
+        place_file(file, place_of(file.path, folder=folder, root=root))
+    for path in spec.volumes:
+        place_of(path, folder=folder, root=root).mkdir(parents=True, exist_ok=True)
+    for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("run", 0o755), ("home", 0o755)):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name).chmod(mode)
+    control, arguments = f"{_PLATFORM}/control.sock", f"{_PLATFORM}/arguments"
+    below(root, arguments).write_bytes(spec.arguments)
+    private = spec.private_network and isolation.private_network
+    sockets = {control: spec.control_socket} if spec.control_socket.exists() else {}
+    plan = plan_root(
+        folder=folder,
+        placed=[file.path for file in spec.files],
+        volumes=spec.volumes,
+        sockets=sockets,
+        machine=machine,
+    )
+    for _, _, upper, work in plan.overlays:
+        for path in (upper, work):
+            Path(path).mkdir(parents=True, exist_ok=True)
+    environment = container_environment(
+        spec,
+        machine,
+        home=SOURCE_ROOT,
+        temporary=None,
+        control_socket=control,
+        arguments=arguments,
+        source_root=SOURCE_ROOT,
+        private_network=private,
+    )
+    return Launch(
+        task_id=spec.task_id,
+        entry=entry,
+        environment=environment,
+        workdir=spec.workdir,
+        path=_import_path(spec.workdir, environment),
+        how=isolation.how,
+        root=str(root),
+        binds=plan.binds,
+        overlays=plan.overlays,
+        private_network=private,
+        listen=[*spec.shared_ports, 0] if private else [],
+    )
+
+
+def _without_root(
+    spec: ContainerSpec, folder: Path, root: Path, machine: Mapping[str, str], links: VolumeLinks, entry: str
+) -> Launch:
+    """A folder that stands for `/root`; only relative paths and imports find what is in it."""
+    for file in spec.files:
+        place_file(file, below(root, file.path))
+    for path, volume in spec.volumes.items():
+        links.need(Path(path), volume)
+    temporary, arguments = folder / "tmp", folder / "arguments"
+    temporary.mkdir()
+    arguments.write_bytes(spec.arguments)
+    source_root, workdir = str(below(root, SOURCE_ROOT)), str(below(root, spec.workdir))
+    environment = container_environment(
+        spec,
+        machine,
+        home=source_root,
+        temporary=str(temporary),
+        control_socket=str(spec.control_socket),
+        arguments=str(arguments),
+        source_root=source_root,
+        private_network=False,
+    )
+    return Launch(
+        task_id=spec.task_id,
+        entry=entry,
+        environment=environment,
+        workdir=workdir,
+        path=_import_path(workdir, environment),
+    )
+
+
+def _import_path(workdir: str, environment: Mapping[str, str]) -> list[str]:
+    return list(dict.fromkeys([workdir, *environment["PYTHONPATH"].split(":")]))

@@ -1,0 +1,105 @@
+"""What of this machine a container with a root of its own sees: system folders and the interpreter, and nothing else.
+
+The deployer's home, project and other folders are not there at all, wherever they are: a file that only the deployer's
+disk has is missing, as on Modal. What is shown is read-only where the kernel can (5.12 and later).
+"""
+
+from __future__ import annotations
+
+import site
+import sys
+import sysconfig
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emulator.containers.environment import CERTIFICATE_FILES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu", "/sys")
+_LINKED = ("/etc/resolv.conf", "/etc/localtime", "/etc/ssl/certs", "/etc/ssl/cert.pem")
+_PREFIX_PARTS = ("bin", "sbin", "lib", "lib64", "libexec", "include", "share", "etc", "ssl", "pyvenv.cfg")
+
+Bind = tuple[str, str, bool]
+
+
+@dataclass
+class RootPlan:
+    """`binds` and `overlays` as `Launch` has them."""
+
+    binds: list[Bind] = field(default_factory=list)
+    overlays: list[tuple[str, str, str, str]] = field(default_factory=list)
+
+
+def system_folders() -> list[Path]:
+    return [Path(name) for name in SYSTEM if Path(name).exists()]
+
+
+def interpreter_folders() -> list[Path]:
+    """This environment and the one below it, in parts: an environment's folder may itself be the deployer's project."""
+    prefixes = dict.fromkeys(Path(p) for p in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix))
+    parts = [prefix / part for prefix in prefixes for part in _PREFIX_PARTS]
+    places = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    real = Path(sys.executable).resolve().parent
+    return [path for path in (*parts, *map(Path, (*places, *site.getsitepackages())), real) if path.exists()]
+
+
+def linked_files(machine: Mapping[str, str]) -> list[Path]:
+    """Where links of the system lead, and the machine's own certificates."""
+    named = [Path(machine[name]) for name in CERTIFICATE_FILES if machine.get(name)]
+    links = [Path(name) for name in _LINKED if Path(name).exists()]
+    return [path for path in (*(link.resolve() for link in links), *named) if path.exists()]
+
+
+def uncovered(paths: Iterable[Path], covered: Iterable[Path]) -> list[Path]:
+    """Those of `paths` that lie in none of `covered` and in no earlier one."""
+    seen = list(covered)
+    found = []
+    for path in paths:
+        if not any(path.is_relative_to(other) for other in seen):
+            found.append(path)
+            seen.append(path)
+    return found
+
+
+def plan_root(
+    *,
+    folder: Path,
+    placed: Iterable[str],
+    volumes: Mapping[str, Path],
+    sockets: Mapping[str, Path],
+    machine: Mapping[str, str],
+) -> RootPlan:
+    """The root of one container. `folder` is the container's own folder on this machine.
+
+    Where a file or volume lies in a system folder, that folder is an overlay, with `folder/over/<name>` on top.
+    """
+    system = system_folders()
+    wanted = [Path(path) for path in (*placed, *volumes)]
+    plan = RootPlan()
+    for path in system:
+        if any(other.is_relative_to(path) for other in wanted):
+            upper, work = overlay_folders(folder, path)
+            plan.overlays.append((str(path), str(path), str(upper), str(work)))
+        else:
+            plan.binds.append((str(path), str(path), False))
+    others = uncovered((*interpreter_folders(), *linked_files(machine)), system)
+    plan.binds += [(str(path), str(path), False) for path in others]
+    plan.binds += [(str(source), path, True) for path, source in {**sockets, **volumes}.items()]
+    return plan
+
+
+def overlay_folders(folder: Path, system: Path) -> tuple[Path, Path]:
+    """(upper, work) of the overlay over a system folder."""
+    base = folder / "over" / system.name
+    return base / "upper", base / "work"
+
+
+def place_of(path: str, *, folder: Path, root: Path) -> Path:
+    """Where on this machine to put a file that the container is to see at `path`."""
+    for system in system_folders():
+        if Path(path).is_relative_to(system):
+            return overlay_folders(folder, system)[0] / Path(path).relative_to(system)
+    return root / path.lstrip("/")
