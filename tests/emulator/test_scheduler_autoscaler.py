@@ -37,7 +37,12 @@ def idle(*ages: float) -> tuple[Supply, ...]:
             Load(pending=9, start_slots=2),
             Decision(start=2, wanted=9),
         ),
-        ("the minimum without any demand", Policy(min_containers=2, max_containers=2), Load(start_slots=9), Decision(2, (), 2)),
+        (
+            "the minimum without any demand",
+            Policy(min_containers=2, max_containers=2),
+            Load(start_slots=9),
+            Decision(2, (), 2),
+        ),
         (
             "the buffer only while there is demand",
             Policy(max_containers=9, buffer_containers=2),
@@ -45,7 +50,12 @@ def idle(*ages: float) -> tuple[Supply, ...]:
             Decision(start=3, wanted=3),
         ),
         ("no buffer without demand", Policy(max_containers=9, buffer_containers=2), Load(), Decision()),
-        ("a target of infinity still needs one", Policy(target_concurrency=float("inf")), Load(pending=7), Decision(1, (), 1)),
+        (
+            "a target of infinity still needs one",
+            Policy(target_concurrency=float("inf")),
+            Load(pending=7),
+            Decision(1, (), 1),
+        ),
         ("containers that start count", Policy(max_containers=9), Load(pending=1, supply=busy(1)), Decision(wanted=1)),
         (
             "after failed boots it waits",

@@ -41,9 +41,7 @@ def test_a_minimum_above_the_machines_limit_is_honoured() -> None:
 
 
 def test_retries_back_off_up_to_their_longest_delay_and_then_end() -> None:
-    policy = api_pb2.FunctionRetryPolicy(
-        retries=4, initial_delay_ms=1000, backoff_coefficient=3.0, max_delay_ms=5000
-    )
+    policy = api_pb2.FunctionRetryPolicy(retries=4, initial_delay_ms=1000, backoff_coefficient=3.0, max_delay_ms=5000)
     assert [retry_delay(policy, n) for n in range(5)] == [1.0, 3.0, 5.0, 5.0, None]
     assert retry_delay(api_pb2.FunctionRetryPolicy(), 0) is None
 

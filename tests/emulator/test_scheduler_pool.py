@@ -105,9 +105,7 @@ async def test_an_input_that_kills_three_containers_is_given_up(machine: FakeMac
 
 
 async def test_failures_are_retried_as_the_policy_says_and_on_the_clock(machine: FakeMachine) -> None:
-    policy = api_pb2.FunctionRetryPolicy(
-        retries=2, initial_delay_ms=1000, backoff_coefficient=2.0, max_delay_ms=60_000
-    )
+    policy = api_pb2.FunctionRetryPolicy(retries=2, initial_delay_ms=1000, backoff_coefficient=2.0, max_delay_ms=60_000)
     pool = machine.deploy(retry_policy=policy)
     call, _ = machine.call()
     await settle()
