@@ -48,9 +48,7 @@ async def changes(root: Path) -> AsyncIterator[list[Path]]:
         return path.endswith(SUFFIXES) or (Path(path).is_dir() and _holds_source(Path(path)))
 
     while True:
-        async for batch in awatch(
-            *directories(root), watch_filter=wanted, debounce=DEBOUNCE_MS, recursive=False, raise_interrupt=False
-        ):
+        async for batch in awatch(*directories(root), watch_filter=wanted, debounce=DEBOUNCE_MS, recursive=False):
             paths = sorted({Path(path) for _, path in batch})
             # A new folder is not watched yet, and may have been filled before we could.
             new = [path for path in paths if path.is_dir()]

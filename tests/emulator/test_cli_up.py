@@ -1,0 +1,149 @@
+"""`emulator up`: an app at its address, deployed again when its source changes, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.emulator.cli_kit import all_gone, call, running
+
+APP = """
+import modal
+
+app = modal.App("tiny")
+
+
+@app.function()
+@modal.asgi_app()
+def web():
+    from helper import VERSION
+
+    async def answer(scope, receive, send):
+        print("asked", scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": VERSION.encode()})
+
+    return answer
+"""
+
+# The helper is in the image because it is added to it: as on Modal, nothing else of the folder is.
+APP = APP.replace(
+    'modal.App("tiny")', 'modal.App("tiny", image=modal.Image.debian_slim().add_local_python_source("helper"))'
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "helper.py").write_text("VERSION = 'one'\n")
+    return tmp_path
+
+
+async def get(url: str) -> str:
+    async with aiohttp.ClientSession() as client, client.get(url) as response:
+        return await response.text()
+
+
+async def test_an_app_is_deployed_deployed_again_on_change_and_gone_after_ctrl_c(folder: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    arguments = ("--port", str(port), "--before", "echo before at $MODAL_SERVER_URL", "--ready-path", "/health")
+    async with running("up", *arguments, cwd=folder) as up:
+        ready = await up.says(r"^Ready: (\S+)$")
+        assert ready[1] == url
+        assert re.search(r"^before at http://127\.0\.0\.1:\d+$", up.text, re.MULTILINE)
+        assert await get(url) == "one"
+        await up.says(r"^web \w+ \| asked /$")
+
+        status, out, _ = await call("env", cwd=folder)
+        assert status == 0
+        assert "export MODAL_SERVER_URL=http://127.0.0.1:" in out
+        status, _, err = await call("up", cwd=folder)
+        assert status == 1
+        assert f"an emulator (process {up.process.pid}) already runs in .modal-emulator" in err
+
+        before = len(up.text)
+        (folder / "helper.py").write_text("VERSION = 'two'\n")
+        await up.says("helper.py changed: deploying again", after=before)
+        await up.says(f"deployed again: {url}", after=before)
+        assert await get(url) == "two"
+
+        before = len(up.text)
+        (folder / "app.py").write_text("1 / 0\n")
+        await up.says("deploying failed with exit status 1: what was deployed before keeps running", after=before)
+        assert "ZeroDivisionError" in up.text[before:]
+        assert await get(url) == "two"
+
+        below = await up.descendants()
+        up.process.send_signal(signal.SIGINT)
+        assert await up.ends() == 0
+        await all_gone(below)
+    status, _, err = await call("env", cwd=folder)
+    assert status == 1
+    assert err.startswith("emulator: no emulator runs in .modal-emulator")
+
+
+async def test_a_stop_in_the_middle_of_starting_ends_what_was_started(folder: Path) -> None:
+    async with running("up", "--port", "0", "--before", "echo started; sleep 1000", cwd=folder) as up:
+        await up.says("^started")
+        below = await up.descendants()
+        up.process.send_signal(signal.SIGTERM)
+        assert await up.ends() == 0
+        await all_gone(below)
+
+
+async def test_a_second_ctrl_c_does_not_wait(folder: Path) -> None:
+    stubborn = "trap '' TERM; echo started; while :; do sleep 0.1; done"
+    async with running("up", "--port", "0", "--before", stubborn, cwd=folder) as up:
+        await up.says("^started")
+        below = await up.descendants()
+        up.process.send_signal(signal.SIGINT)
+        await up.says("stopping$")
+        up.process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(3):
+            assert await up.ends() == 130
+        await all_gone(below)
+
+
+async def test_after_a_kill_the_record_is_stale_and_the_directory_can_be_used_again(folder: Path) -> None:
+    async with running("up", "--port", "0", "--before", "echo started; sleep 1000", cwd=folder) as up:
+        await up.says("^started")
+        for pid in [up.process.pid, *await up.descendants()]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await up.process.wait()
+        status, _, err = await call("env", cwd=folder)
+        assert status == 1
+        assert f"is stale: its emulator (process {up.process.pid}) has ended" in err
+        status, _, err = await call("up", "--port", "0", "--before", "exit 3", cwd=folder)
+        assert status == 1
+        assert "emulator: `exit 3` failed with exit status 3: nothing was deployed" in err
+
+
+async def test_what_can_not_work_is_one_line_that_says_what_to_do(folder: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        status, out, err = await call("up", "--port", str(port), cwd=folder)
+    assert (status, out) == (1, "")
+    advice = "stop what listens there, or choose another with --port"
+    assert err == f"emulator: port {port} of 127.0.0.1 is already in use: {advice}\n"
+
+    status, out, err = await call("up", "none.py", cwd=folder)
+    assert (status, out) == (2, "")
+    assert err == "emulator: none.py: no such file; name the app's: emulator up path/to/app.py\n"
