@@ -1,0 +1,87 @@
+"""The real app, deployed by the real client to the emulator, answers real clients with a real engine's tokens."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import openai
+import pytest
+
+if TYPE_CHECKING:
+    from tests.service.deployment import Service
+
+QUESTION: Any = [{"role": "user", "content": "How do I run the tests?"}]
+
+
+@pytest.fixture
+def client(service: Service) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0)
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        return json.load(answer)
+
+
+def test_the_models_are_listed_without_waking_an_engine(service: Service, client: openai.OpenAI) -> None:
+    listed = [model.id for model in client.models.list()]
+    assert listed[:2] == ["demo", "broken"]
+    assert client.models.retrieve("scripted/steady").id
+    assert get(f"{service.url}/health")["status"] == "ok"
+    assert get(f"{service.url}/readiness")["status"] == "ready"
+    assert not service.engines("demo")
+
+
+def test_the_demo_model_answers_in_one_piece_and_streamed_alike(client: openai.OpenAI) -> None:
+    whole = client.chat.completions.create(model="demo", messages=QUESTION, temperature=0)
+    text = whole.choices[0].message.content or ""
+    assert "make test" in text
+    assert whole.choices[0].finish_reason == "stop"
+    assert whole.usage is not None
+    assert whole.usage.prompt_tokens > 0 < whole.usage.completion_tokens
+    pieces = [
+        chunk.choices[0].delta.content or ""
+        for chunk in client.chat.completions.create(model="demo", messages=QUESTION, temperature=0, stream=True)
+    ]
+    assert "".join(pieces) == text
+    assert len(pieces) > 5
+
+
+def test_text_completions_are_served_too(client: openai.OpenAI) -> None:
+    answer = client.completions.create(model="steady", prompt="one two", max_tokens=3)
+    assert answer.choices[0].text == "t0 t1 t2 "
+    assert answer.choices[0].finish_reason == "length"
+
+
+def test_a_second_turn_finds_its_prefix_in_the_cache(client: openai.OpenAI) -> None:
+    first = client.chat.completions.create(model="demo", messages=QUESTION, temperature=0)
+    talk = [
+        *QUESTION,
+        {"role": "assistant", "content": first.choices[0].message.content},
+        {"role": "user", "content": "Thanks!"},
+    ]
+    second = client.chat.completions.create(model="demo", messages=talk, temperature=0)
+    assert second.usage is not None
+    assert second.usage.prompt_tokens_details is not None
+    assert (second.usage.prompt_tokens_details.cached_tokens or 0) > 10
+
+
+def test_a_broken_model_file_is_a_clear_error_and_no_dead_service(
+    service: Service, client: openai.OpenAI, logs: list[Any]
+) -> None:
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.chat.completions.create(model="broken", messages=QUESTION)
+    assert caught.value.code == "engine_start_failed"
+    assert "broken.gguf" in str(caught.value)
+    assert any("broken.gguf" in line.text for line in logs)
+    assert client.completions.create(model="steady", prompt="x", max_tokens=1).choices[0].text == "t0 "
+
+
+def test_an_engine_is_not_to_be_had_without_the_proxy_token(service: Service) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{service.engine_url('steady')}/v1/models", timeout=10)
+    assert caught.value.code == 401
+    assert b"proxy authorization" in caught.value.read()

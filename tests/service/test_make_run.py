@@ -1,0 +1,57 @@
+"""What `make run` starts: ready with one line, answers on its port, and leaves no process after Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.service.deployment import ROOT, processes, until
+
+
+def command_of_make_run(port: int, *, state: Path) -> str:
+    """The command line of the Makefile's target, with this interpreter, another port and a state of its own."""
+    recipe = subprocess.run(["make", "--dry-run", "run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    line = recipe[recipe.rindex("DEPLOY__TARGET=local") :].replace("\\\n", " ").strip()
+    line = line.replace(".venv/bin/python", sys.executable).replace("--port 3000", f"--port {port}")
+    return f"exec env {line} --no-reload --state {state}"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_make_run_answers_and_ctrl_c_leaves_nothing(tmp_path: Path, free_port: int) -> None:
+    output = tmp_path / "output"
+    state = tmp_path / "state"
+    marker = f"--port {free_port}"
+    with output.open("wb") as file:
+        command = ["sh", "-c", command_of_make_run(free_port, state=state)]
+        up = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        until(lambda: up.poll() is not None or "\nReady: " in output.read_text(), within=90)
+        assert re.search(rf"^Ready: http://127\.0\.0\.1:{free_port}$", output.read_text(), re.M), output.read_text()
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{free_port}/v1", api_key="none", max_retries=0)
+        question = [{"role": "user", "content": "What is this project?"}]
+        stream = client.chat.completions.create(model="demo", messages=question, stream=True)  # type: ignore[call-overload]
+        assert len("".join(chunk.choices[0].delta.content or "" for chunk in stream)) > 20
+        assert list(processes("llamacpp_server"))
+    finally:
+        session = up.pid
+        os.kill(up.pid, signal.SIGINT)
+        code = up.wait(30)
+    assert code in (0, 130)
+    assert not list(processes(marker))
+    until(lambda: not list(processes(str(state))) and not in_session(session), within=5)
+
+
+def in_session(session: int) -> list[str]:
+    """Command lines of the processes that still belong to a session."""
+    table = subprocess.run(
+        ["ps", "-s", str(session), "-o", "args="], capture_output=True, text=True, check=False
+    ).stdout
+    return table.splitlines()
