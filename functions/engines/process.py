@@ -55,6 +55,11 @@ class ServerProcess:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
+    @property
+    def last_lines(self) -> tuple[str, ...]:
+        """The last lines that it wrote."""
+        return tuple(self._lines)
+
     def start(self, timeout: float) -> None:
         """Start it and return once it answers its health check.
 

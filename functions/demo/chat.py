@@ -1,0 +1,78 @@
+"""How a conversation becomes tokens: ChatML, and a byte-level BPE that is trained on the corpus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from functions.demo.corpus import Message
+
+END_OF_TEXT: Final = "<|endoftext|>"
+START: Final = "<|im_start|>"
+END: Final = "<|im_end|>"
+SPECIAL: Final = (END_OF_TEXT, START, END)
+
+TEMPLATE: Final = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\\n' + (message['content'] or '') + '<|im_end|>' + '\\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+# llama.cpp knows this way of cutting text into words as `qwen2`: what is written into the GGUF file must agree.
+_QWEN2_WORDS: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class Sample(NamedTuple):
+    """Token ids, and for each whether the model is to learn to say it."""
+
+    ids: list[int]
+    learn: list[bool]
+
+
+def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
+    """A byte-level BPE of exactly `vocabulary` tokens: any text can be written, the corpus briefly."""
+    tokenizer = Tokenizer(models.BPE(byte_fallback=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_QWEN2_WORDS), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    if tokenizer.get_vocab_size() != vocabulary:
+        raise ValueError(f"the corpus gives {tokenizer.get_vocab_size()} tokens, not {vocabulary}")
+    return tokenizer
+
+
+def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Sample:
+    """ChatML; what is learnt is what the assistant says, and that it then ends."""
+    ids: list[int] = []
+    learn: list[bool] = []
+    for message in messages:
+        head = tokenizer.encode(f"{START}{message.role}\n").ids
+        body = tokenizer.encode(f"{message.content}{END}").ids
+        tail = tokenizer.encode("\n").ids
+        ids += head + body + tail
+        learn += [False] * len(head) + [message.role == "assistant"] * len(body) + [False] * len(tail)
+    return Sample(ids, learn)
+
+
+def encode_completion(tokenizer: Tokenizer, question: str, answer: str) -> Sample:
+    """Plain text without roles, for `/v1/completions`: a question is continued by its answer, which ends."""
+    prompt = tokenizer.encode(question).ids
+    rest = tokenizer.encode(f"\n{answer}{END}").ids
+    return Sample(prompt + rest, [False] * len(prompt) + [True] * len(rest))

@@ -1,0 +1,186 @@
+"""llama.cpp (through `xllamacpp`): GGUF models on the CPU, and on Metal on a Mac. The embedded default.
+
+It runs as a process of its own (`llamacpp_server.py`): a file that crashes it takes no container along, and it can
+be killed in the middle of a stream. What a caller's leaving costs: a stream that is being decoded ends within
+milliseconds; a prompt that is being read, at the next batch of `BATCH` tokens if the request says
+`"return_progress": true`; a request that does not stream runs to its end, so the relay always streams.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from functions.engines import llamacpp_server
+from functions.engines.base import EngineSleepError, EngineStartError
+from functions.engines.llamacpp_server import API_KEY_VARIABLE, Options
+from functions.engines.process import ServerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from functions.engines.base import Address
+    from infra.settings import EngineKind, Model
+
+BATCH: Final = 128
+CACHE_MIB: Final = 256
+"""Memory for the prompts of conversations that lost their slot to another. llama.cpp's own default is 8 GiB."""
+TINY_BYTES: Final = 50_000_000
+"""Below this size of file a second thread costs more in waiting for each other than it computes."""
+_MAGIC: Final = b"GGUF"
+_LOAD_ERROR: Final = "error loading model: "
+
+
+def threads_for(file: Path, *, cpus: int) -> int:
+    """Half of the CPUs, the other half is for everybody else: llama.cpp's threads spin while they wait."""
+    return 1 if file.stat().st_size < TINY_BYTES else max(1, cpus // 2)
+
+
+def gguf_file(source: Path) -> Path:
+    """The GGUF file that `source` is, or holds as its only one. Raises EngineStartError: the path, and what to do."""
+    if source.is_dir():
+        found = sorted(source.glob("*.gguf"))
+        if len(found) != 1:
+            names = ", ".join(file.name for file in found) or "none"
+            raise EngineStartError(
+                f"{source}: expected one .gguf file in this folder, found {names}; set `path` to the file"
+            )
+        return found[0]
+    try:
+        with source.open("rb") as file:
+            magic = file.read(len(_MAGIC))
+    except FileNotFoundError:
+        raise EngineStartError(f"{source}: there is no such model file; check the model's `path`") from None
+    except OSError as error:
+        raise EngineStartError(f"{source}: the model file cannot be read: {error.strerror or error}") from None
+    if magic != _MAGIC:
+        raise EngineStartError(
+            f"{source}: is not a GGUF file, and llama.cpp runs nothing else; set `path` to a .gguf file"
+        )
+    return source
+
+
+def must_be_free(address: Address) -> None:
+    """Raise EngineStartError when something listens there: its health check would be taken for the engine's."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            reason = error.strerror or error
+            raise EngineStartError(f"llama.cpp cannot listen at {address.host}:{address.port}: {reason}") from None
+
+
+def load_error(lines: Sequence[str]) -> str | None:
+    """What llama.cpp said was wrong with the model file, if that is what it said."""
+    said = (line.partition(_LOAD_ERROR)[2].strip() for line in lines if _LOAD_ERROR in line)
+    return next(said, None)
+
+
+class LlamaCppEngine:
+    """A llama.cpp server for one GGUF model.
+
+    `source` is a .gguf file or a folder with one. `max_requests` is how many requests it works on at once; further ones
+    wait their turn. Construction touches nothing: a bad file is an EngineStartError of `start`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        source: str,
+        address: Address,
+        api_key: str | None,
+        max_requests: int,
+        threads: int | None = None,
+        batch: int = BATCH,
+        cache_mib: int = CACHE_MIB,
+    ) -> None:
+        self.address = address
+        self.model = model
+        self.source = Path(source)
+        self.api_key = api_key
+        self.max_requests = max_requests
+        self.threads = threads
+        self.batch = batch
+        self.cache_mib = cache_mib
+        self.process: ServerProcess | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    @property
+    def kind(self) -> EngineKind:
+        return "llamacpp"
+
+    @property
+    def can_sleep(self) -> bool:
+        """llama.cpp cannot set its weights aside and take them back: stopping it is the way to free its memory."""
+        return False
+
+    def start(self) -> None:
+        file = gguf_file(self.source)
+        must_be_free(self.address)
+        with self._lock:
+            if self._stopped:
+                raise EngineStartError(f"llamacpp ({self.model.id}) was stopped before it started")
+            self.process = self._make_process(file)
+        try:
+            self.process.start(float(self.model.startup_timeout))
+        except EngineStartError as error:
+            reason = load_error(self.process.last_lines)
+            if reason is None:
+                raise
+            message = f"{file}: llama.cpp cannot load it ({reason}); fetch it again, or set `path` to another file"
+            raise EngineStartError(message) from error
+
+    def healthy(self) -> bool:
+        return self.process is not None and self.process.healthy()
+
+    def busy(self) -> int:
+        """How many requests it is working on now. Raises OSError when it does not answer."""
+        if self.process is None:
+            return 0
+        with self.process.request("GET", "/slots", timeout=2.0) as answer:
+            return sum(slot["is_processing"] for slot in json.load(answer))
+
+    def sleep(self) -> None:
+        raise EngineSleepError("llama.cpp cannot be put to sleep: stop it instead, it loads in well under a second")
+
+    def wake(self) -> None:
+        raise EngineSleepError("llama.cpp cannot be put to sleep, so there is nothing to wake")
+
+    def wait(self) -> None:
+        if self.process is not None:
+            self.process.wait()
+
+    def stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+        if self.process is not None:
+            self.process.stop()
+
+    def _make_process(self, file: Path) -> ServerProcess:
+        options = Options(
+            model=str(file),
+            alias=self.model.id,
+            host=self.address.host,
+            port=self.address.port,
+            context=self.model.context_length,
+            parallel=self.max_requests,
+            threads=self.threads or threads_for(file, cpus=os.cpu_count() or 1),
+            batch=self.batch,
+            cache_mib=self.cache_mib,
+        )
+        return ServerProcess(
+            name=f"llamacpp ({self.model.id})",
+            command=[sys.executable, "-P", llamacpp_server.__file__, *options.arguments()],
+            address=self.address,
+            environment={**os.environ, API_KEY_VARIABLE: self.api_key or ""},
+            headers={"authorization": f"Bearer {self.api_key}"} if self.api_key else None,
+        )

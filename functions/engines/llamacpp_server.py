@@ -1,0 +1,104 @@
+"""The process that `llamacpp.py` starts: llama.cpp's own HTTP server, embedded in Python by `xllamacpp`.
+
+It is run as a file and imports nothing of this project: it starts wherever Python finds `xllamacpp`. The API key
+comes in the environment (`LLAMACPP_API_KEY`), since everybody on the machine can read a command line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import xllamacpp
+
+API_KEY_VARIABLE: Final = "LLAMACPP_API_KEY"
+CANNOT_LOAD: Final = 3
+"""Exit code: llama.cpp refused the model, or the address."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What llama.cpp's server is told. `context` is per request, in tokens; `cache_mib` the prompt cache in memory."""
+
+    model: str
+    alias: str
+    host: str
+    port: int
+    context: int
+    parallel: int
+    threads: int
+    batch: int
+    cache_mib: int
+
+    def arguments(self) -> list[str]:
+        """The command line that `parse` reads back."""
+        return [part for name, value in asdict(self).items() for part in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    parser = argparse.ArgumentParser(prog="llamacpp_server.py", description=__doc__)
+    for option in fields(Options):
+        parser.add_argument(
+            f"--{option.name.replace('_', '-')}", type=int if option.type == "int" else str, required=True
+        )
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def parameters(options: Options, *, api_key: str | None) -> xllamacpp.CommonParams:
+    """llama.cpp's parameters for these options. Its web page, metrics and CORS are off: the web tier's business."""
+    import xllamacpp
+
+    chosen = xllamacpp.CommonParams()
+    chosen.model.path = options.model
+    chosen.model_alias = {options.alias}
+    chosen.hostnames = [options.host]
+    chosen.port = options.port
+    chosen.api_keys = [api_key] if api_key else []
+    # One pool that every request shares, where none may take more than its own part: sized so that it never runs out.
+    chosen.n_parallel = options.parallel
+    chosen.kv_unified = True
+    chosen.kv_unified_per_slot = options.context
+    chosen.n_ctx = options.context * options.parallel
+    # A caller that left is noticed between two batches: small ones bound how long a prefill goes on for nobody.
+    chosen.n_batch = chosen.n_ubatch = options.batch
+    chosen.cpuparams.n_threads = chosen.cpuparams_batch.n_threads = options.threads
+    chosen.cache_ram_mib = options.cache_mib
+    chosen.ui = False
+    chosen.endpoint_metrics = False
+    chosen.endpoint_slots = True
+    chosen.sse_ping_interval = -1
+    chosen.cors_origins = ""
+    chosen.fit_params = False
+    chosen.verbosity = int(os.environ.get("LLAMACPP_VERBOSITY", "1"))
+    return chosen
+
+
+def main() -> None:
+    options = parse()
+    # llama.cpp's threads do not let Python handle a signal: the default action ends the process at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    import xllamacpp
+
+    try:
+        server = xllamacpp.Server(parameters(options, api_key=os.environ.pop(API_KEY_VARIABLE, None)))
+    except RuntimeError as error:
+        print(
+            f"llama.cpp cannot serve {options.model} at {options.host}:{options.port}: {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(CANNOT_LOAD)
+    signal.pause()
+    del server
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,247 @@
+"""Where a model's weights come from, and how they get onto this disk: a local path, or Hugging Face.
+
+`plan` decides (pure), `fetch` does. A download shows a progress bar, fills Hugging Face's own cache (`HF_HOME`), goes
+on where it was when the connection breaks, and is checked against the hashes that the hub states. A copy that was
+verified once is used from then on without asking the hub: containers start as fast and with the same weights offline.
+`python -m functions.weights [MODEL …]` fetches before it is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from functions.engines.base import EngineStartError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infra.settings import EngineKind, Model, Quantization
+
+GGUF_PATTERNS: Final[dict[Quantization, tuple[str, ...]]] = {
+    "q4": ("*q4_k_m*.gguf", "*q4_0*.gguf", "*q4*.gguf"),
+    "q8": ("*q8_0*.gguf",),
+    "bf16": ("*bf16*.gguf", "*fp16*.gguf", "*f16*.gguf"),
+}
+"""How GGUF repositories name their files, in lower case, the first that is there counts. Without a quantization: q4."""
+FOLDER_PATTERNS: Final = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
+"""What SGLang and transformers load from a repository."""
+
+
+class WeightsError(EngineStartError):
+    """The weights cannot be had. The message names the repository or path, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Local:
+    """A file or folder that lies on this machine."""
+
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hub:
+    """Files of a repository on Hugging Face.
+
+    With `alternatives` it is one file, of the first pattern that any file has; without, every file that fits.
+    """
+
+    repository: str
+    revision: str | None
+    patterns: tuple[str, ...]
+    alternatives: bool
+
+
+Source = Local | Hub
+
+
+def plan(model: Model, engine: EngineKind) -> Source:
+    """Where the weights of `model` are for this engine: GGUF for llama.cpp, a folder of safetensors for SGLang."""
+    if model.path is not None:
+        return Local(path=Path(model.path).expanduser())
+    if engine != "llamacpp":
+        return Hub(repository=model.name, revision=model.revision, patterns=FOLDER_PATTERNS, alternatives=False)
+    repository = model.name if model.name.lower().endswith("-gguf") else f"{model.name}-GGUF"
+    patterns = GGUF_PATTERNS[model.quantization or "q4"]
+    return Hub(repository=repository, revision=model.revision, patterns=patterns, alternatives=True)
+
+
+def choose(names: Sequence[str], source: Hub) -> list[str]:
+    """Which of a repository's files `source` means: none when nothing fits. Weights in parts are all of their parts."""
+    if not source.alternatives:
+        return sorted(name for name in names if "/" not in name and _fits(name, source.patterns))
+    for pattern in source.patterns:
+        found = sorted(name for name in names if _fits(name, (pattern,)))
+        if found:
+            first, parts, rest = found[0].partition("-00001-of-")
+            return [name for name in found if parts and name.startswith(first) and name.endswith(rest)] or found[:1]
+    return []
+
+
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch(name.lower(), pattern) for pattern in patterns)
+
+
+def fetch(source: Source, *, cache: Path | None = None, token: str | None = None) -> Path:
+    """The weights on this disk: a GGUF file, or a folder. Blocks; shows a progress bar on stderr while it downloads.
+
+    `cache` is a folder in Hugging Face's cache layout; without it `HF_HOME` (or its default) decides.
+    Raises WeightsError.
+    """
+    if isinstance(source, Local):
+        if not source.path.exists():
+            raise WeightsError(f"{source.path}: there is no such model file or folder; check the model's `path`")
+        return source.path
+    return _Download(source, cache=cache, token=token).run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verified:
+    """What was downloaded and found right: the folder of the snapshot, and each file's size in bytes."""
+
+    folder: str
+    sizes: dict[str, int]
+
+    @property
+    def path(self) -> Path:
+        """One GGUF file (of several parts llama.cpp takes the first), else the folder."""
+        names = sorted(self.sizes)
+        return Path(self.folder) / names[0] if names[0].lower().endswith(".gguf") else Path(self.folder)
+
+    def is_whole(self) -> bool:
+        """Whether everything is still there. Sizes only: hashing gigabytes at every start would be a slow start."""
+        files = {Path(self.folder) / name: size for name, size in self.sizes.items()}
+        return all(file.is_file() and file.stat().st_size == size for file, size in files.items())
+
+
+class _Download:
+    def __init__(self, source: Hub, *, cache: Path | None, token: str | None) -> None:
+        # Not at import: the hub's client takes a while to load, and a model with a path has no use for it.
+        from huggingface_hub import HfApi, constants
+
+        self.source = source
+        self.cache = cache or Path(constants.HF_HUB_CACHE)
+        self.token = token
+        self.api = HfApi(token=token, library_name="llm-service")
+        wanted = json.dumps(asdict(source), sort_keys=True).encode()
+        folder = source.repository.replace("/", "--")
+        self.record = self.cache / "verified" / f"{folder}.{hashlib.sha256(wanted).hexdigest()[:16]}.json"
+
+    def run(self) -> Path:
+        known = self._known()
+        if known is not None and known.is_whole():
+            return known.path
+        try:
+            verified = self._download()
+            self.record.parent.mkdir(parents=True, exist_ok=True)
+            self.record.write_text(json.dumps(asdict(verified)), "utf-8")
+        except WeightsError:
+            raise
+        except Exception as error:
+            raise WeightsError(explain(self.source.repository, error)) from error
+        return verified.path
+
+    def _known(self) -> _Verified | None:
+        try:
+            return _Verified(**json.loads(self.record.read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _download(self) -> _Verified:
+        repository = self.source.repository
+        info = self.api.model_info(repository, revision=self.source.revision, files_metadata=True)
+        files = {file.rfilename: file for file in info.siblings or ()}
+        names = choose(list(files), self.source)
+        if not names or not any(name.lower().endswith((".gguf", ".safetensors")) for name in names):
+            wanted = ", ".join(self.source.patterns)
+            raise WeightsError(
+                f"{repository}: has no weights that fit {wanted}; set another `quantization`, `name` or `path`"
+            )
+        folder, sizes = Path(), {}
+        for name in names:
+            path = Path(
+                self.api.hf_hub_download(
+                    repository, name, revision=info.sha or self.source.revision, cache_dir=self.cache
+                )
+            )
+            verify(path, files[name], repository)
+            folder = path.parents[name.count("/")]
+            sizes[name] = path.stat().st_size
+        return _Verified(folder=str(folder), sizes=sizes)
+
+
+def verify(path: Path, stated: Any, repository: str) -> None:
+    """Compare a downloaded file with the hub's hash: SHA-256 of large files, git's blob hash of small ones.
+
+    Raises WeightsError for one that differs, after removing it, so that the next attempt downloads it again.
+    """
+    size = path.stat().st_size
+    if stated.lfs is not None:
+        digest, expected = hashlib.sha256(), stated.lfs.sha256
+    elif stated.blob_id is not None:
+        # git's own names for contents: not a defence against anybody, but it does notice a broken download.
+        digest, expected = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), stated.blob_id
+    else:
+        raise WeightsError(f"{repository}/{stated.rfilename}: the hub states no hash to verify it by")
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    if digest.hexdigest() != expected:
+        path.resolve().unlink()
+        path.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{repository}/{stated.rfilename}: the download is corrupt ({size} bytes, hash {digest.hexdigest()[:12]}…, "
+            f"the hub says {expected[:12]}…); it was removed, try again"
+        )
+
+
+def explain(repository: str, error: Exception) -> str:
+    """One line for what went wrong with the hub, and what to do."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return f"{repository}: is gated; accept its terms on Hugging Face and set HF_TOKEN to a token that may read it"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"{repository}: has no such revision; check the model's `revision`"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return f"{repository}: is not on Hugging Face, or private; check the model's `name`, or set HF_TOKEN"
+    if isinstance(error, errors.HfHubHTTPError):
+        status = error.response.status_code if error.response is not None else "?"
+        return (
+            f"{repository}: Hugging Face answered {status}; try again later, or set the model's `path` to a local copy"
+        )
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{repository}: cannot be stored at {error.filename}: {error.strerror}; free space, or set HF_HOME"
+    if isinstance(error, OSError) and error.errno == 28:
+        return f"{repository}: the disk is full; free space, or set HF_HOME to a folder on a larger one"
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"{repository}: cannot be downloaded ({reason}); check the network, or set the model's `path` to a local copy"
+    )
+
+
+def main() -> None:
+    """Fetch the weights of the configured models that are named, or of all, for the engine that serves each."""
+    from infra.configuration import ConfigurationError, load_settings
+
+    try:
+        settings = load_settings()
+        token = settings.models.hf_token
+        for label in sys.argv[1:] or [model.id for model in settings.models.available_models]:
+            model = settings.models.find(label)
+            if model is None:
+                sys.exit(f"{label}: is not among the configured models")
+            engine = model.engine_for(settings.models, settings.deploy.target)
+            path = fetch(plan(model, engine), token=token.get_secret_value() if token else None)
+            print(f"{model.id}: {path}")
+    except (ConfigurationError, WeightsError) as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
