@@ -42,7 +42,8 @@ def test_make_run_answers_and_ctrl_c_leaves_nothing(tmp_path: Path, free_port: i
         assert list(processes("llamacpp_server"))
     finally:
         session = up.pid
-        os.kill(up.pid, signal.SIGINT)
+        if up.poll() is None:
+            os.kill(up.pid, signal.SIGINT)
         code = up.wait(30)
     assert code in (0, 130)
     assert not list(processes(marker))
