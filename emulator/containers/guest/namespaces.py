@@ -15,13 +15,13 @@ HOWS = ("root", "user")
 
 
 def fork_isolated(how: str) -> None:
-    """Go on as the first process of new namespaces of processes (and users). The caller waits for it and ends with it."""
+    """Go on as the first process of a new process (and user) namespace. The caller waits for it and ends with it."""
     user, group = os.getuid(), os.getgid()
     linux.unshare(linux.CLONE_NEWPID | (linux.CLONE_NEWUSER if how == "user" else 0))
     if how == "user":
         _be_root_for(user, group)
     if child := os.fork():
-        os.closerange(3, 1024)  # the channel among them: its other end is to see the end of the container, not of this
+        os.closerange(3, 1024)  # the channel among them: its other end is to see the end of the container, not this one
         _, status = os.waitpid(child, 0)
         os._exit(status and 1)
 
