@@ -120,7 +120,7 @@ class Core:
             changed=self.changed,
             machine_limit=options.max_containers,
         )
-        self.scheduler = Scheduler(state, services)
+        self.scheduler = Scheduler(services)
         self.ingress = Ingress(clock=clock, authorize=state.authorizes, web_port=options.web_port)
         self._front = IngressFront(self.ingress, calls=self.calls, scheduler=self.scheduler, read_blob=self._blobs.read)
         self._apps = AppHandlers(state, clock, self.scheduler, self._front, self.server_url)
@@ -185,7 +185,8 @@ class Core:
         }
 
     def _shared_ports(self) -> tuple[int, ...]:
-        return (self._blob_server.port, self.aws.port, *self._front.ports())
+        shared = int(self.ingress.url.rpartition(":")[2])
+        return (self._blob_server.port, self.aws.port, shared, *self._front.ports())
 
     def say(self, text: str) -> None:
         """A message of the emulator itself."""

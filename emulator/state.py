@@ -101,8 +101,8 @@ class FunctionRecord:
     """Web address by method name; a function's or a Server's own under the empty name."""
     base_function_id: str = ""
     serialized_params: bytes = b""
-    overrides: api_pb2.AutoscalerSettings = field(default_factory=api_pb2.AutoscalerSettings)
-    published: bool = False
+    options: api_pb2.FunctionOptions = field(default_factory=api_pb2.FunctionOptions)
+    """With which it was made from its base, by `with_options`."""
 
 
 @dataclass(eq=False)

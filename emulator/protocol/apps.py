@@ -10,6 +10,7 @@ from modal_proto import api_pb2
 from emulator.ids import new_id
 from emulator.protocol.dispatch import not_found
 from emulator.protocol.metadata import app_layout
+from emulator.protocol.options import rebind
 from emulator.state import DEFAULT_ENVIRONMENT, App
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from emulator.protocol.addresses import Front
     from emulator.protocol.dispatch import Caller
     from emulator.scheduler.scheduler import Scheduler
-    from emulator.state import State
+    from emulator.state import FunctionRecord, State
 
 HEARTBEAT_TIMEOUT = 60.0
 """Seconds without a sign of the client after which an ephemeral app is stopped; it sends one every 15."""
@@ -127,13 +128,21 @@ class AppHandlers:
             if record.staged is not None:
                 record.definition, record.staged = record.staged, None
                 record.version += 1
-        for function_id in app.function_ids.values():
-            self._scheduler.published(self._state.functions[function_id])
+        for record in [self._state.functions[function_id] for function_id in app.function_ids.values()]:
+            self._scheduler.published(record)
+            for bound in self._bound_to(record.function_id):
+                rebind(bound, record)
+                self._scheduler.published(bound)
+
+    def _bound_to(self, function_id: str) -> list[FunctionRecord]:
+        """Functions made from that one by parameters or options, and those made from these."""
+        direct = [record for record in self._state.functions.values() if record.base_function_id == function_id]
+        return direct + [further for record in direct for further in self._bound_to(record.function_id)]
 
     async def _remove(self, function_id: str) -> None:
-        record = self._state.functions.pop(function_id, None)
-        if record is not None:
-            await self._front.withdraw(function_id)
+        for record in [self._state.functions[function_id], *self._bound_to(function_id)]:
+            del self._state.functions[record.function_id]
+            await self._front.withdraw(record.function_id)
             await self._scheduler.remove(record)
 
     async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, _: Caller) -> Empty:

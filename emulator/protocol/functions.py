@@ -11,7 +11,7 @@ from emulator.ids import derived_id, new_id
 from emulator.protocol.addresses import addresses
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
-from emulator.protocol.options import merged, unsupported
+from emulator.protocol.options import rebind, unsupported
 from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class FunctionHandlers:
         )
         await self._publish_addresses(app, record, record.staged)
         return api_pb2.FunctionPrecreateResponse(
-            function_id=record.function_id, handle_metadata=handle_metadata(record)
+            function_id=record.function_id, handle_metadata=handle_metadata(record, record.staged)
         )
 
     async def FunctionCreate(self, request: api_pb2.FunctionCreateRequest, _: Caller) -> api_pb2.FunctionCreateResponse:
@@ -66,8 +66,8 @@ class FunctionHandlers:
         return api_pb2.FunctionCreateResponse(
             function_id=record.function_id,
             function=record.staged,
-            handle_metadata=handle_metadata(record),
-            function_data=function_data(record),
+            handle_metadata=handle_metadata(record, record.staged),
+            function_data=function_data(record, record.staged),
             server_warnings=[
                 api_pb2.Warning(
                     type=api_pb2.Warning.WARNING_TYPE_FUNCTION_CONFIGURATION, message=f"{record.tag}: {note}"
@@ -161,14 +161,12 @@ class FunctionHandlers:
         options = request.function_options.SerializeToString(deterministic=True)
         bound_id = derived_id("fu", base.function_id.encode(), request.serialized_params, options)
         bound = self._state.functions.get(bound_id)
-        if bound is None or bound.version != base.version:
-            definition = merged(base.definition, request.function_options)
-            if bound is None:
-                bound = FunctionRecord(bound_id, base.app_id, base.tag)
-                self._state.functions[bound_id] = bound
-            bound.definition, bound.version = definition, base.version
-            bound.base_function_id = base.base_function_id or base.function_id
+        if bound is None:
+            bound = FunctionRecord(bound_id, base.app_id, base.tag, base_function_id=base.function_id)
+            bound.options.CopyFrom(request.function_options)
             bound.serialized_params = request.serialized_params or base.serialized_params
+            self._state.functions[bound_id] = bound
+            rebind(bound, base)
             self._scheduler.published(bound)
         return api_pb2.FunctionBindParamsResponse(bound_function_id=bound_id, handle_metadata=handle_metadata(bound))
 
@@ -183,13 +181,16 @@ class FunctionHandlers:
         if settings.max_containers and settings.min_containers > settings.max_containers:
             raise invalid("min_containers must not exceed max_containers")
         record.definition.autoscaler_settings.CopyFrom(settings)
-        self._scheduler.pool(record).touch()
+        if (pool := self._scheduler.pool(record.function_id)) is not None:
+            pool.touch()
         return api_pb2.FunctionUpdateSchedulingParamsResponse(current_settings=settings)
 
     async def FunctionGetCurrentStats(
         self, request: api_pb2.FunctionGetCurrentStatsRequest, _: Caller
     ) -> api_pb2.FunctionStats:
-        pool = self._scheduler.pool(self.function(request.function_id))
+        pool = self._scheduler.pool(self.function(request.function_id).function_id)
+        if pool is None:
+            return api_pb2.FunctionStats()
         return api_pb2.FunctionStats(
             backlog=pool.work.pending,
             num_total_tasks=len(pool.slots),

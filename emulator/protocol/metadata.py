@@ -14,9 +14,14 @@ if TYPE_CHECKING:
 CLASS_SUFFIX = ".*"
 
 
-def handle_metadata(record: FunctionRecord) -> api_pb2.FunctionHandleMetadata:
-    """A function as its handle knows it: names, formats, addresses; for a class, that of every method too."""
-    definition = record.staged or record.definition
+def handle_metadata(
+    record: FunctionRecord, definition: api_pb2.Function | None = None
+) -> api_pb2.FunctionHandleMetadata:
+    """A function as its handle knows it: names, formats, addresses; for a class, that of every method too.
+
+    `definition`: one that is not published yet, in place of the one that is.
+    """
+    definition = definition or record.definition
     metadata = api_pb2.FunctionHandleMetadata(
         function_name=definition.function_name or record.tag,
         function_type=definition.function_type,
@@ -48,9 +53,9 @@ def handle_metadata(record: FunctionRecord) -> api_pb2.FunctionHandleMetadata:
     return metadata
 
 
-def function_data(record: FunctionRecord) -> api_pb2.FunctionData:
+def function_data(record: FunctionRecord, definition: api_pb2.Function | None = None) -> api_pb2.FunctionData:
     """The newer message about a function; derived from the definition where the deployer sent only that."""
-    definition = record.staged or record.definition
+    definition = definition or record.definition
     data = api_pb2.FunctionData()
     data.CopyFrom(record.data)
     known = {field.name for field, _ in data.ListFields()}

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from modal_proto import api_pb2
+
+if TYPE_CHECKING:
+    from emulator.state import FunctionRecord
 
 _SAME_NAME = ("timeout_secs", "max_concurrent_inputs", "target_concurrent_inputs", "batch_max_size", "batch_linger_ms")
 _MESSAGES = ("resources", "retry_policy", "scheduler_placement")
@@ -34,6 +39,12 @@ def merged(definition: api_pb2.Function, options: api_pb2.FunctionOptions) -> ap
     result.volume_mounts.extend(options.volume_mounts)
     result.mount_ids.extend(options.mount_ids)
     return result
+
+
+def rebind(bound: FunctionRecord, base: FunctionRecord) -> None:
+    """Bring a function with bound parameters or options up to date with the one that it was made from."""
+    bound.definition = merged(base.definition, bound.options)
+    bound.version = base.version
 
 
 def unsupported(definition: api_pb2.Function) -> list[str]:

@@ -31,6 +31,7 @@ BOOT_ATTEMPTS = 3
 """Containers that may die silently in a row while starting before those who wait are told."""
 
 Result = api_pb2.GenericResult
+STOPPED = Result(status=Result.GENERIC_STATUS_TERMINATED, exception="The app was stopped")
 
 
 class Pool:
@@ -95,7 +96,7 @@ class Pool:
         """Have every container leave, kill those that have not after `grace` seconds, and stop."""
         self._closing = True
         self._demanded = False
-        self.work.fail_pending(Result(status=Result.GENERIC_STATUS_TERMINATED, exception="The app was stopped"))
+        self.work.close(STOPPED)
         now = self._clock.monotonic()
         for slot in list(self.slots.values()):
             if slot.state == "starting" or not grace:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from emulator.scheduler.pool import Pool
+from modal_proto import api_pb2
+
+from emulator.scheduler.pool import STOPPED, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from modal_proto import api_pb2
-
     from emulator.scheduler.calls import Call, Input
     from emulator.scheduler.services import Services
     from emulator.scheduler.slot import Slot
-    from emulator.state import App, FunctionRecord, State
+    from emulator.state import App, FunctionRecord
 
 STOP_GRACE = 3.0
 """Seconds for containers of an app that is stopped: enough for exit handlers, short for whoever waits."""
@@ -24,8 +24,7 @@ STOP_GRACE = 3.0
 class Scheduler:
     """Owns the pools. A pool exists from a function's publication until its app is stopped."""
 
-    def __init__(self, state: State, services: Services) -> None:
-        self._state = state
+    def __init__(self, services: Services) -> None:
         self._services = services
         self._pools: dict[str, Pool] = {}
 
@@ -33,16 +32,17 @@ class Scheduler:
     def pools(self) -> list[Pool]:
         return list(self._pools.values())
 
-    def pool(self, record: FunctionRecord) -> Pool:
+    def pool(self, function_id: str) -> Pool | None:
+        """The pool of a function that is published and whose app runs."""
+        return self._pools.get(function_id)
+
+    def published(self, record: FunctionRecord) -> None:
+        """A function's new definition is in force."""
         pool = self._pools.get(record.function_id)
         if pool is None:
             pool = self._pools[record.function_id] = Pool(record, self._services)
             pool.start()
-        return pool
-
-    def published(self, record: FunctionRecord) -> None:
-        """A function's new definition is in force."""
-        self.pool(record).published()
+        pool.published()
 
     def find(self, task_id: str) -> tuple[Pool, Slot] | None:
         for pool in self._pools.values():
@@ -59,7 +59,11 @@ class Scheduler:
     def submit(self, call: Call, payload: api_pb2.FunctionInput, idx: int) -> Input:
         """Add an input to a call and queue it."""
         item = self._services.calls.add_input(call, payload, idx)
-        self.pool(self._state.functions[call.function_id]).work.enqueue(item)
+        pool = self.pool(call.function_id)
+        if pool is None:
+            self._services.calls.finish(item, api_pb2.FunctionGetOutputsItem(result=STOPPED))
+        else:
+            pool.work.enqueue(item)
         return item
 
     def cancel(self, call: Call, *, terminate: bool = False) -> None:
@@ -69,7 +73,8 @@ class Scheduler:
             if item.done:
                 continue
             children = self._services.calls.children(item.input_id)
-            self.pool(self._state.functions[call.function_id]).cancel(item, terminate=terminate)
+            if (pool := self.pool(call.function_id)) is not None:
+                pool.cancel(item, terminate=terminate)
             for child in children:
                 self.cancel(child, terminate=terminate)
 

@@ -126,8 +126,9 @@ class WebServer:
         return definition.max_concurrent_inputs or int(experimental or 0) or None
 
     def targets(self) -> Sequence[ServerContainer]:
-        pool = self._scheduler.pool(self._record)
-        return [ServerContainer(pool, slot) for slot in pool.targets()]
+        pool = self._scheduler.pool(self._record.function_id)
+        return [ServerContainer(pool, slot) for slot in pool.targets()] if pool is not None else []
 
     def demand(self) -> None:
-        self._scheduler.pool(self._record).demand()
+        if (pool := self._scheduler.pool(self._record.function_id)) is not None:
+            pool.demand()

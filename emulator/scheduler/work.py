@@ -43,13 +43,18 @@ class Work:
         self._spawn = spawn
         self._changed = changed
         self._pending: deque[Input] = deque()
+        self._delayed: set[Input] = set()
+        """Waiting for their next attempt."""
+        self._closed: api_pb2.GenericResult | None = None
 
     @property
     def pending(self) -> int:
         return len(self._pending)
 
     def enqueue(self, item: Input, *, first: bool = False) -> None:
-        if first:
+        if self._closed is not None:
+            self._calls.finish(item, api_pb2.FunctionGetOutputsItem(result=self._closed))
+        elif first:
             self._pending.appendleft(item)
         else:
             self._pending.append(item)
@@ -114,7 +119,9 @@ class Work:
         item.task_id = ""
 
     async def _enqueue_later(self, item: Input, delay: float) -> None:
+        self._delayed.add(item)
         await self._clock.sleep(delay)
+        self._delayed.discard(item)
         if not item.done:
             self.enqueue(item)
 
@@ -161,6 +168,13 @@ class Work:
         attempt.settled = True
         attempt.deadline = self._clock.monotonic() + CANCEL_GRACE
         slot.cancel(attempt.item.input_id)
+
+    def close(self, result: api_pb2.GenericResult) -> None:
+        """No container will come any more: whoever waits, or comes later, is told so."""
+        self._closed = result
+        self.fail_pending(result)
+        for item in self._delayed:
+            self._calls.finish(item, api_pb2.FunctionGetOutputsItem(result=result))
 
     def fail_pending(self, result: api_pb2.GenericResult) -> None:
         """Containers cannot start: everyone who waits for one is told why."""

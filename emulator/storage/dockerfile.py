@@ -22,7 +22,9 @@ DEFAULT_WORKDIR = "/root"
 _ASSUMED = re.compile(
     r"(FROM|SHELL|ARG|ENTRYPOINT|CMD|LABEL|EXPOSE|MAINTAINER|STOPSIGNAL|HEALTHCHECK)\b", re.IGNORECASE
 )
-_INSTALLS = re.compile(r"\b(pip|uv|poetry|conda|micromamba|apt-get|apt|apk|debconf-set-selections|modal_requirements)\b")
+_INSTALLS = re.compile(
+    r"\b(pip|uv|poetry|conda|micromamba|apt-get|apt|apk|debconf-set-selections|modal_requirements)\b"
+)
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 

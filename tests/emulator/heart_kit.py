@@ -140,7 +140,6 @@ class FakeMachine:
         self.calls = Calls(self.clock)
         self.said: list[str] = []
         self.scheduler = Scheduler(
-            self.state,
             Services(
                 clock=self.clock,
                 calls=self.calls,
@@ -179,7 +178,9 @@ class FakeMachine:
         record.definition = api_pb2.Function(function_name="f", **definition)
         record.version += 1
         self.scheduler.published(record)
-        return self.scheduler.pool(record)
+        pool = self.scheduler.pool("fu-1")
+        assert pool is not None
+        return pool
 
     def call(self) -> tuple[Call, Input]:
         call = self.calls.create("fu-1")

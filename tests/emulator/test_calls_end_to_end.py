@@ -67,7 +67,9 @@ class Counter:
         for i in range(k):
             yield self.n + i
 
-@app.function(retries=modal.Retries(max_retries=2, initial_delay=0.0, backoff_coefficient=1.0), volumes={"/counters": volume})
+retries = modal.Retries(max_retries=2, initial_delay=0.0, backoff_coefficient=1.0)
+
+@app.function(retries=retries, volumes={"/counters": volume})
 def flaky():
     path = "/counters/attempts"
     n = int(open(path).read()) if os.path.exists(path) else 0
@@ -119,7 +121,8 @@ def main(path: str):
     report["large spawn"] = size.spawn(bytes(100_000)).get(timeout=20) == bytes(100_000) + b"!"
     report["environment"] = environment.remote()
     counter = Counter(start=3)
-    report["class"] = [counter.add.remote(4), counter.add.remote(1), list(counter.upto.remote_gen(2)), Counter().add.remote(1)]
+    report["class"] = [counter.add.remote(4), counter.add.remote(1), list(counter.upto.remote_gen(2))]
+    report["class"].append(Counter().add.remote(1))
     report["retries"] = flaky.remote()
     report["timeout"] = outcome(endless.remote)
     report["together"] = len(set(together.map([5] * 5)))

@@ -367,3 +367,26 @@ async def test_a_web_request_that_is_given_up_is_cancelled_in_its_container(mach
         await settle()
         item = await taken(pool, machine.started[0])
     assert slot_of(pool, machine.started[0]).take_cancellations() == [item.input_id]
+
+
+async def test_stopping_an_app_ends_what_waits_what_runs_and_what_is_about_to_be_tried_again(
+    machine: FakeMachine,
+) -> None:
+    policy = api_pb2.FunctionRetryPolicy(retries=1, initial_delay_ms=60_000, backoff_coefficient=1.0)
+    settings = api_pb2.AutoscalerSettings(max_containers=1)
+    pool = machine.deploy(retry_policy=policy, autoscaler_settings=settings)
+    retried, _ = machine.call()
+    running, _ = machine.call()
+    waiting, _ = machine.call()
+    await settle()
+    container = machine.started[0]
+    pool.work.complete(slot_of(pool, container), failed(await taken(pool, container)))
+    await taken(pool, container)
+    stopping = asyncio.create_task(machine.scheduler.stop_app(machine.app))
+    await machine.clock.turn(5)
+    await stopping
+    assert container.killed
+    assert [status(call) for call in (retried, running, waiting)] == ["TERMINATED"] * 3
+    late, _ = machine.call()
+    assert status(late) == "TERMINATED"
+    assert len(machine.started) == 1

@@ -71,8 +71,9 @@ def test_the_same_package_is_there_once_it_is_added(emulator: Emulator, tmp_path
         """
         import modal
         import ours
-        image = modal.Image.debian_slim().env({"SHADE": "blue"}).add_local_file("baked.txt", "/root/baked.txt", copy=True)
-        app = modal.App("added-module", image=image.add_local_python_source("ours"))
+        image = modal.Image.debian_slim().env({"SHADE": "blue"})
+        image = image.add_local_file("baked.txt", "/root/baked.txt", copy=True).add_local_python_source("ours")
+        app = modal.App("added-module", image=image)
 
         @app.function()
         def answer():
