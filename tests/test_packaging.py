@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.test_architecture import imports
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 GROUPS = PROJECT["dependency-groups"]
@@ -51,6 +53,17 @@ def test_a_lock_has_hashes_and_names_no_host(lock: str) -> None:
 def test_the_locks_agree_with_each_other(lock: str) -> None:
     everything = pinned("dev")
     assert pinned(lock).items() <= everything.items()
+
+
+def test_the_emulator_declares_every_package_that_it_imports() -> None:
+    brings = {"google": "protobuf", "modal-proto": "modal", "werkzeug": "moto"}
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
+    for path in (ROOT / "emulator").rglob("*.py"):
+        for module in imports(path):
+            top = module.split(".")[0]
+            if top not in sys.stdlib_module_names | {"emulator"}:
+                package = canonicalize_name(top)
+                assert brings.get(package, package) in declared, f"{path.relative_to(ROOT)} imports {module}"
 
 
 @pytest.mark.slow
