@@ -64,6 +64,7 @@ class Exchange:
         self._response: aiohttp.ClientResponse | None = None
         self._asked = False
         self._stalled = False
+        self._failure: ServiceError | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -115,6 +116,8 @@ class Exchange:
         """
         if self._response is None:
             raise RuntimeError("an exchange is opened before it is read")
+        if self._failure is not None:
+            raise self._failure
         try:
             data = await self._response.content.readany()
         except (aiohttp.ClientError, OSError):
@@ -127,7 +130,7 @@ class Exchange:
 
     def read_ready(self) -> list[Piece]:
         """The pieces that have come and were not read, without waiting. Raises as `read` does."""
-        if self._response is None or self.stream.done:
+        if self._response is None or self._failure is not None or self.stream.done:
             return []
         try:
             data = self._response.content.read_nowait()
@@ -136,9 +139,15 @@ class Exchange:
         return self._understood(data)
 
     def _understood(self, data: bytes) -> list[Piece]:
+        """What was read, in pieces. An error behind pieces is kept for the next `read`: the pieces go first."""
         pieces: list[Piece] = []
-        for payload in self._events.feed(data):
-            pieces += self.stream.read(payload)
+        try:
+            for payload in self._events.feed(data):
+                pieces += self.stream.read(payload)
+        except ServiceError as error:
+            if not pieces:
+                raise
+            self._failure = error
         self._asked = not self.stream.done
         return pieces
 

@@ -70,6 +70,8 @@ def _platform(status: int, body: bytes) -> Retry | ServiceError:
             return Retry("booting")
         case 429:
             return Retry("busy")
+        case 502 if b"refused" in body:
+            return Retry("booting")  # the request did not reach an engine: it cannot be what ended one
         case 408 | 502 | 504:
             return Retry("lost")
         case 401 | 403:

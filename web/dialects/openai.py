@@ -56,7 +56,11 @@ def parse_chat(body: bytes) -> GenerationRequest:
     if fields.get("top_logprobs") is not None and not fields.get("logprobs"):
         raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs", code="invalid_value")
     if (modalities := given.get("modalities")) and modalities != ["text"]:
-        raise InvalidRequest("The models here answer in text.", param="modalities", code="unsupported_value")
+        raise InvalidRequest(
+            "'modalities' is not supported: the models here answer in text.",
+            param="modalities",
+            code="unsupported_value",
+        )
     return _request("chat", given, fields, choices=fields.get("n", 1), known=ChatRequest)
 
 
@@ -89,20 +93,32 @@ def _validated(body: bytes, schema: type[Sampling]) -> Json:
     try:
         schema.model_validate(given)
     except ValidationError as error:
-        raise _explained(error.errors(include_url=False, include_context=False), given) from None
+        raise _explained(error.errors(include_url=False), given) from None
     return given
 
 
 def _explained(mistakes: list[ErrorDetails], given: Json) -> InvalidRequest:
-    """The mistake that lies deepest: of the branches of a union, the one that the caller meant."""
-    paths = [(_path(mistake["loc"], given), mistake) for mistake in mistakes]
-    path, mistake = max(paths, key=lambda pair: len(pair[0]))
+    """The mistake that lies deepest, and there a wrong value before a wrong type: of the branches of a union, that
+    is the one which the caller meant."""
+    paths = [(_where(mistake, given), mistake) for mistake in mistakes]
+    path, mistake = max(paths, key=lambda pair: (len(pair[0]), not _of_type(pair[1])))
     param = _spelled(path)
-    if mistake["type"] == "missing":
+    if mistake["type"] in ("missing", "union_tag_not_found"):
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
-    kind = "invalid_type" if mistake["type"].endswith("_type") else "invalid_value"
-    alike = {other["msg"] for where, other in paths if where == path}
+    kind = "invalid_type" if _of_type(mistake) else "invalid_value"
+    alike = {other["msg"] for where, other in paths if where == path and _of_type(other) == _of_type(mistake)}
     return InvalidRequest(f"Invalid value for '{param}': {'; or '.join(sorted(alike))}.", param=param, code=kind)
+
+
+def _of_type(mistake: ErrorDetails) -> bool:
+    return mistake["type"].endswith("_type")
+
+
+def _where(mistake: ErrorDetails, given: Json) -> list[int | str]:
+    path = _path(mistake["loc"], given)
+    if mistake["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        path.append(mistake["ctx"]["discriminator"].strip("'"))
+    return path
 
 
 def _path(location: tuple[int | str, ...], given: Any) -> list[int | str]:

@@ -1,0 +1,193 @@
+"""The translations as tables: what a caller asks, what each engine is told, what its answers mean."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.web.conftest import MODEL
+from web.dialects.engines import engine_call
+from web.dialects.openai import parse_chat, parse_text
+from web.dialects.openai_answer import OpenAIAnswer
+from web.dialects.pieces import EngineStream
+from web.dialects.sse import LONGEST_EVENT, EventReader
+from web.errors import EngineBroken, EngineFailed, EngineOverloaded, EngineRefused, EngineUnreachable, InvalidRequest
+from web.verdicts import Retry, judge, retry_delay
+
+Json = dict[str, Any]
+USER = {"role": "user", "content": "hi"}
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+
+
+def fields_of(**body: Any) -> Json:
+    return dict(parse_chat(json.dumps({"model": MODEL, "messages": [USER], **body}).encode()).fields)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"max_tokens": 5}, {"max_tokens": 5}),
+        ({"max_tokens": 5, "max_completion_tokens": 7}, {"max_tokens": 7}),
+        ({"max_tokens": None, "stop": None, "tools": None, "temperature": None, "n": None}, {}),
+        ({"temperature": 0}, {"temperature": 0}),
+        ({"stop": "x"}, {"stop": "x"}),
+        ({"stop": list("abcd")}, {"stop": list("abcd")}),
+        ({"tools": []}, {}),
+        ({"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}, {}),
+        ({"tools": TOOLS, "tool_choice": "required"}, {"tools": TOOLS, "tool_choice": "required"}),
+        ({"logprobs": True}, {"logprobs": True}),
+        ({"logprobs": True, "top_logprobs": 3}, {"logprobs": True, "top_logprobs": 3}),
+        ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json_object"}}),
+        ({"logit_bias": {"5": -100}}, {"logit_bias": {"5": -100}}),
+        ({"user": "u", "store": True, "metadata": {}, "service_tier": "auto", "what": "ever"}, {}),
+        ({"functions": [], "audio": None, "modalities": ["text"]}, {}),
+    ],
+)
+def test_what_a_chat_request_may_hold(body: Json, expected: Json) -> None:
+    assert fields_of(**body) == {"messages": [USER]} | expected
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": None, "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+        {"role": "assistant", "content": "x", "refusal": None, "name": "n"},
+        {"role": "tool", "tool_call_id": "c", "content": "done"},
+        {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "done"}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]},
+    ],
+)  # fmt: skip
+def test_every_form_of_message_is_taken_as_it_is(message: Json) -> None:
+    assert fields_of(messages=[message])["messages"] == [message]
+
+
+def test_a_developer_is_the_system() -> None:
+    assert fields_of(messages=[{"role": "developer", "content": "x"}])["messages"][0]["role"] == "system"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "n", "choices"), [("a", None, 1), (["a", "b"], 2, 4), ([1, 2, 3], 2, 2), ([[1], [2]], None, 2)]
+)
+def test_a_completion_has_a_choice_for_each_prompt(prompt: Any, n: int | None, choices: int) -> None:
+    request = parse_text(json.dumps({"model": MODEL, "prompt": prompt, "n": n}).encode())
+    assert (request.choices, request.fields["prompt"]) == (choices, prompt)
+
+
+@pytest.mark.parametrize("prompt", [[], [[]], [1, "a"], 7, None])
+def test_a_prompt_that_is_none_is_refused(prompt: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_text(json.dumps({"model": MODEL, "prompt": prompt}).encode())
+    assert str(caught.value.param).startswith("prompt")
+
+
+def told(kind: Any, **body: Any) -> tuple[Json, bytes | None]:
+    request = parse_chat(json.dumps({"model": MODEL, "messages": [USER], **body}).encode())
+    call = engine_call(request, kind=kind, model="served", rid="r1")
+    assert call.path == "/v1/chat/completions"
+    return json.loads(call.body), call.abort
+
+
+COMMON = {"messages": [USER], "model": "served", "stream": True, "stream_options": {"include_usage": True}}
+
+
+def test_sglang_is_told_a_rid_and_can_be_told_to_abort_it() -> None:
+    body, abort = told("sglang", repetition_penalty=1.1, x_scripted={"tokens": 1})
+    assert body == COMMON | {"rid": "r1", "repetition_penalty": 1.1}
+    assert abort == b'{"rid":"r1"}'
+
+
+def test_llamacpp_is_told_its_own_names_and_to_report_progress() -> None:
+    body, abort = told("llamacpp", repetition_penalty=1.1, stream=False, x_scripted={"tokens": 1})
+    assert body == COMMON | {"return_progress": True, "repeat_penalty": 1.1}
+    assert abort is None
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
+def test_llamacpp_is_not_asked_for_what_it_would_not_do(choice: Any) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        told("llamacpp", tools=TOOLS, tool_choice=choice)
+    assert caught.value.param == "tool_choice"
+
+
+def test_only_the_scripted_engine_hears_its_script() -> None:
+    assert told("scripted", x_scripted={"tokens": 1})[0] == COMMON | {"rid": "r1", "x_scripted": {"tokens": 1}}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "meaning"),
+    [
+        (503, b"modal-http: no containers", Retry("booting")),
+        (503, b"", Retry("booting")),
+        (503, b'{"error":{"message":"Loading model","code":503}}', Retry("booting")),
+        (429, b"modal-http: too many", Retry("busy")),
+        (502, b"modal-http: bad gateway: the server refused the connection", Retry("booting")),
+        (502, b"modal-http: bad gateway: closed", Retry("lost")),
+        (504, b"", Retry("lost")),
+        (503, b'{"object":"error","message":"The request queue is full.","code":503}', EngineOverloaded),
+        (429, b'{"error":{"message":"busy"}}', EngineOverloaded),
+        (401, b"modal-http: missing credentials for proxy authorization", EngineUnreachable),
+        (401, b'{"error":"Unauthorized"}', EngineUnreachable),
+        (404, b"modal-http: not found", EngineUnreachable),
+        (404, b'{"detail":"Not Found"}', EngineBroken),
+        (400, b'{"object":"error","message":"no","code":400}', EngineRefused),
+        (422, b'{"error":{"message":"no"}}', EngineRefused),
+        (500, b'{"error":{"message":"Traceback"}}', EngineBroken),
+        (500, b"Internal Server Error", EngineBroken),
+        (302, b"", EngineBroken),
+    ],
+)
+def test_who_said_no_and_what_it_means(status: int, body: bytes, meaning: Any) -> None:
+    verdict = judge(status, {}, body)
+    assert verdict == meaning if isinstance(meaning, Retry) else isinstance(verdict, meaning)
+
+
+def test_a_failed_engine_says_so_by_a_header() -> None:
+    body = b'{"error":{"message":"no such file","code":"engine_start_failed"}}'
+    verdict = judge(503, {"x-engine-state": "failed"}, body)
+    assert isinstance(verdict, EngineFailed)
+    assert "no such file" in verdict.message
+
+
+def test_pauses_between_attempts_grow_with_the_wait_and_stay_short() -> None:
+    assert [retry_delay(waited) for waited in (0, 0.4, 3, 10, 1000)] == [0.05, 0.05, 0.3, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_events_are_whole_however_they_are_cut(size: int) -> None:
+    stream = b": hello\n\ndata: one\n\ndata:two\n\nevent: x\n\nerror: {}\n\ndata: [DONE]\n\n"
+    reader = EventReader()
+    found = [event for start in range(0, len(stream), size) for event in reader.feed(stream[start : start + size])]
+    assert found == [b"one", b"two", b'{"error": {}}', b"[DONE]"]
+
+
+def test_an_event_without_an_end_is_given_up() -> None:
+    reader = EventReader()
+    with pytest.raises(EngineBroken):
+        for _ in range(LONGEST_EVENT // 1_000_000 + 2):
+            reader.feed(b"x" * 1_000_000)
+
+
+def test_a_tool_call_without_index_or_id_gets_them_and_opens_without_arguments() -> None:
+    stream = EngineStream(kind="chat", choices=1)
+    call = {"function": {"name": "f", "arguments": '{"a":'}}
+    pieces = stream.read(json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}).encode())
+    assert [piece.value["function"] for piece in pieces] == [{"name": "f", "arguments": ""}, {"arguments": '{"a":'}]
+    assert pieces[0].value["index"] == 0
+    assert pieces[0].value["id"]
+
+
+def test_log_probabilities_of_completions_add_up() -> None:
+    request = parse_text(json.dumps({"model": MODEL, "prompt": "x", "logprobs": 1}).encode())
+    stream, answer = EngineStream(kind="text", choices=1), OpenAIAnswer(request, answer_id="cmpl-1", created=1)
+    for word, finish in (("a", None), ("b", "stop")):
+        logprobs = {"tokens": [word], "token_logprobs": [-1], "top_logprobs": None, "text_offset": [0]}
+        choice = {"index": 0, "text": word, "logprobs": logprobs, "finish_reason": finish}
+        answer.add(stream.read(json.dumps({"choices": [choice]}).encode()))
+    assert json.loads(answer.body(None))["choices"] == [
+        {"index": 0, "text": "ab", "finish_reason": "stop", "logprobs": {
+            "tokens": ["a", "b"], "token_logprobs": [-1, -1], "top_logprobs": None, "text_offset": [0, 0]}},
+    ]  # fmt: skip
