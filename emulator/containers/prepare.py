@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from emulator.containers.environment import container_environment
 from emulator.containers.folder import below, place_file
 from emulator.containers.launch import Launch
-from emulator.containers.rootplan import place_of, plan_root
+from emulator.containers.rootplan import Survey, place_of, plan_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,13 +29,14 @@ def prepare(
     machine: Mapping[str, str],
     isolation: Isolation,
     links: VolumeLinks,
+    seen: Survey,
 ) -> Path:
     """Make `folder`, and return its launch file. Raises `ContainerStartError`. Blocks: it copies files."""
     root = folder / "root"
     for path in (SOURCE_ROOT, spec.workdir, _PLATFORM):
         below(root, path).mkdir(parents=True, exist_ok=True)
     if isolation.how:
-        launch = _with_root(spec, folder, root, machine, isolation, entry)
+        launch = _with_root(spec, folder, root, machine, isolation, entry, seen)
     else:
         launch = _without_root(spec, folder, root, machine, links, entry)
     launch.write(folder / "launch.json")
@@ -43,15 +44,21 @@ def prepare(
 
 
 def _with_root(
-    spec: ContainerSpec, folder: Path, root: Path, machine: Mapping[str, str], isolation: Isolation, entry: str
+    spec: ContainerSpec,
+    folder: Path,
+    root: Path,
+    machine: Mapping[str, str],
+    isolation: Isolation,
+    entry: str,
+    seen: Survey,
 ) -> Launch:
     """Everything at the very path that it has on Modal."""
     for path in [*spec.volumes, *(file.path for file in spec.files)]:
         below(root, path)
     for file in spec.files:
-        place_file(file, place_of(file.path, folder=folder, root=root))
+        place_file(file, place_of(file.path, seen, folder=folder, root=root))
     for path in spec.volumes:
-        place_of(path, folder=folder, root=root).mkdir(parents=True, exist_ok=True)
+        place_of(path, seen, folder=folder, root=root).mkdir(parents=True, exist_ok=True)
     for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("run", 0o755), ("home", 0o755)):
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name).chmod(mode)
@@ -60,11 +67,11 @@ def _with_root(
     private = spec.private_network and isolation.private_network
     sockets = {control: spec.control_socket} if spec.control_socket.exists() else {}
     plan = plan_root(
+        seen,
         folder=folder,
         placed=[file.path for file in spec.files],
         volumes=spec.volumes,
         sockets=sockets,
-        machine=machine,
     )
     for _, _, upper, work in plan.overlays:
         for path in (upper, work):

@@ -25,6 +25,15 @@ _PREFIX_PARTS = ("bin", "sbin", "lib", "lib64", "libexec", "include", "share", "
 Bind = tuple[str, str, bool]
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What of this machine every container is shown: found once, since it takes longer than to show it."""
+
+    system: tuple[str, ...]
+    others: tuple[str, ...]
+    """What lies outside of `system`: the interpreter, what its environment installed, links' targets, certificates."""
+
+
 @dataclass
 class RootPlan:
     """`binds` and `overlays` as `Launch` has them."""
@@ -33,17 +42,27 @@ class RootPlan:
     overlays: list[tuple[str, str, str, str]] = field(default_factory=list)
 
 
-def system_folders() -> list[Path]:
-    return [Path(name) for name in SYSTEM if Path(name).exists()]
+def survey(machine: Mapping[str, str]) -> Survey:
+    """Look at this machine, whose environment is `machine`."""
+    system = [Path(name) for name in SYSTEM if Path(name).exists() and (Path(name).is_symlink() or _holds(name))]
+    others = uncovered((*interpreter_folders(), *linked_files(machine)), system)
+    return Survey(tuple(map(str, system)), tuple(map(str, others)))
 
 
 def interpreter_folders() -> list[Path]:
-    """This environment and the one below it, in parts: an environment's folder may itself be the deployer's project."""
+    """This environment and the one below it."""
     prefixes = dict.fromkeys(Path(p) for p in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix))
-    parts = [prefix / part for prefix in prefixes for part in _PREFIX_PARTS]
+    parts = [part for prefix in prefixes for part in environment_parts(prefix)]
     places = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
     real = Path(sys.executable).resolve().parent
     return [path for path in (*parts, *map(Path, (*places, *site.getsitepackages())), real) if path.exists()]
+
+
+def environment_parts(prefix: Path) -> list[Path]:
+    """An environment's folder if it holds nothing else, else its parts: it may itself be the deployer's project."""
+    if all(entry.name in _PREFIX_PARTS or entry.name.startswith(".") for entry in prefix.iterdir()):
+        return [prefix]
+    return [prefix / part for part in _PREFIX_PARTS]
 
 
 def linked_files(machine: Mapping[str, str]) -> list[Path]:
@@ -65,41 +84,46 @@ def uncovered(paths: Iterable[Path], covered: Iterable[Path]) -> list[Path]:
 
 
 def plan_root(
-    *,
-    folder: Path,
-    placed: Iterable[str],
-    volumes: Mapping[str, Path],
-    sockets: Mapping[str, Path],
-    machine: Mapping[str, str],
+    seen: Survey, *, folder: Path, placed: Iterable[str], volumes: Mapping[str, Path], sockets: Mapping[str, Path]
 ) -> RootPlan:
     """The root of one container. `folder` is the container's own folder on this machine.
 
     Where a file or volume lies in a system folder, that folder is an overlay, with `folder/over/<name>` on top.
     """
-    system = system_folders()
-    wanted = [Path(path) for path in (*placed, *volumes)]
+    wanted = (*placed, *volumes)
     plan = RootPlan()
-    for path in system:
-        if any(other.is_relative_to(path) for other in wanted):
+    for path in seen.system:
+        if any(is_below(other, path) for other in wanted):
             upper, work = overlay_folders(folder, path)
-            plan.overlays.append((str(path), str(path), str(upper), str(work)))
+            plan.overlays.append((path, path, str(upper), str(work)))
         else:
-            plan.binds.append((str(path), str(path), False))
-    others = uncovered((*interpreter_folders(), *linked_files(machine)), system)
-    plan.binds += [(str(path), str(path), False) for path in others]
+            plan.binds.append((path, path, False))
+    plan.binds += [(path, path, False) for path in seen.others]
     plan.binds += [(str(source), path, True) for path, source in {**sockets, **volumes}.items()]
     return plan
 
 
-def overlay_folders(folder: Path, system: Path) -> tuple[Path, Path]:
+def overlay_folders(folder: Path, system: str) -> tuple[Path, Path]:
     """(upper, work) of the overlay over a system folder."""
-    base = folder / "over" / system.name
+    base = folder / "over" / system.strip("/")
     return base / "upper", base / "work"
 
 
-def place_of(path: str, *, folder: Path, root: Path) -> Path:
+def place_of(path: str, seen: Survey, *, folder: Path, root: Path) -> Path:
     """Where on this machine to put a file that the container is to see at `path`."""
-    for system in system_folders():
-        if Path(path).is_relative_to(system):
-            return overlay_folders(folder, system)[0] / Path(path).relative_to(system)
+    for system in seen.system:
+        if is_below(path, system):
+            return overlay_folders(folder, system)[0] / path[len(system) :].lstrip("/")
     return root / path.lstrip("/")
+
+
+def is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
+
+
+def _holds(folder: str) -> bool:
+    """Whether there is anything in a folder of the system."""
+    try:
+        return any(Path(folder).iterdir())
+    except OSError:
+        return False

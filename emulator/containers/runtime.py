@@ -12,6 +12,7 @@ from emulator.containers.isolation import Isolation, detect
 from emulator.containers.launch import MODAL_ENTRY
 from emulator.containers.links import VolumeLinks
 from emulator.containers.prepare import prepare
+from emulator.containers.rootplan import Survey, survey
 from emulator.containers.supervised import Ends, SupervisedContainer
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class SupervisedRuntime:
         self._given = isolation
         self._detection: asyncio.Task[Isolation] | None = None
         self._links = VolumeLinks()
+        self._survey: Survey | None = None
         self._containers: dict[str, SupervisedContainer] = {}
 
     async def isolation(self) -> Isolation:
@@ -70,11 +72,8 @@ class SupervisedRuntime:
         if self._folder is None:
             self._folder = RunFolder()
         folder = self._folder.path / spec.task_id
-        machine = os.environ if self._machine is None else self._machine
         try:
-            launch_file = await asyncio.to_thread(
-                prepare, spec, folder, entry=self._entry, machine=machine, isolation=isolation, links=self._links
-            )
+            launch_file = await asyncio.to_thread(self._prepare, spec, folder, isolation)
             return await self._launch(spec, folder, launch_file, on_output, isolation)
         except BaseException:
             await asyncio.to_thread(remove, folder)
@@ -89,6 +88,13 @@ class SupervisedRuntime:
         self._links.close()
         if self._folder is not None:
             await asyncio.to_thread(self._folder.close)
+
+    def _prepare(self, spec: ContainerSpec, folder: Path, isolation: Isolation) -> Path:
+        machine = os.environ if self._machine is None else self._machine
+        seen = self._survey = self._survey or survey(machine)
+        return prepare(
+            spec, folder, entry=self._entry, machine=machine, isolation=isolation, links=self._links, seen=seen
+        )
 
     async def _launch(
         self, spec: ContainerSpec, folder: Path, launch_file: Path, on_output: OnOutput, isolation: Isolation

@@ -1,10 +1,9 @@
 """What a container finds on its disk and in its environment: what it was given, and nothing of the deployer's."""
 
-# ruff: noqa: ASYNC110, ASYNC240 (conditions of other processes have no event, and these folders are small)
+# ruff: noqa: ASYNC240 (conditions of other processes have no event, and these folders are small)
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
 """The network of a container: ports of its own where the machine allows, ways out of it, and dialling in."""
 
-# ruff: noqa: ASYNC110, ASYNC240 (conditions of other processes have no event, and these folders are small)
+
 from __future__ import annotations
 
 import asyncio
