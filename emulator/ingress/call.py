@@ -27,6 +27,12 @@ DISCONNECT_GRACE = 10.0
 LINGER = 1.0
 """Seconds after a complete answer at which an input that still runs is told that there is no one to listen."""
 
+
+def failed(failure: str | None) -> str:
+    """Modal's words for an input that ended without a complete answer; `failure` is the exception, as it is shown."""
+    return f"modal-http: internal server error: status Failure: {failure or 'no answer'}"
+
+
 Feed = Callable[["WebInput"], Awaitable[None]]
 
 

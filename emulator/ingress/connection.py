@@ -25,6 +25,9 @@ MAX_HEAD = 64 * 1024
 MAX_DISCARDED = 4 * 1024 * 1024
 """Bytes of an unread request body that are read and dropped so that an early answer reaches the client."""
 
+MAX_PIPELINED = 16
+"""Requests that wait on a connection before reading stops; while it reads, it notices when the client leaves."""
+
 Serve = Callable[[Request], Awaitable[None]]
 
 
@@ -252,7 +255,8 @@ class ClientConnection(asyncio.Protocol):
             self._start(item)
             return
         self._queue.append(item)
-        self.hold("queue")
+        if len(self._queue) >= MAX_PIPELINED:
+            self.hold("queue")
         if self._current is None:
             self._next()
 
@@ -270,8 +274,9 @@ class ClientConnection(asyncio.Protocol):
         self._task = asyncio.get_running_loop().create_task(self._run(request))
 
     def _next(self) -> None:
-        if not self._queue:
+        if len(self._queue) < MAX_PIPELINED and "queue" in self._holds:
             self.release("queue")
+        if not self._queue:
             if self._closing:
                 self._transport.close()
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 from emulator.ingress.asgi import http_disconnect, request_body, response_headers, scope
-from emulator.ingress.call import Call
+from emulator.ingress.call import Call, failed
 from emulator.ingress.connection import expects_continue
 from emulator.ingress.exchange import ClientLeft
 from emulator.ingress.websocket import serve_websocket
@@ -35,7 +35,6 @@ EMPTY_BODY_SECONDS = 1.0
 
 CALL_ID = "__modal_function_call_id"
 
-FAILED = "modal-http: internal server error"
 UNKNOWN_RESULT = "modal-http: no such result"
 
 
@@ -109,7 +108,7 @@ class FunctionSite:
             if reply.started:
                 reply.cut()
             else:
-                reply.text(500, f"{FAILED}: {call.failure or 'the function ended without an answer'}")
+                reply.text(500, failed(call.failure))
         if not call.done.is_set():
             self._tasks.spawn(call.linger(http_disconnect()))
 

@@ -21,7 +21,7 @@ from emulator.ingress.asgi import (
     websocket_disconnect,
     websocket_receive,
 )
-from emulator.ingress.call import Call
+from emulator.ingress.call import Call, failed
 from emulator.ingress.exchange import ClientLeft
 from emulator.ingress.http1 import Framing, render_response
 
@@ -164,8 +164,7 @@ class Socket:
             self.close(1011 if failure is not None else 1000)
         else:
             self._closed = True
-            text = failure or "the function ended without an answer"
-            self._request.reply.text(500, f"modal-http: internal server error: {text}")
+            self._request.reply.text(500, failed(failure))
             self.gone.set()
 
     async def feed(self, web_input: WebInput) -> None:

@@ -472,7 +472,7 @@ async def test_a_client_that_does_not_read_its_answers_stalls_nobody_else_on_the
         _, writer = await raw(url, GET * 1000)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         before = 0
-        while before != (before := len(answer.heads)) or not before:
+        while before != (before := len(answer.heads)) or not before:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         assert before < 900  # it is held back, and its last answer has filled the buffer
         async with client.get(url) as response:
