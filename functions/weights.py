@@ -21,6 +21,9 @@ from functions.engines.base import EngineStartError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from huggingface_hub.hf_api import RepoSibling
+    from huggingface_hub.utils.tqdm import tqdm
+
     from infra.settings import EngineKind, Model, Quantization
 
 GGUF_PATTERNS: Final[dict[Quantization, tuple[str, ...]]] = {
@@ -164,40 +167,68 @@ class _Download:
             )
         folder, sizes = Path(), {}
         for name in names:
-            path = Path(
-                self.api.hf_hub_download(
-                    repository, name, revision=info.sha or self.source.revision, cache_dir=self.cache
-                )
-            )
-            verify(path, files[name], repository)
+            path = self._file(files[name], info.sha or self.source.revision)
             folder = path.parents[name.count("/")]
             sizes[name] = path.stat().st_size
         return _Verified(folder=str(folder), sizes=sizes)
 
+    def _file(self, stated: RepoSibling, revision: str | None) -> Path:
+        """One file, as the hub states it; what lies in the cache and is not that is replaced."""
+        from huggingface_hub import try_to_load_from_cache
 
-def verify(path: Path, stated: Any, repository: str) -> None:
-    """Compare a downloaded file with the hub's hash: SHA-256 of large files, git's blob hash of small ones.
+        repository, name = self.source.repository, stated.rfilename
+        cached = try_to_load_from_cache(repository, name, cache_dir=self.cache, revision=revision)
+        if isinstance(cached, str):
+            if is_as_stated(Path(cached), stated):
+                return Path(cached)
+            _remove(Path(cached))
+        path = Path(
+            self.api.hf_hub_download(
+                repository, name, revision=revision, cache_dir=self.cache, tqdm_class=progress_class()
+            )
+        )
+        if not is_as_stated(path, stated):
+            _remove(path)
+            raise WeightsError(
+                f"{repository}/{name}: the download is corrupt: its hash is not the one that the hub states; "
+                "it was removed, try again"
+            )
+        return path
 
-    Raises WeightsError for one that differs, after removing it, so that the next attempt downloads it again.
-    """
+
+def _remove(path: Path) -> None:
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def is_as_stated(path: Path, stated: RepoSibling) -> bool:
+    """Whether a file has the size and the hash that the hub states: SHA-256 of large files, git's of small ones."""
     size = path.stat().st_size
     if stated.lfs is not None:
-        digest, expected = hashlib.sha256(), stated.lfs.sha256
-    elif stated.blob_id is not None:
-        # git's own names for contents: not a defence against anybody, but it does notice a broken download.
-        digest, expected = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), stated.blob_id
+        digest, expected = hashlib.sha256(), str(stated.lfs.sha256)
     else:
-        raise WeightsError(f"{repository}/{stated.rfilename}: the hub states no hash to verify it by")
+        # git's own names for contents: no defence against an attacker, but it does notice a broken download.
+        digest, expected = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), str(stated.blob_id)
+    if stated.size not in (None, size):
+        return False
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
-    if digest.hexdigest() != expected:
-        path.resolve().unlink()
-        path.unlink(missing_ok=True)
-        raise WeightsError(
-            f"{repository}/{stated.rfilename}: the download is corrupt ({size} bytes, hash {digest.hexdigest()[:12]}…, "
-            f"the hub says {expected[:12]}…); it was removed, try again"
-        )
+    return digest.hexdigest() == expected
+
+
+def progress_class() -> type[tqdm]:
+    """Hugging Face's progress bar; where nobody watches a terminal (a container's log), a line every other second."""
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Lines(tqdm):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **{**options, "disable": False, "mininterval": 2.0})  # type: ignore[no-untyped-call]
+
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:  # noqa: ARG002 - tqdm's signature
+            print(msg or str(self), file=sys.stderr, flush=True)
+
+    return tqdm if sys.stderr.isatty() else Lines
 
 
 def explain(repository: str, error: Exception) -> str:
