@@ -7,13 +7,14 @@ import shutil
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from modal_proto import api_pb2
 
 from emulator.aws import Aws
 from emulator.clock import RealClock
 from emulator.containers import choose_runtime
+from emulator.containers.base import ContainerStartError
 from emulator.front import IngressFront
 from emulator.ingress.ingress import Ingress
 from emulator.launcher import ContainerLauncher
@@ -49,6 +50,13 @@ if TYPE_CHECKING:
     from emulator.logs import LogSink
 
 
+@runtime_checkable
+class Warmable(Protocol):
+    """A runtime that has something to get ready before the first container."""
+
+    async def warm(self) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How an emulator is to be. Ports of 0 are any that is free."""
@@ -79,7 +87,7 @@ class Core:
         self.options = options
         self.state = State()
         self.changed = Signal()
-        self._heartbeats: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._temporary = Path(tempfile.mkdtemp(prefix="emulator-"))
         folder = options.state_directory or self._temporary / "state"
         self._listener = self._bind(options.port)
@@ -154,14 +162,14 @@ class Core:
         except BaseException:
             await self.stop()
             raise
-        self._heartbeats = asyncio.create_task(self._apps.watch_heartbeats())
+        self._tasks.append(asyncio.create_task(self._apps.watch_heartbeats()))
+        self._tasks.append(asyncio.create_task(self._warm()))
 
     async def stop(self) -> None:
         """End every container and close everything. Harmless when repeated."""
-        if self._heartbeats is not None:
-            self._heartbeats.cancel()
-            await asyncio.gather(self._heartbeats, return_exceptions=True)
-            self._heartbeats = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.ingress.close()
         await self.scheduler.close()
         await self._runtime.close()
@@ -172,6 +180,13 @@ class Core:
         await self._blob_server.close()
         await asyncio.to_thread(self.aws.close)
         await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
+
+    async def _warm(self) -> None:
+        if isinstance(self._runtime, Warmable):
+            try:
+                await self._runtime.warm()
+            except ContainerStartError as error:
+                self.say(f"containers cannot be started: {error}")
 
     def client_environment(self) -> dict[str, str]:
         """Variables for a client: this server, a token that it takes, and no configuration of the user's own."""

@@ -154,10 +154,12 @@ class Pool:
         return slot.version == self.record.version
 
     def _is_supply(self, slot: Slot) -> bool:
-        return slot.state in ("starting", "ready") and self._is_fresh(slot)
+        return slot.state in ("starting", "ready") and self._is_fresh(slot) and not slot.doomed
 
     def _enforce(self, slot: Slot, now: float) -> None:
         """What a container may no longer do now."""
+        if slot.doomed:
+            return
         if slot.state == "starting" and now >= slot.startup_deadline:
             seconds = int(limits(self.record.definition).startup_timeout)
             slot.boot_result = Result(
@@ -193,7 +195,7 @@ class Pool:
         try:
             spec = await services.launcher.prepare(self.record, slot.task_id)
             slot.container = await services.runtime.start(spec, services.on_output)
-            if slot.state == "gone":
+            if slot.doomed:
                 slot.container.kill()
             ended = await slot.container.wait()
             why = f"Container {slot.task_id} ended with exit code {ended.code}"
@@ -205,11 +207,9 @@ class Pool:
             self._gone(slot, why)
 
     def _kill(self, slot: Slot) -> None:
-        slot.kill_at = None
+        slot.doomed = True
         if slot.container is not None:
             slot.container.kill()
-        elif slot.state != "gone":
-            slot.state = "gone"
 
     def ready(self, slot: Slot) -> None:
         """The container has booted: it asks for inputs, or its server listens."""
@@ -292,7 +292,7 @@ class Pool:
         slot.polling = True
         try:
             while True:
-                if slot.state != "ready":
+                if slot.state != "ready" or slot.doomed:
                     slot.kill_at = slot.kill_at or self._clock.monotonic() + EXIT_GRACE
                     return None
                 if (first := self.work.take(slot)) is not None:
@@ -356,7 +356,7 @@ class Pool:
 
     def targets(self) -> list[Slot]:
         """Containers that take requests: of the current version, or of the last while that one still boots."""
-        ready = [slot for slot in self.slots.values() if slot.state == "ready" and slot.container is not None]
+        ready = [slot for slot in self.slots.values() if slot.state == "ready" and not slot.doomed]
         return [slot for slot in ready if self._is_fresh(slot)] or ready
 
     def request_begins(self, slot: Slot) -> None:

@@ -48,6 +48,8 @@ class Slot:
     idle_since: float | None = None
     kill_at: float | None = None
     terminate_at: float | None = None
+    doomed: bool = False
+    """It has been killed, or will be as soon as there is something to kill."""
     boot_result: api_pb2.GenericResult | None = None
     boot_noted: bool = False
     """Its failure to boot has been counted."""
@@ -76,6 +78,8 @@ class Slot:
 
     def next_deadline(self) -> float | None:
         """The next moment at which this container, or one of its attempts, has run out of time."""
+        if self.doomed:
+            return None
         moments = [attempt.deadline for attempt in self.attempts.values()]
         moments += [at for at in (self.kill_at, self.terminate_at) if at is not None]
         if self.state == "starting":

@@ -390,3 +390,31 @@ async def test_stopping_an_app_ends_what_waits_what_runs_and_what_is_about_to_be
     late, _ = machine.call()
     assert status(late) == "TERMINATED"
     assert len(machine.started) == 1
+
+
+async def test_waiting_for_a_killed_container_to_end_costs_nothing(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = machine.deploy(startup_timeout_secs=5)
+    machine.call()
+    await settle()
+    container = machine.started[0]
+    monkeypatch.setattr(container, "kill", lambda: None)
+    ticks = []
+    monkeypatch.setattr(pool, "_tick", lambda now, tick=pool._tick: ticks.append(now) or tick(now))
+    await machine.clock.turn(60)
+    assert len(ticks) < 20
+    container.end(-9)
+
+
+async def test_a_container_killed_before_it_exists_is_killed_once_it_does(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    machine.call()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    while not pool.slots:
+        await asyncio.sleep(0)
+    (slot,) = pool.slots.values()
+    pool.kill(slot)
+    await settle()
+    assert machine.started[0].killed
