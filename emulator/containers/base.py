@@ -48,6 +48,8 @@ class ContainerSpec:
     """Absolute mount path in the container -> directory on this machine."""
     private_network: bool = False
     """A loopback of its own, where the machine allows that: for Servers, which bind fixed ports."""
+    fixed_ports: Sequence[int] = ()
+    """Ports that it will bind: without a network of its own, only one container at a time can have each."""
     shared_ports: Sequence[int] = ()
     """Ports of 127.0.0.1 on this machine that must be reachable at the same address from a private network."""
 

@@ -36,7 +36,8 @@ ALLOWED = frozenset(
 )
 """What a container inherits from the machine, beside `LC_*`."""
 
-_NOT_PROXIED = "localhost,127.0.0.1,::1"
+_NOT_PROXIED = "localhost,127.0.0.1,::1,172.20.0.2"
+"""The last is the private network's own `eth0` (see `guest.network`)."""
 
 CERTIFICATE_FILES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 

@@ -44,6 +44,9 @@ class ProcessSpawner:
         self._exits.add(exited)
         exited.add_done_callback(self._exits.discard)
 
+    async def warm(self, _isolation: Isolation) -> None:
+        """Nothing: every container starts from scratch."""
+
     async def close(self) -> None:
         if self._exits:
             await asyncio.wait(self._exits)

@@ -28,6 +28,9 @@ class Spawner(Protocol):
     async def spawn(self, launch_file: Path, ends: Ends, isolation: Isolation, /) -> None:
         """Start an init with `ends.given()` that reads `launch_file`. Raises `ContainerStartError`."""
 
+    async def warm(self, isolation: Isolation, /) -> object:
+        """Do ahead what can be done ahead."""
+
     async def close(self) -> None:
         """Release everything. Containers are gone by then."""
 
@@ -69,6 +72,9 @@ class SupervisedRuntime:
         if spec.task_id in self._containers:
             raise ContainerStartError(f"a container of task {spec.task_id} is running already")
         isolation = await self.isolation()
+        private = spec.private_network and isolation.private_network
+        if not private:
+            self._refuse_taken_ports(spec, isolation)
         if self._folder is None:
             self._folder = RunFolder()
         folder = self._folder.path / spec.task_id
@@ -79,6 +85,10 @@ class SupervisedRuntime:
             await asyncio.to_thread(remove, folder)
             raise
 
+    async def warm(self) -> None:
+        """Do now what the first start would otherwise wait for."""
+        await self._spawner.warm(await self.isolation())
+
     async def close(self) -> None:
         for container in (containers := list(self._containers.values())):
             container.kill()
@@ -88,6 +98,16 @@ class SupervisedRuntime:
         self._links.close()
         if self._folder is not None:
             await asyncio.to_thread(self._folder.close)
+
+    def _refuse_taken_ports(self, spec: ContainerSpec, isolation: Isolation) -> None:
+        """On one network, a port is one container's."""
+        for container in self._containers.values():
+            if taken := sorted(set(spec.fixed_ports) & container.fixed_ports):
+                raise ContainerStartError(
+                    f"port {taken[0]} is taken by container {container.task_id}: on this machine containers have no "
+                    f"network of their own ({isolation.why}), so only one container at a time can listen on a fixed "
+                    f"port. Set max_containers=1, and give every Server a port of its own"
+                )
 
     def _prepare(self, spec: ContainerSpec, folder: Path, isolation: Isolation) -> Path:
         machine = os.environ if self._machine is None else self._machine
@@ -114,7 +134,12 @@ class SupervisedRuntime:
 
         private = spec.private_network and isolation.private_network
         container = SupervisedContainer(
-            spec.task_id, ends, on_output, release, shared_ports=tuple(spec.shared_ports) if private else None
+            spec.task_id,
+            ends,
+            on_output,
+            release,
+            shared_ports=tuple(spec.shared_ports) if private else None,
+            fixed_ports=frozenset() if private else frozenset(spec.fixed_ports),
         )
         self._containers[spec.task_id] = container
         await container.started()

@@ -84,6 +84,7 @@ class SupervisedContainer:
     """A `Container` whose init is at the other end of `ends`. `release` gives back what it occupied, once.
 
     `shared_ports` are those of a private network, in which there is a proxy too; None: there is no such network.
+    `fixed_ports` are those that it holds on this machine's network.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class SupervisedContainer:
         release: Callable[[], Awaitable[None]],
         *,
         shared_ports: tuple[int, ...] | None = None,
+        fixed_ports: frozenset[int] = frozenset(),
     ) -> None:
         self._task_id = task_id
         self._control = ends.control
@@ -108,6 +110,7 @@ class SupervisedContainer:
             for stream, descriptor in (("stdout", ends.stdout), ("stderr", ends.stderr))
         ]
         self._shared_ports = shared_ports
+        self.fixed_ports = fixed_ports
         self._pid = 0
         self._servers: list[asyncio.Server] = []
         self._sockets: asyncio.Queue[socket.socket | None] = asyncio.Queue()

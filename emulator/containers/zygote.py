@@ -136,7 +136,3 @@ class ZygoteRuntime(SupervisedRuntime):
     def __init__(self, **options: Any) -> None:
         self._zygotes = ZygoteSpawner()
         super().__init__(self._zygotes, **options)
-
-    async def warm(self) -> None:
-        """Start the warm process now, so that the first container need not wait for it."""
-        await self._zygotes.warm(await self.isolation())

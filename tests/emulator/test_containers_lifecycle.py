@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KINDS = ("zygote", "zygote without namespaces", "process", "process without namespaces")
+KINDS = ("zygote", "zygote without namespaces", "process")
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=KINDS)
@@ -220,6 +220,41 @@ async def _until_swept(parent: Path) -> None:
     assert list(parent.glob("modal-emulator-*")) == [folder.path]
     folder.close()
     assert list(parent.glob("modal-emulator-*")) == []
+
+
+async def test_a_start_that_is_called_off_leaves_no_container(tmp_path: Path) -> None:
+    runtime: Any = choose_runtime("process", entry="user_code:go")
+    mark = f"300{os.getpid()}"
+    code = f"import subprocess\ndef go():\n    subprocess.run(['sleep', '{mark}'])"
+    try:
+        starting = asyncio.create_task(runtime.start(spec_of(tmp_path, code), Output().on_output))
+        async with asyncio.timeout(WITHIN):
+            while "ta-1" not in runtime._containers:
+                await asyncio.sleep(0)
+            starting.cancel()
+            await asyncio.wait([starting])
+            while runtime._containers:
+                await asyncio.sleep(0.01)
+        assert starting.cancelled()
+        assert named(mark) == []
+    finally:
+        await runtime.close()
+
+
+async def test_threads_and_exit_functions_of_user_code_have_their_turn(
+    runtime: SupervisedRuntime, tmp_path: Path
+) -> None:
+    code = """
+import atexit, sys, threading
+def go():
+    atexit.register(print, "at exit", end="")
+    threading.Thread(target=lambda: (threading.Event().wait(0.05), print("thread"))).start()
+    sys.exit("last words")
+"""
+    output = Output()
+    container = await runtime.start(spec_of(tmp_path, code), output.on_output)
+    assert (await container.wait()).code == 1
+    assert output.text == {"stdout": "thread\nat exit", "stderr": "last words\n"}
 
 
 async def test_a_warm_process_that_dies_takes_no_container_along_and_the_next_start_makes_another(

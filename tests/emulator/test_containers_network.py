@@ -1,6 +1,5 @@
 """The network of a container: ports of its own where the machine allows, ways out of it, and dialling in."""
 
-
 from __future__ import annotations
 
 import asyncio
@@ -12,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from emulator.containers import choose_runtime
+from emulator.containers.base import ContainerStartError
 from emulator.containers.forward import parse_request
 from emulator.containers.isolation import Isolation, detect
 from tests.emulator.containers_kit import WITHIN, Output, machine, spec_of
@@ -94,7 +94,9 @@ async def serving(
 ) -> Container:
     output = Output()
     code = SERVER.replace("PORT", str(port))
-    container = await runtime.start(spec_of(folder, code, task_id=task_id, private_network=private), output.on_output)
+    container = await runtime.start(
+        spec_of(folder, code, task_id=task_id, private_network=private, fixed_ports=[port]), output.on_output
+    )
     await output.line("listening")
     return container
 
@@ -187,6 +189,19 @@ async def test_without_a_private_network_the_machines_own_loopback_is_dialled(tm
     port = free_port()
     container = await serving(runtime, tmp_path, port)
     assert await get(container, port) == b"ta-1"
+    await runtime.close()
+
+
+async def test_on_a_shared_network_a_fixed_port_is_one_containers_and_the_error_says_so(tmp_path: Path) -> None:
+    runtime: Any = choose_runtime("process", entry="user_code:go", isolation=Isolation(why="not allowed"))
+    port = free_port()
+    first = await serving(runtime, tmp_path, port)
+    spec = spec_of(tmp_path, SERVER, task_id="ta-2", private_network=True, fixed_ports=[port])
+    with pytest.raises(ContainerStartError, match=f"port {port} is taken by container ta-1.*not allowed"):
+        await runtime.start(spec, Output().on_output)
+    await end(first)
+    second = await runtime.start(spec, Output().on_output)
+    await end(second)
     await runtime.close()
 
 

@@ -2,11 +2,13 @@
 
 A container is two processes. Its init is forked from the warm process (or is this process), makes what the container
 is to see, forks the container's main process, and stays to reap, to kill and to tell the emulator. `supervise` returns
-in the main process only, so that user code runs on a short stack and leaves through the interpreter's ordinary exit.
+in the main process only, so that user code runs on a short stack.
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
 import importlib
 import os
@@ -15,7 +17,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from emulator.containers import compat
 from emulator.containers.channel import Decoder, Message, receive, send
@@ -102,7 +104,35 @@ def become(launch: Launch) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     forget_emulator()
-    sys.exit((entry or _resolve(launch.entry))())
+    leave(_run(entry or _resolve(launch.entry)))
+
+
+def _run(entry: Callable[[], int | None]) -> int:
+    """The exit status that the interpreter would give the process."""
+    try:
+        return entry() or 0
+    except SystemExit as left:
+        if left.code is None or isinstance(left.code, int):
+            return left.code or 0
+        print(left.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    return 1
+
+
+def leave(code: int) -> NoReturn:
+    """End the process as the interpreter does, but for taking every module apart.
+
+    That would first copy most of the memory that the container still shares with the warm process: 40 ms for nothing.
+    Waiting for threads and running exit functions has no public name; `multiprocessing` ends its forks by the same two.
+    """
+    with contextlib.suppress(KeyboardInterrupt):
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code & 0xFF)
 
 
 def _resolve(entry: str) -> Callable[[], int | None]:
