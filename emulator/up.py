@@ -85,6 +85,7 @@ class Session:
         self._clock = RealClock()
         self.children = Children(self._clock)
         self._log = ConsoleSink(sys.stderr)
+        self._deploying = asyncio.Lock()
 
     async def run(self) -> None:
         """Start everything, then deploy again on changes. Ends by being cancelled. Raises `Problem`."""
@@ -98,7 +99,9 @@ class Session:
                 changes = asyncio.create_task(self._reload(emulator, environment)) if options.reload else None
                 try:
                     await self._first(emulator, environment)
-                    await (changes if changes is not None else asyncio.Event().wait())
+                    if changes is not None:
+                        await changes
+                    await asyncio.Event().wait()
                 finally:
                     if changes is not None:
                         changes.cancel()
@@ -141,7 +144,7 @@ class Session:
         if status:
             raise Problem(f"`modal deploy {self._options.app_ref}` failed with exit status {status}")
         addresses = emulator.addresses()
-        main = main_address(addresses)
+        main = main_address(addresses, port=self._options.port)
         if main is not None:
             await wait_until_ready(main.url, path=self._options.ready_path, clock=self._clock, say=self._say)
         for line in banner(addresses, main.url if main is not None else emulator.server_url):
@@ -149,22 +152,30 @@ class Session:
 
     async def _reload(self, emulator: Emulator, environment: dict[str, str]) -> None:
         cwd = Path.cwd()
-        async for paths in watch.changes(watch.source_directory(self._options.app_ref, cwd)):
-            names = _relative(paths, cwd)
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-            self._say(f"{names[0]}{more} changed: deploying again")
-            status = await self._deploy(environment)
-            if status:
-                self._say(f"deploying failed with exit status {status}: what was deployed before keeps running")
-            else:
-                main = main_address(emulator.addresses())
-                self._say(f"deployed again: {main.url if main is not None else emulator.server_url}")
+        root = watch.source_directory(self._options.app_ref, cwd)
+        try:
+            async for paths in watch.changes(root):
+                await self._again(paths, cwd, emulator, environment)
+        except (OSError, RuntimeError) as error:
+            self._say(f"{root} can not be watched, so changes are not deployed: {error}")
+
+    async def _again(self, paths: list[Path], cwd: Path, emulator: Emulator, environment: dict[str, str]) -> None:
+        names = _relative(paths, cwd)
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        self._say(f"{names[0]}{more} changed: deploying again")
+        status = await self._deploy(environment)
+        if status:
+            self._say(f"deploying failed with exit status {status}: what was deployed before keeps running")
+        else:
+            main = main_address(emulator.addresses(), port=self._options.port)
+            self._say(f"deployed again: {main.url if main is not None else emulator.server_url}")
 
     async def _deploy(self, environment: dict[str, str]) -> int:
         ref = self._options.app_ref
         named = (ref,) if watch.is_file(ref) else ("-m", ref)
         command = (sys.executable, "-m", "modal", "deploy", *named)
-        return await self.children.run(command, environment=environment)
+        async with self._deploying:
+            return await self.children.run(command, environment=environment)
 
     def _say(self, text: str) -> None:
         self._log(LogLine(text, "emulator"))
@@ -174,9 +185,9 @@ def _relative(paths: list[Path], cwd: Path) -> list[str]:
     return [os.path.relpath(path, cwd) for path in paths]
 
 
-def main_address(addresses: list[WebAddress]) -> WebAddress | None:
-    """What an app is reached by: its first web function, else its first Server."""
-    return min(addresses, key=lambda address: address.is_server, default=None)
+def main_address(addresses: list[WebAddress], *, port: int) -> WebAddress | None:
+    """What an app is reached by: the web function that got `port`, else the first one, else the first Server."""
+    return min(addresses, key=lambda at: (at.is_server, not at.url.endswith(f":{port}")), default=None)
 
 
 def banner(addresses: list[WebAddress], ready: str) -> list[str]:

@@ -45,7 +45,9 @@ async def changes(root: Path) -> AsyncIterator[list[Path]]:
     """The source files below `root` that have changed, each time that some have."""
 
     def wanted(_: Change, path: str) -> bool:
-        return path.endswith(SUFFIXES) or (Path(path).is_dir() and _holds_source(Path(path)))
+        if Path(path).is_dir():
+            return _holds_source(Path(path))
+        return path.endswith(SUFFIXES) and not Path(path).name.startswith(".")  # hidden ones are editors' own
 
     while True:
         async for batch in awatch(*directories(root), watch_filter=wanted, debounce=DEBOUNCE_MS, recursive=False):

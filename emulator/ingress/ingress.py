@@ -68,6 +68,7 @@ class Ingress:
         self._shared: _Listener | None = None
         self._sites: dict[str, _Site] = {}
         self._listeners: dict[str, _Listener] = {}
+        self._retired: list[_Listener] = []
         self._ports: dict[str, int] = {}
         self._tasks = Tasks()
 
@@ -118,15 +119,16 @@ class Ingress:
             listener.key = None
             self._unclaimed = listener
         elif listener is not None:
-            listener.retire()
+            self._retire(listener)
 
     async def close(self) -> None:
         """Close every address and connection, and cancel what is being served."""
         for site in self._sites.values():
             site.handler.close()
         self._sites.clear()
-        listeners = [*self._listeners.values(), self._shared, self._unclaimed]
+        listeners = [*self._listeners.values(), *self._retired, self._shared, self._unclaimed]
         self._listeners.clear()
+        self._retired.clear()
         self._shared = self._unclaimed = None
         for listener in listeners:
             if listener is not None:
@@ -147,10 +149,14 @@ class Ingress:
                     del self._sites[key]
                 raise
             if listener is not None:
-                listener.retire()
+                self._retire(listener)
             listener = self._listeners[key] = opened
             self._ports[key] = listener.port
         return listener.url
+
+    def _retire(self, listener: _Listener) -> None:
+        listener.retire()
+        self._retired = [retired for retired in self._retired if retired.busy] + [listener]
 
     async def _open(self, key: str | None, sock: socket.socket) -> _Listener:
         async def serve(request: Request) -> None:
@@ -211,6 +217,11 @@ class _Listener:
             lambda: ClientConnection(serve, listener._connections), sock=sock, backlog=1024
         )
         return listener
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has connections."""
+        return bool(self._connections)
 
     def retire(self) -> None:
         """Accept no more, and close each connection once it has nothing to serve."""

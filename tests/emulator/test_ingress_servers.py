@@ -401,6 +401,18 @@ async def test_a_server_that_is_removed_finishes_what_it_serves_and_takes_nothin
         writer.close()
 
 
+async def test_closing_the_ingress_also_ends_what_a_removed_server_still_serves() -> None:
+    target = await FakeTarget("ta-1", hang).start()
+    async with running() as ingress:
+        url = await add(ingress, FakeServer(target))
+        reader, writer = await raw(url, GET)
+        await until(lambda: target.active)
+        await ingress.remove("s")
+    assert target.active == 0
+    assert await reader.read() == b""
+    writer.close()
+
+
 # Proxy authorization
 
 
