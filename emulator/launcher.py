@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from grpclib.server import Server
 from modal_proto import api_pb2
 
 from emulator.containers.base import ContainerSpec, MountedFile
-from emulator.protocol.dispatch import Caller, StatusDetails
+from emulator.protocol.dispatch import Caller
+from emulator.protocol.grpc import GrpcServer
 from emulator.protocol.metadata import app_layout
-from emulator.protocol.server import GRPC_CONFIG
 from emulator.state import ImageRecord
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ class ContainerLauncher:
         self._sockets = sockets
         self._environment = environment
         self._shared_ports = shared_ports
-        self._servers: dict[str, Server] = {}
+        self._servers: dict[str, GrpcServer] = {}
         self._dispatcher: Dispatcher | None = None
 
     def connect(self, dispatcher: Dispatcher) -> None:
@@ -51,9 +50,7 @@ class ContainerLauncher:
     async def prepare(self, function: FunctionRecord, task_id: str) -> ContainerSpec:
         assert self._dispatcher is not None
         path = self._sockets / task_id[-8:]
-        server = Server(
-            [self._dispatcher.servable(Caller(task_id))], status_details_codec=StatusDetails(), config=GRPC_CONFIG
-        )
+        server = GrpcServer(self._dispatcher.servable(Caller(task_id)))
         self._servers[task_id] = server
         await server.start(path=str(path))
         return self._spec(function, task_id, path)
@@ -97,9 +94,17 @@ class ContainerLauncher:
             workdir=image.workdir,
             files=self._files(definition, image),
             volumes=self._volumes(definition),
-            private_network=definition.is_server,
+            # A web_server function looks for an `eth0`, which a private network has and a laptop's own may not.
+            private_network=definition.is_server or definition.webhook_config.type == api_pb2.WEBHOOK_TYPE_WEB_SERVER,
+            fixed_ports=self._fixed_ports(definition),
             shared_ports=self._shared_ports(),
         )
+
+    def _fixed_ports(self, definition: api_pb2.Function) -> tuple[int, ...]:
+        if definition.is_server:
+            return (definition.http_config.port,)
+        web_server = definition.webhook_config.type == api_pb2.WEBHOOK_TYPE_WEB_SERVER
+        return (definition.webhook_config.web_server_port,) if web_server else ()
 
     def _secrets(self, definition: api_pb2.Function) -> dict[str, str]:
         values: dict[str, str] = {}
