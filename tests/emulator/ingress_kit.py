@@ -264,6 +264,14 @@ async def until(condition: Callable[[], Any], *, seconds: float = 5.0) -> None:
             await asyncio.sleep(0.001)
 
 
+async def best_of(attempt: Callable[[], Awaitable[float]], *, below: float) -> None:
+    """Assert that `attempt` can take less than `below` seconds: on a busy machine not every try does."""
+    took = [await attempt()]
+    while took[-1] >= below and len(took) < 10:
+        took.append(await attempt())
+    assert min(took) < below, took
+
+
 async def raw(url: str, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection on which `data` has been sent as it is."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
