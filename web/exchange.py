@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import aiohttp
 
-from web.dialects.sse import EventReader
 from web.errors import EngineBroken, EngineOverloaded, EngineStillBooting, ServiceError
 from web.upstream import AFFINITY_HEADER
 from web.verdicts import Retry, judge, retry_delay
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from web.clock import Clock
     from web.dialects.engines import EngineCall
-    from web.dialects.pieces import EngineStream, Piece
     from web.engines import EngineTarget
     from web.upstream import Upstream
 
@@ -46,25 +44,23 @@ class Exchange:
     the connection is closed, and the abort, where the engine has one, is on its way to the same container."""
 
     def __init__(
-        self, *, upstream: Upstream, clock: Clock, target: EngineTarget, call: EngineCall, stream: EngineStream,
+        self, *, upstream: Upstream, clock: Clock, target: EngineTarget, call: EngineCall,
         affinity: str | None, patience: Patience,
     ) -> None:  # fmt: skip
         self.phase: Phase = "waiting"
         self.began = clock.monotonic()
-        self.heard = self.began
-        """When the engine last gave a sign of life, on the clock's monotonic scale."""
         self._upstream = upstream
         self._clock = clock
         self._target = target
         self._call = call
-        self.stream = stream
         self._affinity = affinity or secrets.token_hex(16)
         self._patience = patience
-        self._events = EventReader()
         self._response: aiohttp.ClientResponse | None = None
         self._asked = False
         self._stalled = False
-        self._failure: ServiceError | None = None
+        self._reading = False
+        self._reads = self._reads_seen = 0
+        self._silent_since = self.began
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,53 +105,44 @@ class Exchange:
             await self._clock.sleep(min(left, retry_delay(self.waited)))
         self.phase = "streaming"
 
-    async def read(self) -> list[Piece]:
-        """The next pieces, as many as have come; none where the engine only showed that it lives.
-
-        Raises EngineBroken when the engine dies, stalls or talks nonsense, EngineRefused for its own errors.
-        """
+    async def read(self) -> bytes:
+        """What has come of the engine's stream, at least something. Raises EngineBroken when it dies or stalls."""
         if self._response is None:
             raise RuntimeError("an exchange is opened before it is read")
-        if self._failure is not None:
-            raise self._failure
+        self._reads += 1
+        self._reading = True
         try:
             data = await self._response.content.readany()
         except (aiohttp.ClientError, OSError):
             data = b""
+        self._reading = False
         if not data:
             self._asked = self._stalled
-            raise self._silence() if self._stalled else self.stream.cut()
-        self.heard = self._clock.monotonic()
-        return self._understood(data)
+            raise (
+                self._silence()
+                if self._stalled
+                else EngineBroken("The engine died before the answer was complete.", code="engine_died")
+            )
+        return data
 
-    def read_ready(self) -> list[Piece]:
-        """The pieces that have come and were not read, without waiting. Raises as `read` does."""
-        if self._response is None or self._failure is not None or self.stream.done:
-            return []
+    def read_ready(self) -> bytes:
+        """What has come and was not read, without waiting. What is wrong is left for `read` to tell."""
+        if self._response is None:
+            return b""
         try:
-            data = self._response.content.read_nowait()
+            return self._response.content.read_nowait()
         except (aiohttp.ClientError, OSError):
-            return []  # `read` tells
-        return self._understood(data)
+            return b""
 
-    def _understood(self, data: bytes) -> list[Piece]:
-        """What was read, in pieces. An error behind pieces is kept for the next `read`: the pieces go first."""
-        pieces: list[Piece] = []
-        try:
-            for payload in self._events.feed(data):
-                pieces += self.stream.read(payload)
-        except ServiceError as error:
-            if not pieces:
-                raise
-            self._failure = error
-        self._asked = not self.stream.done
-        return pieces
+    def finish(self) -> None:
+        """The engine has said all of it: leaving now ends nothing."""
+        self._asked = False
 
     async def settle(self) -> None:
         """After the end: let the connection end too, so that it can be used again. Never raises."""
-        response, self._response = self._response, None
-        if response is None:
+        if self._asked or self._response is None:
             return
+        response, self._response = self._response, None
         try:
             async with self._clock.timeout(1.0):
                 await response.content.read()
@@ -165,11 +152,14 @@ class Exchange:
             response.release()
 
     def check_silence(self) -> None:
-        """End the exchange if the engine has been silent for too long: `read` raises then."""
-        if self.phase == "streaming" and self._clock.monotonic() - self.heard > self._patience.silence:
+        """To be called from time to time: ends the exchange if the engine is what it has been waiting for for too
+        long. `read` raises then."""
+        now = self._clock.monotonic()
+        if not self._reading or self._reads != self._reads_seen:
+            self._reads_seen, self._silent_since = self._reads, now
+        elif now - self._silent_since >= self._patience.silence and self._response is not None:
             self._stalled = True
-            if self._response is not None:
-                self._response.close()
+            self._response.close()
 
     async def _attempt(self) -> Retry | None:
         """Ask once. None: the engine answers, and its answer can be read."""
@@ -180,7 +170,6 @@ class Exchange:
                 response = await self._upstream.post(url, body=self._call.body, headers=self._headers())
                 if response.status == 200:
                     self._response = response
-                    self.heard = self._clock.monotonic()
                     return None
                 async with response:
                     body = await _start_of(response.content)

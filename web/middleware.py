@@ -33,10 +33,17 @@ EXPOSED_HEADERS = (
 def cross_origin(app: ASGIApp, *, origins: Sequence[str]) -> ASGIApp:
     """CORS, to be outermost: a preflight is answered before anything looks at a key, and errors carry the headers.
     Whatever header a caller asks for is allowed (`X-Stainless-*`, `OpenAI-*`, `Idempotency-Key`, …)."""
-    return CORSMiddleware(
+    cors = CORSMiddleware(
         app, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"], expose_headers=EXPOSED_HEADERS,
         max_age=86400,
     )  # fmt: skip
+
+    async def for_browsers(scope: Scope, receive: Receive, send: Send) -> None:
+        # Who names no origin is no browser's page, and need not pay for its headers.
+        browser = scope["type"] == "http" and header(scope, b"origin") is not None
+        await (cors if browser else app)(scope, receive, send)
+
+    return for_browsers
 
 
 class RequestIdentity:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from web.asgi import Presence, send_body
 from web.dialects.engines import engine_call
 from web.dialects.openai_answer import OpenAIAnswer, OpenAIStream
-from web.dialects.pieces import EngineStream
 from web.dialects.sse import comment
+from web.dialects.translation import StreamedAnswer, WholeAnswer
 from web.errors import ServiceError, to_wire
 from web.exchange import Exchange, Patience
 from web.upstream import Upstream
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Send
 
-    from web.clock import Clock
     from web.dialects.request import GenerationRequest
     from web.services import Services
 
@@ -52,18 +51,16 @@ class Relay:
         Raises ServiceError as long as nothing of the answer was sent; later failures are told in the stream.
         """
         answer_id = ("chatcmpl-" if request.kind == "chat" else "cmpl-") + secrets.token_hex(16)
-        exchange = self._exchange(request, answer_id)
         created = int(self._clock.time())
-        async with exchange:
+        async with self._exchange(request, answer_id) as exchange:
             async with Presence(receive):
                 if request.stream:
                     stream = OpenAIStream(request, answer_id=answer_id, created=created)
-                    await self._stream(exchange, stream, StreamingAnswer(send, self._clock))
+                    await self._stream(exchange, StreamedAnswer(request, stream), StreamingResponse(send))
                 else:
                     answer = OpenAIAnswer(request, answer_id=answer_id, created=created)
-                    await self._answer(exchange, answer, send)
-            if exchange.stream.done:
-                await exchange.settle()
+                    await self._answer(exchange, WholeAnswer(request, answer), send)
+            await exchange.settle()
 
     async def close(self) -> None:
         await self._upstream.close()
@@ -77,45 +74,51 @@ class Relay:
         return Exchange(
             upstream=self._upstream, clock=self._clock, target=target, patience=patience, affinity=request.affinity,
             call=engine_call(request, kind=target.kind, model=target.model, rid=rid),
-            stream=EngineStream(kind=request.kind, choices=request.choices),
         )  # fmt: skip
 
-    async def _answer(self, exchange: Exchange, answer: OpenAIAnswer, send: Send) -> None:
+    async def _answer(self, exchange: Exchange, answer: WholeAnswer, send: Send) -> None:
         async with self._watched(exchange, None):
             await exchange.open()
-            while not exchange.stream.done:
-                answer.add(await exchange.read())
-        await send_body(send, answer.body(exchange.stream.usage))
+            while not answer.done:
+                answer.feed(await exchange.read())
+                if answer.failure is not None:
+                    raise answer.failure
+        exchange.finish()
+        await send_body(send, answer.body())
 
-    async def _stream(self, exchange: Exchange, stream: OpenAIStream, out: StreamingAnswer) -> None:
+    async def _stream(self, exchange: Exchange, answer: StreamedAnswer, out: StreamingResponse) -> None:
         try:
             async with self._watched(exchange, out):
-                await exchange.open(on_wait=lambda: out.keep_alive(_status(exchange)))
-                await self._forward(exchange, stream, out)
+                await exchange.open(on_wait=lambda: out.comment(_status(exchange)))
+                await self._forward(exchange, answer, out)
         except Exception as error:
             if not out.begun:
                 raise
             if not isinstance(error, ServiceError):
                 log.exception("a stream failed")
-            await out.end(stream.error(to_wire(error)))
+            await out.end(OpenAIStream.error(to_wire(error)))
 
-    async def _forward(self, exchange: Exchange, stream: OpenAIStream, out: StreamingAnswer) -> None:
-        engine, pause = exchange.stream, self._services.coalesce_seconds
+    async def _forward(self, exchange: Exchange, answer: StreamedAnswer, out: StreamingResponse) -> None:
+        pause = self._services.coalesce_seconds
         sent = -pause
-        while not engine.done:
-            pieces = await exchange.read()
-            if pause and not engine.done:
-                early = sent + pause - self._clock.monotonic()
-                if early > 0:
-                    await self._clock.sleep(early)
-                    pieces += exchange.read_ready()
-            if pieces and not engine.done:
-                await out.write(stream.pieces(pieces))
-                sent = self._clock.monotonic()
-        await out.end(stream.pieces(pieces) + stream.end(engine.usage))
+        while True:
+            data = await exchange.read()
+            if pause and (early := sent + pause - self._clock.monotonic()) > 0:
+                await self._clock.sleep(early)
+                data += exchange.read_ready()
+            told = answer.feed(data)
+            if answer.done:
+                exchange.finish()
+                await out.end(told + answer.end())
+                return
+            if told:
+                await out.write(told)
+                sent = self._clock.monotonic() if pause else 0.0
+            if answer.failure is not None:
+                raise answer.failure
 
     @contextlib.asynccontextmanager
-    async def _watched(self, exchange: Exchange, out: StreamingAnswer | None) -> AsyncIterator[None]:
+    async def _watched(self, exchange: Exchange, out: StreamingResponse | None) -> AsyncIterator[None]:
         """Meanwhile: comments for a caller who hears nothing, and an end to an engine that says nothing."""
         beat = asyncio.create_task(self._beat(exchange, out), name="heartbeat")
         try:
@@ -123,51 +126,61 @@ class Relay:
         finally:
             beat.cancel()
 
-    async def _beat(self, exchange: Exchange, out: StreamingAnswer | None) -> None:
-        interval = min(self._web.heartbeat_interval, self._services.silence_seconds)
-        await self._clock.sleep(min(FIRST_SILENCE_SECONDS, interval))
+    async def _beat(self, exchange: Exchange, out: StreamingResponse | None) -> None:
+        # A comment goes where nothing was written for a whole pause: so a silence is shorter than two of them.
+        pause = min(self._web.heartbeat_interval, self._services.silence_seconds) / 2
+        await self._clock.sleep(min(FIRST_SILENCE_SECONDS, pause))
         while True:
             exchange.check_silence()
-            rest = interval
             if out is not None:
-                rest -= self._clock.monotonic() - out.last_write
-                if rest <= 0 or not out.begun:
-                    await out.keep_alive(_status(exchange))
-                    rest = interval
-            await self._clock.sleep(rest)
+                if not out.written:
+                    await out.comment(_status(exchange))
+                out.written = False
+            await self._clock.sleep(pause)
 
 
 def _status(exchange: Exchange) -> str:
     return f"{exchange.phase} {exchange.waited:.1f} s"
 
 
-class StreamingAnswer:
-    """The response of a streaming caller: its headers go with its first bytes. Times are the clock's monotonic."""
+class StreamingResponse:
+    """The response of a streaming caller: its headers go with its first bytes. `written` is set by every write."""
 
-    def __init__(self, send: Send, clock: Clock) -> None:
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._clock = clock
-        self._turn = asyncio.Lock()
-        self._ended = False
+        self._writing = False
+        self._commenting: asyncio.Future[None] | None = None
         self.begun = False
-        self.last_write = clock.monotonic()
+        self.written = False
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Send bytes: whole events. Waits while the caller reads slowly."""
-        async with self._turn:
-            if self._ended:
-                return
-            self._ended = not more
-            if not self.begun:
-                await self._send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
-                self.begun = True
-            await self._send({"type": "http.response.body", "body": data, "more_body": more})
-            self.last_write = self._clock.monotonic()
+        if self._commenting is not None:
+            await self._commenting
+        self._writing = self.written = True
+        if not self.begun:
+            await self._begin()
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        # Left set by an interruption, and by the end: no comment may follow either.
+        self._writing = not more
 
     async def end(self, data: bytes) -> None:
         await self.write(data, more=False)
 
-    async def keep_alive(self, text: str) -> None:
-        """Send a comment, unless the caller still has something to read."""
-        if not self._turn.locked():
-            await self.write(comment(text))
+    async def comment(self, text: str) -> None:
+        """Send a comment, unless the caller has not taken yet what was sent before."""
+        if self._writing or self._commenting is not None:
+            return
+        self._commenting = done = asyncio.get_running_loop().create_future()
+        try:
+            if not self.begun:
+                await self._begin()
+            await self._send({"type": "http.response.body", "body": comment(text), "more_body": True})
+        finally:
+            self._commenting = None
+            if not done.done():
+                done.set_result(None)
+
+    async def _begin(self) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+        self.begun = True

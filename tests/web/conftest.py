@@ -93,10 +93,9 @@ class RawResponse:
 
     async def ready(self) -> bytes:
         """What has come meanwhile, after the application had time to send."""
-        await asyncio.sleep(0.002)
         data = b""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.002):
+            async with asyncio.timeout(0.02):
                 data = await self.reader.read(65536)
         return data
 

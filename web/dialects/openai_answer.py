@@ -43,7 +43,7 @@ class OpenAIStream:
         envelope = {"id": answer_id, "object": kind, "created": created, "model": request.model, "choices": []}
         self._open = b"data: " + orjson.dumps(envelope)[:-2]
         self._close = b"]" + (b',"usage":null' if request.include_usage else b"") + b"}\n\n"
-        self._plain_end = b',"logprobs":null,"finish_reason":null}' + self._close
+        self._text_end = (b"}" if self._chat else b"") + b',"logprobs":null,"finish_reason":null}' + self._close
         text_key = b',"delta":{"content":' if self._chat else b',"text":'
         self._starts = {
             index: self._open + b'{"index":%d' % index + text_key for index in range(max(1, request.choices))
@@ -53,6 +53,10 @@ class OpenAIStream:
     def pieces(self, pieces: Iterable[Piece]) -> bytes:
         """The bytes of these pieces."""
         return b"".join([self._piece(piece) for piece in pieces])
+
+    def around(self, choice: int) -> tuple[bytes, bytes]:
+        """What stands before and after the text (as a JSON string) in a piece of nothing but text, but the first."""
+        return self._starts[choice], self._text_end
 
     def end(self, usage: Usage | None) -> bytes:
         """The last bytes of a complete answer."""
@@ -75,7 +79,7 @@ class OpenAIStream:
             role = self._chunk(choice, {"role": "assistant", "content": ""})
         if kind == "text":
             if logprobs is None:
-                return role + self._starts[choice] + orjson.dumps(value) + b"}" + self._plain_end
+                return role + self._starts[choice] + orjson.dumps(value) + self._text_end
             return role + self._chunk(choice, {"content": value}, logprobs=logprobs)
         if kind == "finish":
             return role + self._chunk(choice, {}, finish=value)
@@ -85,7 +89,7 @@ class OpenAIStream:
 
     def _text(self, choice: int, kind: str, value: Any, logprobs: Json | None) -> bytes:
         if kind == "text" and logprobs is None:
-            return self._starts[choice] + orjson.dumps(value) + self._plain_end
+            return self._starts[choice] + orjson.dumps(value) + self._text_end
         finish, text = (value, "") if kind == "finish" else (None, value)
         return self._choice({"index": choice, "text": text, "logprobs": logprobs, "finish_reason": finish})
 

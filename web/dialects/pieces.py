@@ -67,10 +67,6 @@ class EngineStream:
             raise EngineBroken("The engine sent an event that is not one.", code="engine_protocol") from None
         return pieces
 
-    def cut(self) -> EngineBroken:
-        """The error for a stream that ends here although it is not done."""
-        return EngineBroken("The engine died before the answer was complete.", code="engine_died")
-
     def _end(self) -> None:
         if len(self._finished) < self._choices:
             raise EngineBroken("The engine ended its stream without finishing the answer.", code="engine_died")

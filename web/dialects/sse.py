@@ -12,6 +12,7 @@ class EventReader:
 
     def __init__(self) -> None:
         self._rest = b""
+        self.empty = True
 
     def feed(self, data: bytes) -> list[bytes]:
         """The `data` of each event that is now whole; comments are dropped. Raises EngineBroken when one never ends.
@@ -22,6 +23,7 @@ class EventReader:
         if self._rest:
             data = self._rest + data
         *events, self._rest = data.split(b"\n\n")
+        self.empty = not self._rest
         if len(self._rest) > LONGEST_EVENT:
             raise EngineBroken("The engine sent an event without an end.", code="engine_protocol")
         return [payload for event in events if (payload := _payload(event)) is not None]

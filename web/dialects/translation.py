@@ -1,0 +1,121 @@
+"""From the bytes that an engine streams to what its caller gets: bytes of a stream, or one whole answer. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import orjson
+
+from web.dialects.pieces import EngineStream
+from web.dialects.sse import EventReader
+from web.errors import ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from web.dialects.pieces import Piece, Usage
+    from web.dialects.request import GenerationRequest
+
+TEXT_KEYS = (b'"content":', b'"content": ', b'"text":', b'"text": ')
+
+
+class StreamRenderer(Protocol):
+    """A client's dialect, streamed."""
+
+    def pieces(self, pieces: Iterable[Piece]) -> bytes:
+        """The bytes of these pieces."""
+
+    def around(self, choice: int) -> tuple[bytes, bytes]:
+        """What stands before and after the text (as a JSON string) in a piece of nothing but text."""
+
+    def end(self, usage: Usage | None) -> bytes:
+        """The last bytes of a complete answer."""
+
+
+class AnswerBuilder(Protocol):
+    """A client's dialect, whole."""
+
+    def add(self, pieces: Iterable[Piece]) -> None:
+        """Take in these pieces."""
+
+    def body(self, usage: Usage | None) -> bytes:
+        """The complete answer."""
+
+
+class Translation:
+    """What both have in common. `failure`: the engine's error, which comes behind whatever was returned before it."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self._events = EventReader()
+        self._engine = EngineStream(kind=request.kind, choices=request.choices)
+        self.failure: ServiceError | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the engine has said all of it."""
+        return self._engine.done
+
+    def _read(self, data: bytes) -> list[Piece]:
+        pieces: list[Piece] = []
+        try:
+            for payload in self._events.feed(data):
+                pieces += self._engine.read(payload)
+        except ServiceError as error:
+            self.failure = error
+        return pieces
+
+
+class WholeAnswer(Translation):
+    def __init__(self, request: GenerationRequest, client: AnswerBuilder) -> None:
+        super().__init__(request)
+        self._client = client
+
+    def feed(self, data: bytes) -> None:
+        """Take in bytes of the engine's stream."""
+        self._client.add(self._read(data))
+
+    def body(self) -> bytes:
+        """The answer, once it is done."""
+        return self._client.body(self._engine.usage)
+
+
+class StreamedAnswer(Translation):
+    """The events of a stream's tokens differ in nothing but their text. So once one event was understood, those that
+    are byte for byte the same around their text are relayed by exchanging what is around it, unparsed."""
+
+    def __init__(self, request: GenerationRequest, client: StreamRenderer) -> None:
+        super().__init__(request)
+        self._client = client
+        self._before: bytes | None = None
+        self._after = self._rendered_before = self._rendered_after = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The caller's bytes for these of the engine; empty where they hold nothing for the caller."""
+        before = self._before
+        if before is not None and data.startswith(before) and data.endswith(self._after) and self._events.empty:
+            text = data[len(before) : -len(self._after)]
+            if text.count(b'"') == 2 and text[0] == text[-1] == 34:  # one JSON string, with no quote in it
+                return self._rendered_before + text + self._rendered_after
+        whole = self._events.empty
+        pieces = self._read(data)
+        if whole and len(pieces) == 1 and self._events.empty:
+            self._learn(data, pieces[0])
+        return self._client.pieces(pieces)
+
+    def end(self) -> bytes:
+        """The last bytes, once it is done."""
+        return self._client.end(self._engine.usage)
+
+    def _learn(self, data: bytes, piece: Piece) -> None:
+        """Remember what is around the text of an event that is one piece of text and nothing else."""
+        if piece.kind != "text" or piece.logprobs is not None or data.count(b"\n\n") != 1:
+            return
+        text: bytes = orjson.dumps(piece.value)
+        before, found, after = data.partition(text)
+        if (
+            found
+            and after.endswith(b"\n\n")
+            and before.endswith((b'"content":', b'"content": ', b'"text":', b'"text": '))
+        ):
+            self._before, self._after = before, after
+            self._rendered_before, self._rendered_after = self._client.around(piece.choice)
