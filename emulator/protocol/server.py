@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from grpclib.config import Configuration
-from grpclib.server import Server
-
-from emulator.protocol.dispatch import Caller, Dispatcher, StatusDetails
-
-WINDOW = 64 << 20
-GRPC_CONFIG = Configuration(http2_connection_window_size=WINDOW, http2_stream_window_size=WINDOW)
+from emulator.protocol.dispatch import Caller, Dispatcher
+from emulator.protocol.grpc import GrpcServer
 
 
 class ControlPlane:
@@ -18,7 +13,7 @@ class ControlPlane:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._started = False
-        self._server = Server([dispatcher.servable(Caller())], status_details_codec=StatusDetails(), config=GRPC_CONFIG)
+        self._server = GrpcServer(dispatcher.servable(Caller()))
 
     async def start(self, listener: socket.socket) -> None:
         await self._server.start(sock=listener)

@@ -1,0 +1,80 @@
+"""A grpclib server that writes once for each turn of the loop.
+
+grpclib writes the headers, the message and the trailers of a response one by one, each a system call; a streaming web
+function makes thousands of small responses a second, and the calls were a quarter of what one costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from grpclib.config import Configuration
+from grpclib.server import Server
+
+from emulator.protocol.dispatch import StatusDetails
+
+if TYPE_CHECKING:
+    from grpclib.protocol import H2Protocol
+
+    from emulator.protocol.dispatch import Servable
+
+WINDOW = 64 << 20
+CONFIG = Configuration(http2_connection_window_size=WINDOW, http2_stream_window_size=WINDOW)
+
+
+class GrpcServer(Server):
+    """Serves one caller's routes."""
+
+    def __init__(self, servable: Servable) -> None:
+        super().__init__([servable], status_details_codec=StatusDetails(), config=CONFIG)
+
+    def _protocol_factory(self) -> H2Protocol:
+        protocol = super()._protocol_factory()
+        connection_made = protocol.connection_made
+
+        def gathered(transport: asyncio.BaseTransport) -> None:
+            connection_made(GatheredWrites(cast("asyncio.Transport", transport)))
+
+        protocol.connection_made = gathered  # type: ignore[method-assign]
+        return protocol
+
+
+class GatheredWrites(asyncio.Transport):
+    """A transport whose writes of one turn of the loop go out together."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._pending: list[Any] = []
+
+    def write(self, data: Any) -> None:
+        if not self._pending:
+            self._loop.call_soon(self._flush)
+        self._pending.append(data)
+
+    def _flush(self) -> None:
+        pending, self._pending = self._pending, []
+        if pending and not self._transport.is_closing():
+            self._transport.write(b"".join(pending))
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._pending.clear()
+        self._transport.abort()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._transport.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
