@@ -158,6 +158,7 @@ def _check_tools(fields: Json) -> None:
 
 def _request(kind: Any, given: Json, fields: Json, *, choices: int, known: type[Sampling]) -> GenerationRequest:
     options = given.get("stream_options") or {}
+    mine = known.model_fields
     return GenerationRequest(
         kind=kind,
         model=given["model"],
@@ -166,5 +167,5 @@ def _request(kind: Any, given: Json, fields: Json, *, choices: int, known: type[
         stream=bool(given.get("stream")),
         include_usage=bool(options.get("include_usage")),
         affinity=given.get("prompt_cache_key") or None,
-        extensions={name: value for name, value in given.items() if name not in known.model_fields},
+        extensions={name: value for name, value in given.items() if name not in mine},
     )
