@@ -24,9 +24,16 @@ class RunFolder:
     def __init__(self, parent: Path | None = None) -> None:
         self._parent = parent or Path(tempfile.gettempdir())
         sweep(self._parent)
-        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
-        self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.path, self._lock = self._make()
+
+    def _make(self) -> tuple[Path, int]:
+        while True:
+            path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
+            lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if (path / _LOCK).exists():
+                return path, lock
+            os.close(lock)  # another emulator's sweep came between the folder and its lock
 
     def close(self) -> None:
         if self._lock >= 0:
@@ -72,16 +79,10 @@ def below(root: Path, path: str) -> Path:
 
 def remove(folder: Path) -> None:
     """Remove a folder and all in it, what its containers made read-only included."""
-    shutil.rmtree(folder, onerror=_make_writable_and_retry)
-
-
-def _make_writable_and_retry(_function: object, path: str, _error: object) -> None:
-    try:
-        Path(path).parent.chmod(0o700)
-        if Path(path).is_dir() and not Path(path).is_symlink():
-            Path(path).chmod(0o700)
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            Path(path).unlink(missing_ok=True)
-    except OSError:
-        return
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        for parent, folders, _ in os.walk(folder):
+            for name in folders:
+                if not (path := Path(parent, name)).is_symlink():
+                    path.chmod(0o700)
+        shutil.rmtree(folder, ignore_errors=True)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -35,13 +35,16 @@ async def forward_port(listener: socket.socket, port: int) -> asyncio.Server:
     return await asyncio.start_server(_closing(serve), sock=listener)
 
 
-async def serve_proxy(listener: socket.socket) -> asyncio.Server:
-    """An HTTP proxy for requests by `CONNECT` (all of https) and by absolute address (http)."""
+async def serve_proxy(listener: socket.socket, upstream: tuple[str, int] | None = None) -> asyncio.Server:
+    """An HTTP proxy for requests by `CONNECT` (all of https) and by absolute address (http).
+
+    `upstream`: the proxy by which this machine itself reaches the internet: every request goes there as it came.
+    """
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            host, port, forwarded = parse_request(head)
+            host, port, forwarded = (*upstream, head) if upstream else parse_request(head)
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             writer.write(_BAD)
             return
@@ -57,6 +60,14 @@ async def serve_proxy(listener: socket.socket) -> asyncio.Server:
         await _pipe_both((reader, writer), other)
 
     return await asyncio.start_server(_closing(serve), sock=listener)
+
+
+def machines_proxy(machine: Mapping[str, str]) -> tuple[str, int] | None:
+    """(host, port) of the http proxy that this machine's environment names."""
+    for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        if (url := urlsplit(machine.get(name, ""))).scheme == "http" and url.hostname:
+            return url.hostname, url.port or 80
+    return None
 
 
 def parse_request(head: bytes) -> tuple[str, int, bytes]:

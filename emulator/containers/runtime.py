@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from emulator.containers.base import ContainerStartError
 from emulator.containers.folder import RunFolder, remove
+from emulator.containers.forward import machines_proxy
 from emulator.containers.isolation import Isolation, detect
 from emulator.containers.launch import MODAL_ENTRY
 from emulator.containers.links import VolumeLinks
@@ -109,8 +110,12 @@ class SupervisedRuntime:
                     f"port. Set max_containers=1, and give every Server a port of its own"
                 )
 
+    @property
+    def _environment(self) -> Mapping[str, str]:
+        return os.environ if self._machine is None else self._machine
+
     def _prepare(self, spec: ContainerSpec, folder: Path, isolation: Isolation) -> Path:
-        machine = os.environ if self._machine is None else self._machine
+        machine = self._environment
         seen = self._survey = self._survey or survey(machine)
         return prepare(
             spec, folder, entry=self._entry, machine=machine, isolation=isolation, links=self._links, seen=seen
@@ -140,6 +145,7 @@ class SupervisedRuntime:
             release,
             shared_ports=tuple(spec.shared_ports) if private else None,
             fixed_ports=frozenset() if private else frozenset(spec.fixed_ports),
+            upstream=machines_proxy(self._environment),
         )
         self._containers[spec.task_id] = container
         await container.started()

@@ -84,7 +84,7 @@ class SupervisedContainer:
     """A `Container` whose init is at the other end of `ends`. `release` gives back what it occupied, once.
 
     `shared_ports` are those of a private network, in which there is a proxy too; None: there is no such network.
-    `fixed_ports` are those that it holds on this machine's network.
+    `fixed_ports` are those that it holds on this machine's network; `upstream` is this machine's own proxy.
     """
 
     def __init__(
@@ -96,6 +96,7 @@ class SupervisedContainer:
         *,
         shared_ports: tuple[int, ...] | None = None,
         fixed_ports: frozenset[int] = frozenset(),
+        upstream: tuple[str, int] | None = None,
     ) -> None:
         self._task_id = task_id
         self._control = ends.control
@@ -111,6 +112,7 @@ class SupervisedContainer:
         ]
         self._shared_ports = shared_ports
         self.fixed_ports = fixed_ports
+        self._upstream = upstream
         self._pid = 0
         self._servers: list[asyncio.Server] = []
         self._sockets: asyncio.Queue[socket.socket | None] = asyncio.Queue()
@@ -178,7 +180,7 @@ class SupervisedContainer:
             *ports, proxy = [socket.socket(fileno=descriptor) for descriptor in listeners]
             for listener, port in zip(ports, self._shared_ports, strict=True):
                 self._servers.append(await forward_port(listener, port))
-            self._servers.append(await serve_proxy(proxy))
+            self._servers.append(await serve_proxy(proxy, self._upstream))
             self._tell({"sockets": _READY_SOCKETS})
         if not self._started.done():
             self._started.set_result(None)

@@ -37,15 +37,19 @@ class Zygote:
         channel, theirs = socket.socketpair()
         channel.setblocking(False)
         with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *guest_command("zygote", theirs.fileno(), how),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-                cwd="/",
-                env=guest_environment(os.environ),
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *guest_command("zygote", theirs.fileno(), how),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                    cwd="/",
+                    env=guest_environment(os.environ),
+                )
+            except OSError as error:
+                channel.close()
+                raise ContainerStartError(f"no interpreter could be started: {error}") from error
         zygote = cls(channel, process)
         try:
             await zygote._until_ready()

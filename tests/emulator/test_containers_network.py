@@ -230,6 +230,33 @@ async def test_closing_while_a_shared_connection_is_open_leaves_nothing(
     server.close()
 
 
+async def test_a_machine_behind_a_proxy_of_its_own_lends_it_to_private_networks(tmp_path: Path) -> None:
+    heads: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nproxy")
+        writer.close()
+
+    server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    runtime: Any = choose_runtime(
+        "process", entry="user_code:go", machine=machine(https_proxy=f"http://127.0.0.1:{port}")
+    )
+    if not (await runtime.isolation()).private_network:
+        pytest.skip("this machine gives containers no network of their own")
+    output = Output()
+    environment = {"URLS": "http://far.example/x"}
+    container = await runtime.start(
+        spec_of(tmp_path, FETCH, environment=environment, private_network=True), output.on_output
+    )
+    assert await output.line("got") == "proxy", output.text
+    await container.wait()
+    await runtime.close()
+    server.close()
+    assert heads[0].startswith(b"GET http://far.example/x HTTP/1.1\r\n")
+
+
 @pytest.mark.parametrize(
     ("head", "expected"),
     [
