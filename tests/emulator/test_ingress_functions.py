@@ -295,6 +295,19 @@ async def test_a_response_header_can_not_break_out_of_its_line() -> None:
             assert "Set-Cookie" not in response.headers
 
 
+@pytest.mark.parametrize("lengths", [(b"x",), (b"-1",), (b"1", b"2")])
+async def test_a_response_length_that_is_none_is_the_applications_failure(lengths: tuple[bytes, ...]) -> None:
+    async def odd(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-length", length) for length in lengths]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async with running() as ingress, aiohttp.ClientSession() as client:
+        url, _ = await add(ingress, odd)
+        async with client.get(url) as response:
+            assert response.status == 500
+            assert "invalid Content-Length" in await response.text()
+
+
 async def test_the_runtimes_own_408_is_passed_on() -> None:
     async def late(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 408})
@@ -337,6 +350,26 @@ async def test_after_150_seconds_without_an_answer_the_client_is_sent_to_a_resul
         assert len(function.inputs) == 1
         async with client.get(url + location) as response:
             assert response.status == 404
+
+
+async def test_a_redeploy_does_not_lose_the_answer_behind_a_result_url() -> None:
+    go = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        await echo(scope, receive, send)
+
+    clock = TurnedClock()
+    async with running(clock) as ingress, aiohttp.ClientSession() as client:
+        url, _ = await add(ingress, slow)
+        post = asyncio.create_task(client.post(url, data=b"old", allow_redirects=False))
+        await until(lambda: clock.pending(150.0))
+        clock.turn(150.0)
+        location = (await post).headers["Location"]
+        await add(ingress, hold)
+        go.set()
+        async with client.get(url + location) as response:
+            assert (response.status, await response.read()) == (201, b"old")
 
 
 async def test_a_result_that_nobody_comes_for_is_dropped_and_its_input_cancelled() -> None:
