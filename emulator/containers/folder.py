@@ -35,6 +35,11 @@ class RunFolder:
                 return path, lock
             os.close(lock)  # another emulator's sweep came between the folder and its lock
 
+    def make(self, name: str) -> Path:
+        """A new folder in it."""
+        (self.path / name).mkdir()
+        return self.path / name
+
     def close(self) -> None:
         if self._lock >= 0:
             remove(self.path)

@@ -6,12 +6,16 @@ import asyncio
 import logging
 import os
 import socket
-import tempfile
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from emulator.containers.base import ContainerStartError
 from emulator.containers.channel import Decoder, receive
+from emulator.containers.folder import remove
 from emulator.containers.guest_command import guest_command, guest_environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _log = logging.getLogger("emulator.containers")
 
@@ -32,27 +36,31 @@ class Isolation:
         return f"containers have files and processes of their own (by {self.how} namespaces), {network}"
 
 
-async def detect() -> Isolation:
-    """Ask a throw-away process. Raises `ContainerStartError` when none can be started."""
+async def detect(folder: Path) -> Isolation:
+    """Ask a throw-away process, which uses up the empty `folder`. Raises `ContainerStartError` when none starts."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
-    with tempfile.TemporaryDirectory(prefix="emulator-probe-") as folder, ours:
-        with theirs:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *guest_command("probe", theirs.fileno(), folder),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    cwd="/",
-                    env=guest_environment(os.environ),
-                )
-            except OSError as error:
-                raise ContainerStartError(f"no interpreter could be started: {error}") from error
-        await process.wait()
-        try:
+    try:
+        with ours, theirs:
+            code = await _probe(theirs, folder)
+            theirs.close()
             messages = receive(ours, Decoder())
-        except BlockingIOError:
-            messages = None
-    found = Isolation(**messages[0].body) if messages else Isolation(why=f"the probe ended with {process.returncode}")
+    finally:
+        remove(folder)
+    found = Isolation(**messages[0].body) if messages else Isolation(why=f"the probe ended with status {code}")
     _log.info(found.describe())
     return found
+
+
+async def _probe(answer: socket.socket, folder: Path) -> int:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *guest_command("probe", answer.fileno(), folder),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(answer.fileno(),),
+            cwd="/",
+            env=guest_environment(os.environ),
+        )
+    except OSError as error:
+        raise ContainerStartError(f"no interpreter could be started: {error}") from error
+    return await process.wait()

@@ -66,7 +66,7 @@ class SupervisedRuntime:
         if self._given is not None:
             return self._given
         if self._detection is None:
-            self._detection = asyncio.create_task(detect())
+            self._detection = asyncio.create_task(detect(self._run_folder().make("probe")))
         return await asyncio.shield(self._detection)
 
     async def start(self, spec: ContainerSpec, on_output: OnOutput) -> Container:
@@ -76,9 +76,7 @@ class SupervisedRuntime:
         private = spec.private_network and isolation.private_network
         if not private:
             self._refuse_taken_ports(spec, isolation)
-        if self._folder is None:
-            self._folder = RunFolder()
-        folder = self._folder.path / spec.task_id
+        folder = self._run_folder().path / spec.task_id
         try:
             launch_file = await asyncio.to_thread(self._prepare, spec, folder, isolation)
             return await self._launch(spec, folder, launch_file, on_output, isolation)
@@ -95,6 +93,8 @@ class SupervisedRuntime:
             container.kill()
         for container in containers:
             await container.wait()
+        if self._detection is not None:
+            await asyncio.wait([self._detection])
         await self._spawner.close()
         self._links.close()
         if self._folder is not None:
@@ -109,6 +109,10 @@ class SupervisedRuntime:
                     f"network of their own ({isolation.why}), so only one container at a time can listen on a fixed "
                     f"port. Set max_containers=1, and give every Server a port of its own"
                 )
+
+    def _run_folder(self) -> RunFolder:
+        self._folder = self._folder or RunFolder()
+        return self._folder
 
     @property
     def _environment(self) -> Mapping[str, str]:

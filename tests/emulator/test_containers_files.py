@@ -31,7 +31,7 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[SupervisedRun
     """Forks with namespaces, by this machine's right or an ordinary user's; or subprocesses without."""
     isolation = Isolation(why="the test says so")
     if request.param != "shared":
-        isolation = await detect()
+        isolation = await detect(request.getfixturevalue("tmp_path_factory").mktemp("probe"))
         if not isolation.how:
             pytest.skip(isolation.describe())
     if request.param == "user":

@@ -50,7 +50,7 @@ def go():
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=["as found", "user"])
 async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[SupervisedRuntime]:
-    found = await detect()
+    found = await detect(request.getfixturevalue("tmp_path_factory").mktemp("probe"))
     if not found.private_network:
         pytest.skip(found.describe())
     isolation = found if request.param == "as found" else Isolation(request.param, private_network=True)

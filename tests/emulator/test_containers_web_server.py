@@ -30,8 +30,10 @@ def pages():
 """
 
 
-def test_a_web_server_function_answers_from_the_child_that_it_started(tmp_path: Path) -> None:
-    if not asyncio.run(detect()).private_network:
+def test_a_web_server_function_answers_from_the_child_that_it_started(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if not asyncio.run(detect(tmp_path_factory.mktemp("probe"))).private_network:
         pytest.skip("this machine gives containers no network of their own")
     write_app(tmp_path, APP)
     with Emulator() as emulator:
