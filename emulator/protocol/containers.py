@@ -9,6 +9,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import not_found
+from emulator.scheduler.server_pool import ServerPool
 from emulator.scheduler.streams import StreamLost
 
 if TYPE_CHECKING:
@@ -117,7 +118,9 @@ class ContainerHandlers:
         self, _request: api_pb2.ContainerServerLifecycleReadyRequest, caller: Caller
     ) -> Empty:
         pool, slot = self._place(caller)
-        await pool.serving(slot)
+        if not isinstance(pool, ServerPool):
+            raise GRPCError(Status.FAILED_PRECONDITION, "Only a Server's container may call this")
+        pool.serving(slot)
         return Empty()
 
     async def TaskResult(self, request: api_pb2.TaskResultRequest, caller: Caller) -> Empty:
@@ -130,7 +133,7 @@ class ContainerHandlers:
         if place is None:
             raise not_found(f"No running container with ID {request.task_id}")
         pool, slot = place
-        if request.graceful or pool.record.definition.is_server:
+        if request.graceful or isinstance(pool, ServerPool):
             pool.stop(slot)
         else:
             pool.kill(slot)

@@ -56,6 +56,9 @@ class FunctionHandlers:
         if not definition.function_name:
             raise invalid("A function without a name")
         record = self._record(app, request.existing_function_id, definition.function_name)
+        if record.version and record.definition.is_server != definition.is_server:
+            # What was a function is now a Server, or the other way round: nothing of the old one goes on.
+            record = self._record(app, "", definition.function_name)
         record.staged = api_pb2.Function()
         record.staged.CopyFrom(definition)
         record.data.CopyFrom(request.function_data)

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 EXIT_GRACE = 30.0
 """Seconds for exit handlers, from the request to leave until the kill."""
-ACCEPT_INTERVAL = 0.02
-"""Seconds between two looks at whether a Server's port accepts."""
 BOOT_ATTEMPTS = 3
 """Containers that may die silently in a row while starting before those who wait are told."""
 
@@ -45,7 +43,6 @@ class Pool:
         self._failures = 0
         self._not_before = 0.0
         self._unmet_since: float | None = None
-        self._demanded = False
         self._closing = False
         self._dirty = True
         self._changed = Signal()
@@ -95,7 +92,6 @@ class Pool:
     async def close(self, *, grace: float) -> None:
         """Have every container leave, kill those that have not after `grace` seconds, and stop."""
         self._closing = True
-        self._demanded = False
         self.work.close(STOPPED)
         now = self._clock.monotonic()
         for slot in list(self.slots.values()):
@@ -103,7 +99,7 @@ class Pool:
                 self._kill(slot)
             else:
                 self._drain(slot, now)
-                slot.terminate_at = now if self.record.definition.is_server else None
+                self._leave_at_once(slot, now)
                 slot.kill_at = now + grace
         self.touch()
         watchers = [slot.watcher for slot in self.slots.values() if slot.watcher is not None]
@@ -138,17 +134,20 @@ class Pool:
 
     def _load(self) -> Load:
         fresh = [slot for slot in self.slots.values() if self._is_supply(slot)]
-        stale_targets = any(slot.state == "ready" and not self._is_fresh(slot) for slot in self.slots.values())
-        demanded = int(self._demanded or (self.record.definition.is_server and stale_targets))
-        short = self.work.pending or demanded or self.policy.min_containers > len(fresh)
+        pending = self._pending()
+        short = pending or self.policy.min_containers > len(fresh)
         return Load(
-            pending=max(self.work.pending, demanded),
+            pending=pending,
             running=sum(slot.active for slot in fresh),
             supply=tuple(Supply(slot.task_id, slot.idle_since) for slot in fresh),
             start_slots=self._services.limiter.free(self, self.touch) if short else self._services.machine_limit,
             not_before=self._not_before,
             unmet_since=self._unmet_since,
         )
+
+    def _pending(self) -> int:
+        """Work that no container has taken yet."""
+        return self.work.pending
 
     def _is_fresh(self, slot: Slot) -> bool:
         return slot.version == self.record.version
@@ -199,7 +198,9 @@ class Pool:
                 slot.container.kill()
             ended = await slot.container.wait()
             why = f"Container {slot.task_id} ended with exit code {ended.code}"
-        except ContainerStartError as error:
+            if ended.code and slot.state == "ready" and not slot.doomed:
+                services.say(f"{self.record.tag}: {why}")
+        except (ContainerStartError, OSError, LookupError) as error:
             why = f"Container could not be started: {error}"
             services.say(f"{self.record.tag}: {why}")
         finally:
@@ -218,7 +219,6 @@ class Pool:
         slot.state = "ready"
         slot.idle_since = self._clock.monotonic()
         self._failures = 0
-        self._demanded = False
         self._services.limiter.end(slot.task_id)
         if self._is_fresh(slot):
             self._retire_stale()
@@ -238,7 +238,6 @@ class Pool:
             return
         self._failures += 1
         self._not_before = self._clock.monotonic() + boot_backoff(self._failures)
-        self._demanded = False
         if slot.boot_result is not None:
             self.work.fail_pending(slot.boot_result)
         elif self._failures >= BOOT_ATTEMPTS:
@@ -261,14 +260,17 @@ class Pool:
             self._kill(slot)
             return
         slot.state = "draining"
-        if self.record.definition.is_server:
-            grace = limits(self.record.definition).exit_grace if slot.requests else 0.0
-            slot.terminate_at = now + grace
-            slot.kill_at = now + grace + EXIT_GRACE
-        elif not slot.active:
-            slot.kill_at = now + EXIT_GRACE
+        self._leave(slot, now)
         slot.changed.notify()
         self.touch()
+
+    def _leave(self, slot: Slot, now: float) -> None:
+        """Set the times by which a draining container must have left."""
+        if not slot.active:  # a busy one has its inputs' own deadlines, and leaves when it asks for the next
+            slot.kill_at = now + EXIT_GRACE
+
+    def _leave_at_once(self, slot: Slot, now: float) -> None:
+        """The same, where nobody waits for what it works on any more."""
 
     def _retire_stale(self) -> None:
         now = self._clock.monotonic()
@@ -280,9 +282,11 @@ class Pool:
         """The function has a new version: containers of the old one leave when they have finished."""
         self._failures = 0
         self._not_before = 0.0
-        if not self.record.definition.is_server:
-            self._retire_stale()
+        self._turn_over()
         self.touch()
+
+    def _turn_over(self) -> None:
+        self._retire_stale()
 
     # Work
 
@@ -330,44 +334,3 @@ class Pool:
     def kill(self, slot: Slot) -> None:
         """End one container now: its inputs go to another."""
         self._kill(slot)
-
-    # Servers
-
-    async def serving(self, slot: Slot) -> None:
-        """A Server's container says that it is up; it takes requests once its port accepts connections."""
-        self._spawn(self._until_accepting(slot))
-
-    async def _until_accepting(self, slot: Slot) -> None:
-        while slot.state == "starting" and slot.container is not None:
-            try:
-                connection = await slot.container.dial(self.record.definition.http_config.port)
-            except OSError:
-                await self._clock.sleep(ACCEPT_INTERVAL)
-                continue
-            connection.close()
-            self.ready(slot)
-            return
-
-    def demand(self) -> None:
-        """A request found no container that takes it."""
-        if not self._demanded:
-            self._demanded = True
-            self.touch()
-
-    def targets(self) -> list[Slot]:
-        """Containers that take requests: of the current version, or of the last while that one still boots."""
-        ready = [slot for slot in self.slots.values() if slot.state == "ready" and not slot.doomed]
-        return [slot for slot in ready if self._is_fresh(slot)] or ready
-
-    def request_begins(self, slot: Slot) -> None:
-        slot.requests += 1
-        slot.idle_since = None
-        self.touch()
-
-    def request_ends(self, slot: Slot) -> None:
-        slot.requests -= 1
-        if not slot.requests:
-            slot.idle_since = self._clock.monotonic()
-            if slot.state == "draining" and slot.terminate_at is not None:
-                slot.terminate_at = self._clock.monotonic()
-        self.touch()

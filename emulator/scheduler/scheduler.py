@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modal_proto import api_pb2
 
 from emulator.scheduler.pool import STOPPED, Pool
+from emulator.scheduler.server_pool import ServerPool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,11 +37,17 @@ class Scheduler:
         """The pool of a function that is published and whose app runs."""
         return self._pools.get(function_id)
 
+    def server_pool(self, function_id: str) -> ServerPool | None:
+        """The same, of a Server."""
+        pool = self._pools.get(function_id)
+        return pool if isinstance(pool, ServerPool) else None
+
     def published(self, record: FunctionRecord) -> None:
         """A function's new definition is in force."""
         pool = self._pools.get(record.function_id)
         if pool is None:
-            pool = self._pools[record.function_id] = Pool(record, self._services)
+            kind = ServerPool if record.definition.is_server else Pool
+            pool = self._pools[record.function_id] = kind(record, self._services)
             pool.start()
         pool.published()
 

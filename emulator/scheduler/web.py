@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from emulator.scheduler.calls import Call, Calls, Input
-    from emulator.scheduler.pool import Pool
     from emulator.scheduler.scheduler import Scheduler
+    from emulator.scheduler.server_pool import ServerPool
     from emulator.scheduler.slot import Slot
     from emulator.state import FunctionRecord
 
@@ -86,7 +86,7 @@ class WebFunction:
 class ServerContainer:
     """A `ServerTarget`: one container of a Server that takes requests."""
 
-    def __init__(self, pool: Pool, slot: Slot) -> None:
+    def __init__(self, pool: ServerPool, slot: Slot) -> None:
         self._pool = pool
         self._slot = slot
 
@@ -126,9 +126,9 @@ class WebServer:
         return definition.max_concurrent_inputs or int(experimental or 0) or None
 
     def targets(self) -> Sequence[ServerContainer]:
-        pool = self._scheduler.pool(self._record.function_id)
+        pool = self._scheduler.server_pool(self._record.function_id)
         return [ServerContainer(pool, slot) for slot in pool.targets()] if pool is not None else []
 
     def demand(self) -> None:
-        if (pool := self._scheduler.pool(self._record.function_id)) is not None:
+        if (pool := self._scheduler.server_pool(self._record.function_id)) is not None:
             pool.demand()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from modal_proto import api_pb2
 
 from emulator.containers.base import ContainerExit, ContainerSpec, ContainerStartError
@@ -26,7 +27,7 @@ from emulator.state import App, FunctionRecord, State
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from emulator.emulator import Emulator
     from emulator.scheduler.calls import Call, Input
@@ -133,6 +134,8 @@ class FakeMachine:
     max_starting: int = 10
     started: list[FakeContainer] = field(default_factory=list)
     refuse: str = ""
+    gate: asyncio.Event | None = None
+    """While it is not set, no container comes to be."""
     released: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -162,6 +165,8 @@ class FakeMachine:
         self.released.append(task_id)
 
     async def start(self, spec: ContainerSpec, on_output: Any) -> FakeContainer:
+        if self.gate is not None:
+            await self.gate.wait()
         if self.refuse:
             raise ContainerStartError(self.refuse)
         container = FakeContainer(spec)
@@ -185,6 +190,28 @@ class FakeMachine:
     def call(self) -> tuple[Call, Input]:
         call = self.calls.create("fu-1")
         return call, self.scheduler.submit(call, api_pb2.FunctionInput(), 0)
+
+
+@pytest.fixture
+async def machine() -> AsyncIterator[FakeMachine]:
+    machine = FakeMachine()
+    yield machine
+    closing = asyncio.create_task(machine.scheduler.close())
+    await machine.clock.turn(60)
+    await closing
+
+
+async def fetch(pool: Pool, container: FakeContainer) -> asyncio.Task[list[Input] | None]:
+    """What a container's runtime does: ask for the next input."""
+    task = asyncio.create_task(pool.next_inputs(slot_of(pool, container), batch=0, linger=0))
+    await settle()
+    return task
+
+
+async def taken(pool: Pool, container: FakeContainer) -> Input:
+    inputs = (await fetch(pool, container)).result()
+    assert inputs is not None
+    return inputs[0]
 
 
 def slot_of(pool: Pool, container: FakeContainer) -> Slot:

@@ -3,43 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import pytest
 from modal_proto import api_pb2
 
 from emulator.scheduler.pool import EXIT_GRACE
-from emulator.scheduler.web import WebFunction, WebServer
-from tests.emulator.heart_kit import FakeMachine, failed, settle, slot_of, status, succeeded
+from tests.emulator.heart_kit import FakeMachine, failed, fetch, machine, settle, slot_of, status, succeeded, taken
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from emulator.scheduler.calls import Input
-    from emulator.scheduler.pool import Pool
-    from tests.emulator.heart_kit import FakeContainer
-
-
-@pytest.fixture
-async def machine() -> AsyncIterator[FakeMachine]:
-    machine = FakeMachine()
-    yield machine
-    closing = asyncio.create_task(machine.scheduler.close())
-    await machine.clock.turn(60)
-    await closing
-
-
-async def fetch(pool: Pool, container: FakeContainer) -> asyncio.Task[list[Input] | None]:
-    """What a container's runtime does: ask for the next input."""
-    task = asyncio.create_task(pool.next_inputs(slot_of(pool, container), batch=0, linger=0))
-    await settle()
-    return task
-
-
-async def taken(pool: Pool, container: FakeContainer) -> Input:
-    inputs = (await fetch(pool, container)).result()
-    assert inputs is not None
-    return inputs[0]
+__all__ = ["machine"]
 
 
 async def test_an_input_boots_a_container_is_done_by_it_and_the_idle_container_leaves_after_its_window(
@@ -254,121 +225,6 @@ async def test_min_containers_are_there_without_demand_and_replaced_when_they_di
     assert len(machine.started) == 2
 
 
-def server(**settings: int) -> dict[str, object]:
-    return {
-        "is_server": True,
-        "http_config": api_pb2.HTTPConfig(port=8000, startup_timeout=30, exit_grace_period=5),
-        "autoscaler_settings": api_pb2.AutoscalerSettings(**settings),
-    }
-
-
-async def booted_server(machine: FakeMachine, pool: Pool, index: int) -> FakeContainer:
-    await settle()
-    container = machine.started[index]
-    await pool.serving(slot_of(pool, container))
-    await settle()
-    return container
-
-
-async def test_a_server_boots_on_demand_takes_requests_once_its_port_accepts_and_leaves_when_idle(
-    machine: FakeMachine,
-) -> None:
-    pool = machine.deploy(**server(scaledown_window=10))
-    backend = WebServer(pool.record, machine.scheduler)
-    await machine.clock.turn(60)
-    assert not machine.started
-    backend.demand()
-    await settle()
-    (container,) = machine.started
-    container.accepts = False
-    await pool.serving(slot_of(pool, container))
-    await machine.clock.turn(1)
-    assert not backend.targets()
-    container.accepts = True
-    await machine.clock.turn(1)
-    (target,) = backend.targets()
-    async with target.track():
-        assert target.active == 1
-        await machine.clock.turn(60)
-        assert not container.terminated
-    await machine.clock.turn(9.9)
-    assert not container.terminated
-    await machine.clock.turn(0.2)
-    assert container.terminated
-    assert not backend.targets()
-
-
-async def test_a_server_whose_process_died_is_replaced_on_the_next_demand(machine: FakeMachine) -> None:
-    pool = machine.deploy(**server())
-    backend = WebServer(pool.record, machine.scheduler)
-    backend.demand()
-    container = await booted_server(machine, pool, 0)
-    container.end(1)
-    await machine.clock.turn(5)
-    assert not backend.targets()
-    assert len(machine.started) == 1
-    backend.demand()
-    await machine.clock.turn(0.1)
-    assert len(machine.started) == 2
-
-
-async def test_a_server_keeps_its_old_container_until_the_new_version_accepts(machine: FakeMachine) -> None:
-    pool = machine.deploy(**server())
-    backend = WebServer(pool.record, machine.scheduler)
-    backend.demand()
-    old = await booted_server(machine, pool, 0)
-    machine.deploy(**server())
-    await machine.clock.turn(0.1)
-    assert [target.task_id for target in backend.targets()] == [old.task_id]
-    new = await booted_server(machine, pool, 1)
-    assert [target.task_id for target in backend.targets()] == [new.task_id]
-    assert old.terminated
-
-
-async def test_a_leaving_server_finishes_its_requests_within_its_grace_period(machine: FakeMachine) -> None:
-    pool = machine.deploy(**server())
-    backend = WebServer(pool.record, machine.scheduler)
-    backend.demand()
-    container = await booted_server(machine, pool, 0)
-    (target,) = backend.targets()
-    async with target.track():
-        pool.stop(slot_of(pool, container))
-        await machine.clock.turn(4)
-        assert not container.terminated
-        assert not backend.targets()
-    await settle()
-    assert container.terminated
-
-
-async def test_a_web_request_whose_container_died_after_the_first_byte_is_not_repeated(machine: FakeMachine) -> None:
-    from emulator.ingress.base import WebInputFailed
-
-    pool = machine.deploy()
-    backend = WebFunction(pool.record, "", calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
-    async with backend.open({"type": "http"}) as request:
-        await settle()
-        item = await taken(pool, machine.started[0])
-        start = api_pb2.Asgi(http_response_start=api_pb2.Asgi.HttpResponseStart(status=200))
-        await item.call.data_out.put([api_pb2.DataChunk(data=start.SerializeToString())])
-        machine.started[0].end(-9)
-        events = []
-        with pytest.raises(WebInputFailed, match="exit code -9"):
-            async for event in request.events():
-                events.append(event)
-        assert [event.http_response_start.status for event in events] == [200]
-    await machine.clock.turn(1)
-    assert len(machine.started) == 1
-
-
-async def test_a_web_request_that_is_given_up_is_cancelled_in_its_container(machine: FakeMachine) -> None:
-    pool = machine.deploy()
-    backend = WebFunction(pool.record, "", calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
-    async with backend.open({"type": "http"}):
-        await settle()
-        item = await taken(pool, machine.started[0])
-    assert slot_of(pool, machine.started[0]).take_cancellations() == [item.input_id]
-
-
 async def test_stopping_an_app_ends_what_waits_what_runs_and_what_is_about_to_be_tried_again(
     machine: FakeMachine,
 ) -> None:
@@ -408,13 +264,13 @@ async def test_waiting_for_a_killed_container_to_end_costs_nothing(
 
 
 async def test_a_container_killed_before_it_exists_is_killed_once_it_does(machine: FakeMachine) -> None:
+    machine.gate = asyncio.Event()
     pool = machine.deploy()
     machine.call()
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    while not pool.slots:
-        await asyncio.sleep(0)
+    await settle()
     (slot,) = pool.slots.values()
     pool.kill(slot)
+    assert not machine.started
+    machine.gate.set()
     await settle()
     assert machine.started[0].killed

@@ -1,0 +1,87 @@
+"""The containers of a Server: they take HTTP requests from the ingress, boot on demand, and leave on SIGTERM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from emulator.scheduler.policy import limits
+from emulator.scheduler.pool import EXIT_GRACE, Pool
+
+if TYPE_CHECKING:
+    from emulator.scheduler.services import Services
+    from emulator.scheduler.slot import Slot
+    from emulator.state import FunctionRecord
+
+ACCEPT_INTERVAL = 0.02
+"""Seconds between two looks at whether a Server's port accepts."""
+
+
+class ServerPool(Pool):
+    """A pool whose work is requests, which the ingress hands to containers itself."""
+
+    def __init__(self, record: FunctionRecord, services: Services) -> None:
+        super().__init__(record, services)
+        self._demanded = False
+
+    def demand(self) -> None:
+        """A request found no container that takes it: one is to boot. Holds until one has, or has failed to."""
+        if not self._demanded:
+            self._demanded = True
+            self.touch()
+
+    def targets(self) -> list[Slot]:
+        """Containers that take requests: of the current version, or of the last while that one still boots."""
+        ready = [slot for slot in self.slots.values() if slot.state == "ready" and not slot.doomed]
+        return [slot for slot in ready if self._is_fresh(slot)] or ready
+
+    def request_begins(self, slot: Slot) -> None:
+        slot.requests += 1
+        slot.idle_since = None
+        self.touch()
+
+    def request_ends(self, slot: Slot) -> None:
+        slot.requests -= 1
+        if not slot.requests:
+            slot.idle_since = self._clock.monotonic()
+            if slot.state == "draining" and slot.terminate_at is not None:
+                slot.terminate_at = self._clock.monotonic()
+        self.touch()
+
+    def serving(self, slot: Slot) -> None:
+        """The container says that it is up; it takes requests once its port accepts connections."""
+        self._spawn(self._until_accepting(slot))
+
+    async def _until_accepting(self, slot: Slot) -> None:
+        while slot.state == "starting" and slot.container is not None:
+            try:
+                connection = await slot.container.dial(self.record.definition.http_config.port)
+            except OSError:
+                await self._clock.sleep(ACCEPT_INTERVAL)
+                continue
+            connection.close()
+            self.ready(slot)
+            return
+
+    def ready(self, slot: Slot) -> None:
+        self._demanded = False
+        super().ready(slot)
+
+    def _note_failed_boot(self, slot: Slot, why: str) -> None:
+        # The next request asks again, and finds the back-off in force.
+        self._demanded = False
+        super()._note_failed_boot(slot, why)
+
+    def _pending(self) -> int:
+        stale_targets = any(slot.state == "ready" and not self._is_fresh(slot) for slot in self.slots.values())
+        return int(self._demanded or stale_targets)
+
+    def _leave(self, slot: Slot, now: float) -> None:
+        grace = limits(self.record.definition).exit_grace if slot.requests else 0.0
+        slot.terminate_at = now + grace
+        slot.kill_at = now + grace + EXIT_GRACE
+
+    def _leave_at_once(self, slot: Slot, now: float) -> None:
+        slot.terminate_at = now
+
+    def _turn_over(self) -> None:
+        """Old containers go on until a new one accepts: see `targets`, `_pending` and `ready`."""

@@ -1,0 +1,137 @@
+"""Servers and web functions under a clock that the test turns, with containers that are not there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from modal_proto import api_pb2
+
+from emulator.ingress.base import WebInputFailed
+from emulator.scheduler.server_pool import ServerPool
+from emulator.scheduler.web import WebFunction, WebServer
+from tests.emulator.heart_kit import FakeMachine, machine, settle, slot_of, taken
+
+if TYPE_CHECKING:
+    from tests.emulator.heart_kit import FakeContainer
+
+__all__ = ["machine"]
+
+
+def server(**settings: int) -> dict[str, object]:
+    return {
+        "is_server": True,
+        "http_config": api_pb2.HTTPConfig(port=8000, startup_timeout=30, exit_grace_period=5),
+        "autoscaler_settings": api_pb2.AutoscalerSettings(**settings),
+    }
+
+
+def deploy(machine: FakeMachine, **definition: object) -> ServerPool:
+    pool = machine.deploy(**definition)
+    assert isinstance(pool, ServerPool)
+    return pool
+
+
+async def booted_server(machine: FakeMachine, pool: ServerPool, index: int) -> FakeContainer:
+    await settle()
+    container = machine.started[index]
+    pool.serving(slot_of(pool, container))
+    await settle()
+    return container
+
+
+async def test_a_server_boots_on_demand_takes_requests_once_its_port_accepts_and_leaves_when_idle(
+    machine: FakeMachine,
+) -> None:
+    pool = deploy(machine, **server(scaledown_window=10))
+    backend = WebServer(pool.record, machine.scheduler)
+    await machine.clock.turn(60)
+    assert not machine.started
+    backend.demand()
+    await settle()
+    (container,) = machine.started
+    container.accepts = False
+    pool.serving(slot_of(pool, container))
+    await machine.clock.turn(1)
+    assert not backend.targets()
+    container.accepts = True
+    await machine.clock.turn(1)
+    (target,) = backend.targets()
+    async with target.track():
+        assert target.active == 1
+        await machine.clock.turn(60)
+        assert not container.terminated
+    await machine.clock.turn(9.9)
+    assert not container.terminated
+    await machine.clock.turn(0.2)
+    assert container.terminated
+    assert not backend.targets()
+
+
+async def test_a_server_whose_process_died_is_replaced_on_the_next_demand(machine: FakeMachine) -> None:
+    pool = deploy(machine, **server())
+    backend = WebServer(pool.record, machine.scheduler)
+    backend.demand()
+    container = await booted_server(machine, pool, 0)
+    container.end(1)
+    await machine.clock.turn(5)
+    assert not backend.targets()
+    assert len(machine.started) == 1
+    backend.demand()
+    await machine.clock.turn(0.1)
+    assert len(machine.started) == 2
+
+
+async def test_a_server_keeps_its_old_container_until_the_new_version_accepts(machine: FakeMachine) -> None:
+    pool = deploy(machine, **server())
+    backend = WebServer(pool.record, machine.scheduler)
+    backend.demand()
+    old = await booted_server(machine, pool, 0)
+    deploy(machine, **server())
+    await machine.clock.turn(0.1)
+    assert [target.task_id for target in backend.targets()] == [old.task_id]
+    new = await booted_server(machine, pool, 1)
+    assert [target.task_id for target in backend.targets()] == [new.task_id]
+    assert old.terminated
+
+
+async def test_a_leaving_server_finishes_its_requests_within_its_grace_period(machine: FakeMachine) -> None:
+    pool = deploy(machine, **server())
+    backend = WebServer(pool.record, machine.scheduler)
+    backend.demand()
+    container = await booted_server(machine, pool, 0)
+    (target,) = backend.targets()
+    async with target.track():
+        pool.stop(slot_of(pool, container))
+        await machine.clock.turn(4)
+        assert not container.terminated
+        assert not backend.targets()
+    await settle()
+    assert container.terminated
+
+
+async def test_a_web_request_whose_container_died_after_the_first_byte_is_not_repeated(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    backend = WebFunction(pool.record, "", calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
+    async with backend.open({"type": "http"}) as request:
+        await settle()
+        item = await taken(pool, machine.started[0])
+        start = api_pb2.Asgi(http_response_start=api_pb2.Asgi.HttpResponseStart(status=200))
+        await item.call.data_out.put([api_pb2.DataChunk(data=start.SerializeToString())])
+        machine.started[0].end(-9)
+        events = []
+        with pytest.raises(WebInputFailed, match="exit code -9"):
+            async for event in request.events():
+                events.append(event)
+        assert [event.http_response_start.status for event in events] == [200]
+    await machine.clock.turn(1)
+    assert len(machine.started) == 1
+
+
+async def test_a_web_request_that_is_given_up_is_cancelled_in_its_container(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    backend = WebFunction(pool.record, "", calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
+    async with backend.open({"type": "http"}):
+        await settle()
+        item = await taken(pool, machine.started[0])
+    assert slot_of(pool, machine.started[0]).take_cancellations() == [item.input_id]
