@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from emulator.aws import Aws
+from emulator.aws import Aws, BucketOwners, one_account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,6 +89,37 @@ def test_conditional_updates_of_many_threads_never_pass_their_limit(aws: Aws) ->
         taken = sum(threads.map(add, range(64)))
     assert taken == limit
     assert clients[0].get_item(TableName="counters", Key={"pk": {"S": "c"}})["Item"]["n"] == {"N": str(limit)}
+
+
+def test_requests_that_write_are_served_one_at_a_time_and_reads_together() -> None:
+    active, peaks, counting = 0, {"GET": 0, "POST": 0}, threading.Lock()
+    together = threading.Barrier(4)
+
+    def store(environ: dict[str, Any], _start: object) -> list[bytes]:
+        nonlocal active
+        method = environ["REQUEST_METHOD"]
+        with counting:
+            active += 1
+            peaks[method] = max(peaks[method], active)
+        if method == "GET":
+            together.wait(timeout=10)
+        else:
+            threading.Event().wait(0.01)  # long enough for another to come in, if it could
+        with counting:
+            active -= 1
+        return [environ["wsgi.input"].read()]
+
+    served = one_account(store, "1" * 12, BucketOwners())
+
+    def ask(method: str) -> list[bytes]:
+        environ = {"REQUEST_METHOD": method, "CONTENT_LENGTH": "4", "wsgi.input": io.BytesIO(b"body and more")}
+        answer: list[bytes] = served(environ, None)
+        return answer
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(ask, ["POST"] * 8)) == [[b"body"]] * 8
+        list(threads.map(ask, ["GET"] * 4))
+    assert peaks == {"GET": 4, "POST": 1}
 
 
 def test_two_emulators_in_one_process_do_not_see_each_others_state(aws: Aws) -> None:
