@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 SUFFIXES = (".py", ".toml")
+NOT_SOURCE = ("__pycache__", "node_modules", "tests")
+
 DEBOUNCE_MS = 200
 """Changes that come within this long of each other are one."""
 
@@ -31,7 +33,7 @@ def is_file(app_ref: str) -> bool:
 
 
 def directories(root: Path) -> Iterator[Path]:
-    """A folder and those below it that may hold source: no hidden ones, no caches, no virtual environments."""
+    """A folder and those below it that may hold source: no hidden ones, caches, virtual environments or tests."""
     yield root
     for found, (parent, names, _) in enumerate(os.walk(root)):
         names[:] = [name for name in names if _holds_source(Path(parent) / name)]
@@ -66,6 +68,6 @@ async def changes(root: Path) -> AsyncIterator[list[Path]]:
 
 def _holds_source(folder: Path) -> bool:
     name = folder.name
-    if name.startswith(".") or name in ("__pycache__", "node_modules") or folder.is_symlink():
+    if name.startswith(".") or name in NOT_SOURCE or folder.is_symlink():
         return False
     return not (folder / "pyvenv.cfg").exists()

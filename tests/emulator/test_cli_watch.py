@@ -8,8 +8,8 @@ from pathlib import Path
 from emulator.watch import changes, directories, source_directory
 
 
-def test_virtual_environments_caches_and_hidden_folders_are_not_watched(tmp_path: Path) -> None:
-    for name in ("package/inner", "env/lib", ".git/objects", "__pycache__", "node_modules/x", "data"):
+def test_virtual_environments_caches_tests_and_hidden_folders_are_not_watched(tmp_path: Path) -> None:
+    for name in ("package/inner", "env/lib", ".git/objects", "__pycache__", "node_modules/x", "tests/a", "data"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "env" / "pyvenv.cfg").touch()
     found = {path.relative_to(tmp_path).as_posix() for path in directories(tmp_path)}
