@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from web.dialects.openai import error_body
 from web.errors import InvalidRequest, MethodNotAllowed, RouteNotFound, ServiceError, to_wire
 from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin
+from web.openapi import describe
 from web.relay import Relay
 from web.routes import generation, health, models
 from web.services import Services
@@ -67,6 +68,7 @@ def _fastapi(services: Services, relay: Relay) -> FastAPI:
     )
     for kind in (HTTPException, RequestValidationError, ServiceError, Exception):
         api.add_exception_handler(kind, _error_response)
+    describe(api)
     api.include_router(models.router(services.settings.models))
     api.include_router(health.router(services, uptime))
 

@@ -259,3 +259,15 @@ async def test_many_streams_at_once_keep_their_own_words(served: Served, engine:
 def test_an_engines_credentials_are_not_in_its_repr() -> None:
     target = EngineTarget(url="http://x", kind="sglang", model="m", headers={"Modal-Secret": "ws-secret"})
     assert "ws-secret" not in repr(target)
+
+
+async def test_the_document_describes_every_route(served: Served, http: aiohttp.ClientSession) -> None:
+    async with http.get(served.url + "/openapi.json") as response:
+        document = await response.json()
+    assert set(document["paths"]) == {
+        "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model}", "/health", "/readiness",
+    }  # fmt: skip
+    text = json.dumps(document)
+    for name in re.findall(r'"#/components/schemas/(\w+)"', text):
+        assert name in document["components"]["schemas"]
+    assert "messages" in document["components"]["schemas"]["ChatRequest"]["required"]
