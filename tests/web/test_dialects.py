@@ -10,9 +10,10 @@ import pytest
 from tests.web.conftest import MODEL
 from web.dialects.engines import engine_call
 from web.dialects.openai import parse_chat, parse_text
-from web.dialects.openai_answer import OpenAIAnswer
+from web.dialects.openai_answer import OpenAIAnswer, OpenAIStream
 from web.dialects.pieces import EngineStream
 from web.dialects.sse import LONGEST_EVENT, EventReader
+from web.dialects.translation import StreamedAnswer
 from web.errors import EngineBroken, EngineFailed, EngineOverloaded, EngineRefused, EngineUnreachable, InvalidRequest
 from web.verdicts import Retry, judge, retry_delay
 
@@ -191,3 +192,65 @@ def test_log_probabilities_of_completions_add_up() -> None:
         {"index": 0, "text": "ab", "finish_reason": "stop", "logprobs": {
             "tokens": ["a", "b"], "token_logprobs": [-1, -1], "top_logprobs": None, "text_offset": [0, 0]}},
     ]  # fmt: skip
+
+
+def test_usage_that_is_told_for_each_choice_adds_up() -> None:
+    stream = EngineStream(kind="chat", choices=2)
+    for completion in (3, 4):
+        told = {"prompt_tokens": 10, "completion_tokens": completion, "prompt_tokens_details": {"cached_tokens": 8}}
+        stream.read(json.dumps({"choices": [], "usage": told}).encode())
+    assert stream.usage == (10, 7, 8, None)
+
+
+class TestTheShortWay:
+    """Token events relayed unparsed come out as if they had been parsed."""
+
+    WORDS = (
+        "Hi",
+        " there",
+        'say "so"',
+        "back\\slash",
+        "naïve",
+        "☃",
+        "line\nbreak",
+        "",
+        "content",
+        "stop",
+        "]}",
+        "\u0000",
+    )
+
+    @pytest.mark.parametrize("escaped", [True, False])
+    @pytest.mark.parametrize("kind", ["chat", "text"])
+    @pytest.mark.parametrize("size", [1, 50, 10_000])
+    def test_words_of_every_kind_come_out_alike(self, kind: Any, escaped: bool, size: int) -> None:
+        body = {"model": MODEL, "messages": [USER], "prompt": "x"}
+        request = (parse_chat if kind == "chat" else parse_text)(json.dumps(body).encode())
+        stream = b"".join(self._event(kind, word, escaped=escaped) for word in self.WORDS * 2)
+        whole = self._event(kind, self.WORDS[0], escaped=escaped)
+        answer = StreamedAnswer(request, OpenAIStream(request, answer_id="a", created=1))
+        pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
+        if size == 10_000:  # each event in a read of its own: the way that the shortcut takes
+            pieces = [self._event(kind, word, escaped=escaped) for word in self.WORDS * 2]
+        said = answer.feed(whole) + b"".join(answer.feed(piece) for piece in pieces)
+        assert answer.failure is None
+        choices = [json.loads(event[6:])["choices"][0] for event in said.decode().split("\n\n") if event]
+        texts = [choice["delta"].get("content") if kind == "chat" else choice["text"] for choice in choices]
+        assert [text for text in texts if text] == [word for word in (self.WORDS[0], *self.WORDS, *self.WORDS) if word]
+
+    def test_an_event_that_differs_elsewhere_is_parsed(self) -> None:
+        request = parse_chat(json.dumps({"model": MODEL, "messages": [USER]}).encode())
+        answer = StreamedAnswer(request, OpenAIStream(request, answer_id="a", created=1))
+        for word in ("one", "two"):
+            answer.feed(self._event("chat", word))
+        told = answer.feed(self._event("chat", "three", finish="stop"))
+        assert b'"finish_reason":"stop"' in told
+        answer.feed(b"data: [DONE]\n\n")
+        assert answer.done
+
+    @staticmethod
+    def _event(kind: str, word: str, *, escaped: bool = True, finish: str | None = None) -> bytes:
+        said = {"delta": {"role": None, "content": word}} if kind == "chat" else {"text": word}
+        choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish}
+        event = json.dumps({"id": "x", "choices": [choice]}, ensure_ascii=escaped)
+        return b"data: " + event.encode() + b"\n\n"

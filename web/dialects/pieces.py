@@ -57,7 +57,7 @@ class EngineStream:
             event = orjson.loads(payload)
             choices = event.get("choices")
             if usage := event.get("usage"):
-                self.usage = _usage(usage)
+                self._add_usage(_usage(usage), apart=not choices)
             if choices is None:
                 raise stream_error(event)
             pieces: list[Piece] = []
@@ -66,6 +66,15 @@ class EngineStream:
         except (orjson.JSONDecodeError, AttributeError, TypeError):
             raise EngineBroken("The engine sent an event that is not one.", code="engine_protocol") from None
         return pieces
+
+    def _add_usage(self, usage: Usage, *, apart: bool) -> None:
+        """llama.cpp tells the usage of each choice in an event of its own; choices of one chat share their prompt."""
+        before = self.usage
+        if before is not None and apart and self._choices > 1:
+            prompt = max(before.prompt, usage.prompt) if self._chat else before.prompt + usage.prompt
+            cached = max(before.cached, usage.cached) if self._chat else before.cached + usage.cached
+            usage = usage._replace(prompt=prompt, cached=cached, completion=before.completion + usage.completion)
+        self.usage = usage
 
     def _end(self) -> None:
         if len(self._finished) < self._choices:
