@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from random import Random
 
 FACTS: Final = Path(__file__).parent / "facts"
@@ -44,6 +45,7 @@ _LEADS: Final = (
     "thanks,",
 )
 _ENDS: Final = ("?", "?", "?", "?", "", "", ".", "!", " please", ", please?", "??", " ?")
+_PLAINEST: Final = 0.2
 _CHOICE: Final = re.compile(r"\(([^()]*)\)")
 _NAME: Final = re.compile(r"\{([a-z]+)\}")
 
@@ -72,9 +74,9 @@ class Corpus:
     def expand(self, pattern: str, rng: Random) -> str:
         """One question that `pattern` stands for."""
         while match := _NAME.search(pattern):
-            pattern = pattern[: match.start()] + rng.choice(self.phrases[match[1]]) + pattern[match.end() :]
+            pattern = pattern[: match.start()] + _choose(self.phrases[match[1]], rng) + pattern[match.end() :]
         while match := _CHOICE.search(pattern):
-            pattern = pattern[: match.start()] + rng.choice(match[1].split("|")) + pattern[match.end() :]
+            pattern = pattern[: match.start()] + _choose(match[1].split("|"), rng) + pattern[match.end() :]
         question = " ".join(pattern.split())
         return question[:1].upper() + question[1:]
 
@@ -88,6 +90,11 @@ def load(folder: Path = FACTS) -> Corpus:
             if name not in phrases:
                 raise ValueError(f"{topic.file}.txt [{topic.name}]: no phrases are named {name!r}")
     return Corpus(topics=topics, phrases=phrases)
+
+
+def _choose(alternatives: Sequence[str], rng: Random) -> str:
+    """One of them; the first, which is the plainest by custom, is the likeliest."""
+    return alternatives[0] if rng.random() < _PLAINEST else rng.choice(alternatives)
 
 
 def _phrases(file: Path) -> dict[str, tuple[str, ...]]:
@@ -119,7 +126,7 @@ def _topics(file: Path) -> list[Topic]:
 
 def ask(corpus: Corpus, topic: Topic, rng: Random) -> str:
     """A question about the topic, as people type: with or without a lead, capitals, a question mark, a slip."""
-    question = corpus.expand(rng.choice(topic.trained), rng)
+    question = corpus.expand(_choose(topic.trained, rng), rng)
     if topic.file != "smalltalk" and rng.random() < 0.15:
         question = f"{rng.choice(_LEADS)} {question[:1].lower()}{question[1:]}"
         question = question[:1].upper() + question[1:]

@@ -60,10 +60,10 @@ def initialise(shape: Shape, generator: torch.Generator) -> Weights:
 
 
 def rotation(shape: Shape, length: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the rotary position embedding: (length, head) each."""
+    """Cosines and sines of the rotary position embedding: (length, head) each, the sines with the rotation's sign."""
     frequencies = shape.rope_base ** -(torch.arange(0, shape.head, 2).float() / shape.head)
-    angles = torch.outer(torch.arange(length).float(), frequencies).repeat(1, 2)
-    return angles.cos(), angles.sin()
+    angles = torch.outer(torch.arange(length).float(), frequencies)
+    return angles.cos().repeat(1, 2), torch.cat((-angles.sin(), angles.sin()), dim=-1)
 
 
 def hidden_states(weights: Weights, shape: Shape, ids: Tensor) -> Tensor:
@@ -79,8 +79,7 @@ def hidden_states(weights: Weights, shape: Shape, ids: Tensor) -> Tensor:
         return x.view(batch, length, shape.heads, shape.head).transpose(1, 2)
 
     def rotate(x: Tensor) -> Tensor:
-        first, second = x.chunk(2, dim=-1)
-        return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+        return torch.addcmul(x * cos, x.roll(shape.head // 2, dims=-1), sin)
 
     for layer in range(shape.layers):
         prefix = f"model.layers.{layer}."
