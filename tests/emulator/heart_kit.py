@@ -6,8 +6,6 @@ import asyncio
 import heapq
 import itertools
 import os
-import subprocess
-import sys
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,16 +22,16 @@ from emulator.scheduler.services import Services
 from emulator.scheduler.slot import Slot
 from emulator.signals import Signal
 from emulator.state import App, FunctionRecord, State
+from tests.emulator.cli_kit import cli_server
 
 if TYPE_CHECKING:
     import socket
+    import subprocess
     from collections.abc import AsyncIterator, Callable
 
     from emulator.emulator import Emulator
     from emulator.scheduler.calls import Call, Input
     from emulator.scheduler.pool import Pool
-
-MODAL = str(Path(sys.executable).parent / "modal")
 
 
 class TurnedClock:
@@ -250,7 +248,6 @@ def modal(
     emulator: Emulator, *arguments: str, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the real, unmodified `modal` CLI against an emulator."""
-    environment = {**os.environ, **emulator.environment, "COLUMNS": "200", "NO_COLOR": "1", **(env or {})}
-    return subprocess.run(
-        [MODAL, *arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=50, check=False
-    )
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_")}
+    environment = {**inherited, **emulator.environment, "COLUMNS": "200", "NO_COLOR": "1", **(env or {})}
+    return cli_server().run(*arguments, cwd=cwd, env=environment)

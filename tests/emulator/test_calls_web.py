@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -45,6 +46,29 @@ def bare():
         for part in (b"one ", b"two ", scope["path"].encode(), b" ", body):
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body"})
+    return application
+
+@app.function(timeout=60)
+@modal.concurrent(max_inputs=10)
+@modal.asgi_app()
+def ticker():
+    import asyncio, time
+    left = []
+
+    async def application(scope, receive, send):
+        if scope["type"] != "http":
+            return
+        if scope["path"] == "/left":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": repr(left).encode()})
+            return
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        gone = asyncio.ensure_future(receive())
+        while not gone.done():
+            await send({"type": "http.response.body", "body": b"tick ", "more_body": True})
+            await asyncio.wait([gone], timeout=0.02)
+        left.append((gone.result()["type"], time.time()))
     return application
 
 @app.function()
@@ -134,6 +158,18 @@ def test_an_asgi_function_boots_for_its_first_request_and_gets_body_and_path(emu
     url = emulator.web_url("site", "bare")
     assert get(f"{url}/path", data=b"body") == (200, b"one two /path body")
     assert len(emulator.containers(function="bare")) == 1
+
+
+def test_the_application_learns_at_once_that_a_client_has_left(emulator: Emulator) -> None:
+    url = emulator.web_url("site", "ticker")
+    with urllib.request.urlopen(url, timeout=30) as response:
+        assert response.read(10) == b"tick tick "
+    left_at = time.time()
+    emulator.wait(lambda: get(f"{url}/left")[1] != b"[]")
+    ((event, told_at),) = ast.literal_eval(get(f"{url}/left")[1].decode())
+    assert event == "http.disconnect"
+    assert told_at - left_at < 1.0
+    assert len(emulator.containers(function="ticker")) == 1
 
 
 def test_a_guarded_endpoint_wants_a_proxy_token_of_the_workspace(emulator: Emulator, folder: Path) -> None:
