@@ -287,3 +287,64 @@ async def exchange(url: str, data: bytes) -> bytes:
             return await reader.read()
     finally:
         writer.close()
+
+
+# What most tests serve, and how they add it
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with the body it got."""
+    body = b""
+    while True:
+        message = await receive()
+        body += message["body"]
+        if not message["more_body"]:
+            break
+    headers = [(b"content-length", str(len(body)).encode()), (b"x-app", b"echo")]
+    await send({"type": "http.response.start", "status": 201, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def hold(scope: Any, receive: Any, send: Any) -> None:
+    """Begins an answer and never ends it; returns once its client has left."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"first", "more_body": True})
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def add_function(ingress: Any, app: Any, **options: Any) -> tuple[str, FakeFunction]:
+    function = FakeFunction(app)
+    options = {"label": "app-fn", "requires_proxy_auth": False, **options}
+    return await ingress.add_function("fn", backend=function, **options), function
+
+
+def answering(*pieces: bytes, close: bool = False) -> Any:
+    """A server that answers each request with the same bytes, and remembers the heads that it got."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            heads.append(await read_head(reader))
+            for piece in pieces:
+                writer.write(piece)
+            if close:
+                return
+
+    heads: list[bytes] = []
+    answer.heads = heads  # type: ignore[attr-defined]
+    return answer
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+async def add_server(ingress: Any, server: FakeServer, **options: Any) -> str:
+    return await ingress.add_server("s", backend=server, **{"label": "app-s", "requires_proxy_auth": False, **options})
+
+
+async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Takes a request and says nothing, until the connection ends."""
+    await reader.read()

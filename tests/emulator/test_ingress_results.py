@@ -1,0 +1,102 @@
+"""Answers of web functions that take too long for one request: result URLs, as on Modal."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import aiohttp
+
+from tests.emulator.ingress_kit import TurnedClock, add_function, echo, hold, running, until
+
+
+async def test_after_150_seconds_without_an_answer_the_client_is_sent_to_a_result_url() -> None:
+    go = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        await echo(scope, receive, send)
+
+    clock = TurnedClock()
+    async with running(clock) as ingress, aiohttp.ClientSession() as client:
+        url, function = await add_function(ingress, slow)
+        post = asyncio.create_task(client.post(url + "/p?a=1", data=b"late", allow_redirects=False))
+        await until(lambda: clock.pending(150.0))
+        clock.turn(150.0)
+        response = await post
+        assert response.status == 303
+        location = response.headers["Location"]
+        assert location.startswith("/p?a=1&__modal_function_call_id=fc-")
+
+        again = asyncio.create_task(client.get(url + location, allow_redirects=False))
+        await until(lambda: clock.pending(150.0))
+        clock.turn(150.0)
+        location = (await again).headers["Location"]
+        assert location.count("__modal_function_call_id") == 1
+
+        final = asyncio.create_task(client.get(url + location))
+        go.set()
+        response = await final
+        assert (response.status, await response.read()) == (201, b"late")
+        assert len(function.inputs) == 1
+        async with client.get(url + location) as response:
+            assert response.status == 404
+
+
+async def test_a_redeploy_does_not_lose_the_answer_behind_a_result_url() -> None:
+    go = asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await go.wait()
+        await echo(scope, receive, send)
+
+    clock = TurnedClock()
+    async with running(clock) as ingress, aiohttp.ClientSession() as client:
+        url, _ = await add_function(ingress, slow)
+        post = asyncio.create_task(client.post(url, data=b"old", allow_redirects=False))
+        await until(lambda: clock.pending(150.0))
+        clock.turn(150.0)
+        location = (await post).headers["Location"]
+        await add_function(ingress, hold)
+        go.set()
+        async with client.get(url + location) as response:
+            assert (response.status, await response.read()) == (201, b"old")
+
+
+async def test_a_result_that_nobody_comes_for_is_dropped_and_its_input_cancelled() -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    clock = TurnedClock()
+    async with running(clock) as ingress, aiohttp.ClientSession() as client:
+        url, function = await add_function(ingress, slow)
+        get = asyncio.create_task(client.get(url, allow_redirects=False))
+        await until(lambda: clock.pending(150.0))
+        clock.turn(150.0)
+        location = (await get).headers["Location"]
+        await until(lambda: clock.pending(600.0))
+        clock.turn(600.0)
+        await until(lambda: "http_disconnect" in function.inputs[0].kinds() and clock.pending(10.0))
+        clock.turn(10.0)
+        await until(lambda: function.inputs[0].cancelled)
+        async with client.get(url + location) as response:
+            assert response.status == 404
+
+
+async def test_the_twenty_first_redirect_is_a_504() -> None:
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    clock = TurnedClock()
+    statuses = []
+    async with running(clock) as ingress, aiohttp.ClientSession() as client:
+        url, _ = await add_function(ingress, slow)
+        location = "/"
+        for _ in range(21):
+            get = asyncio.create_task(client.get(url + location, allow_redirects=False))
+            await until(lambda: clock.pending(150.0))
+            clock.turn(150.0)
+            response = await get
+            statuses.append(response.status)
+            location = response.headers.get("Location", "")
+    assert statuses == [303] * 20 + [504]
