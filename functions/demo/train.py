@@ -1,8 +1,8 @@
 """Train the demo model from scratch on the CPU: `python -m functions.demo.train`.
 
-Needs the dependency group `train` (with torch's CPU build). One thread by default: matrices this small gain little from a
-second one, lose a lot by it on a busy machine, and so the result does not depend on the number of cores: the corpus and
-the seed decide it. f32, because CPUs without bf16 multiply it several times slower.
+Needs the dependency group `train` (with torch's CPU build). One thread by default: matrices this small gain little from
+a second one and lose a lot by it on a busy machine, and the result does not depend on the number of cores: the corpus
+and the seed decide it. f32, because CPUs without bf16 multiply it several times slower.
 """
 
 from __future__ import annotations

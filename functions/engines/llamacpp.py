@@ -32,13 +32,20 @@ CACHE_MIB: Final = 256
 """Memory for the prompts of conversations that lost their slot to another. llama.cpp's own default is 8 GiB."""
 TINY_BYTES: Final = 50_000_000
 """Below this size of file a second thread costs more in waiting for each other than it computes."""
+MOST_THREADS: Final = 8
+"""A container sees all CPUs of its host, but is not given them."""
 _MAGIC: Final = b"GGUF"
 _LOAD_ERROR: Final = "error loading model: "
 
 
 def threads_for(file: Path, *, cpus: int) -> int:
     """Half of the CPUs, the other half is for everybody else: llama.cpp's threads spin while they wait."""
-    return 1 if file.stat().st_size < TINY_BYTES else max(1, cpus // 2)
+    return 1 if file.stat().st_size < TINY_BYTES else max(1, min(MOST_THREADS, cpus // 2))
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gguf_file(source: Path) -> Path:
@@ -173,7 +180,7 @@ class LlamaCppEngine:
             port=self.address.port,
             context=self.model.context_length,
             parallel=self.max_requests,
-            threads=self.threads or threads_for(file, cpus=os.cpu_count() or 1),
+            threads=self.threads or threads_for(file, cpus=usable_cpus()),
             batch=self.batch,
             cache_mib=self.cache_mib,
         )

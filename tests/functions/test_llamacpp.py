@@ -275,12 +275,12 @@ def test_an_address_that_is_taken_is_an_error_of_the_start() -> None:
             make_engine(address=address).start()
 
 
-def test_a_tiny_model_gets_one_thread_and_others_half_of_the_cpus(tmp_path: Path) -> None:
+def test_a_tiny_model_gets_one_thread_and_others_half_of_the_cpus_up_to_eight(tmp_path: Path) -> None:
     assert threads_for(GGUF, cpus=64) == 1
     large = tmp_path / "large.gguf"
     with large.open("wb") as file:
         file.truncate(400_000_000)
-    assert [threads_for(large, cpus=cpus) for cpus in (1, 2, 8)] == [1, 1, 4]
+    assert [threads_for(large, cpus=cpus) for cpus in (1, 2, 8, 64)] == [1, 1, 4, 8]
 
 
 def test_the_server_process_reads_back_the_options_it_is_given() -> None:
