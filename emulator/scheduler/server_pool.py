@@ -30,9 +30,8 @@ class ServerPool(Pool):
             self.touch()
 
     def targets(self) -> list[Slot]:
-        """Containers that take requests: of the current version, or of the last while that one still boots."""
-        ready = [slot for slot in self.slots.values() if slot.state == "ready" and not slot.doomed]
-        return [slot for slot in ready if self._is_fresh(slot)] or ready
+        """Containers that take requests: those of an older version drain when the first of the new one is ready."""
+        return [slot for slot in self.slots.values() if slot.state == "ready" and not slot.doomed]
 
     def request_begins(self, slot: Slot) -> None:
         slot.requests += 1

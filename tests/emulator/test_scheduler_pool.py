@@ -213,6 +213,35 @@ async def test_after_a_redeploy_the_old_container_finishes_and_new_inputs_go_to_
     assert status(new_call) == ""
 
 
+async def test_an_idle_container_of_the_old_version_gets_no_new_input(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    machine.call()
+    await settle()
+    old = machine.started[0]
+    pool.work.complete(slot_of(pool, old), succeeded(await taken(pool, old)))
+    waiting = await fetch(pool, old)
+    machine.deploy()
+    machine.call()
+    await settle()
+    assert waiting.result() is None
+    assert len(machine.started) == 2
+
+
+async def test_an_outcome_that_is_sent_twice_counts_once(machine: FakeMachine) -> None:
+    pool = machine.deploy(retry_policy=api_pb2.FunctionRetryPolicy(retries=1, backoff_coefficient=1.0))
+    call, _ = machine.call()
+    await settle()
+    container = machine.started[0]
+    outcome = failed(await taken(pool, container))
+    pool.work.complete(slot_of(pool, container), outcome)
+    await machine.clock.turn(0.1)
+    again = await taken(pool, container)
+    pool.work.complete(slot_of(pool, container), outcome)
+    assert status(call) == ""
+    pool.work.complete(slot_of(pool, container), succeeded(again))
+    assert status(call) == "SUCCESS"
+
+
 async def test_min_containers_are_there_without_demand_and_replaced_when_they_die(machine: FakeMachine) -> None:
     pool = machine.deploy(autoscaler_settings=api_pb2.AutoscalerSettings(min_containers=1, scaledown_window=2))
     await settle()
