@@ -4,6 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PORT ?= 3000
 
+# uv is several times faster than pip, and does not read pip's configuration: where that names a mirror, pip does it.
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+install = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes \
+	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
+
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint format check bench demo-model lock wheel clean
 
@@ -13,11 +18,12 @@ help:  ## show this list
 .venv/.run: requirements/run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed; this is " + sys.version.split()[0] + ". Set PYTHON=python3.12, say.")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	$(PIP) install --require-hashes -r requirements/uv.txt
+	$(call install,run)
 	@touch $@
 
 .venv/.dev: requirements/dev.txt .venv/.run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(call install,dev)
 	@touch $@
 
 setup: .venv/.run  ## install what `make run` needs into .venv

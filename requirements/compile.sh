@@ -1,6 +1,7 @@
 #!/bin/sh
 # Compiles the locks from pyproject.toml: pinned, hashed, for every platform, naming no host. `make lock` calls it.
-#   web.txt, cpu.txt   what the service's images install      run.txt  what `make run` needs      dev.txt  all of it and the tests
+#   run.txt            what `make run` needs            dev.txt  all of it and the tests
+#   web.txt, cpu.txt   what the service's images install uv.txt   what installs the others, quickly
 set -eu
 cd "$(dirname "$0")/.."
 compile() {
@@ -13,3 +14,4 @@ compile dev pyproject.toml --group web --group cpu --group dev
 compile run pyproject.toml --group web --group cpu --constraint requirements/dev.txt
 compile web --group web --constraint requirements/dev.txt
 compile cpu --group cpu --constraint requirements/dev.txt
+compile uv --group setup --constraint requirements/dev.txt

@@ -24,6 +24,7 @@ LOCKS = {
     "run": [*PROJECT["project"]["dependencies"], *GROUPS["web"], *GROUPS["cpu"]],
     "web": GROUPS["web"],
     "cpu": GROUPS["cpu"],
+    "uv": GROUPS["setup"],
 }
 
 
@@ -49,7 +50,7 @@ def test_a_lock_has_hashes_and_names_no_host(lock: str) -> None:
     assert text.count("--hash=sha256:") >= len(pinned(lock))
 
 
-@pytest.mark.parametrize("lock", ["run", "web", "cpu"])
+@pytest.mark.parametrize("lock", ["run", "web", "cpu", "uv"])
 def test_the_locks_agree_with_each_other(lock: str) -> None:
     everything = pinned("dev")
     assert pinned(lock).items() <= everything.items()
