@@ -89,7 +89,8 @@ class Core:
         self.changed = Signal()
         self._tasks: list[asyncio.Task[None]] = []
         self._temporary = Path(tempfile.mkdtemp(prefix="emulator-"))
-        folder = options.state_directory or self._temporary / "state"
+        # Absolute: containers are set up by processes that run elsewhere.
+        folder = (options.state_directory or self._temporary / "state").absolute()
         self._listener = self._bind(options.port)
         self.server_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._assemble(folder)

@@ -249,3 +249,32 @@ def test_stopping_leaves_no_process_no_port_and_no_file(tmp_path: Path) -> None:
         with pytest.raises(urllib.error.URLError):
             urllib.request.urlopen(url, timeout=5)
     emulator.stop()
+
+
+def test_volumes_stay_in_a_state_directory_that_is_named_relatively(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_app(
+        tmp_path,
+        """
+        import modal
+        app = modal.App("keeper")
+        volume = modal.Volume.from_name("kept", create_if_missing=True)
+
+        @app.function(volumes={"/kept": volume})
+        def note():
+            with open("/kept/notes", "a") as file:
+                file.write("noted\\\\n")
+            volume.commit()
+            return open("/kept/notes").read().count("noted")
+
+        @app.local_entrypoint()
+        def main():
+            print("NOTES", note.remote())
+        """,
+    )
+    for expected in ("NOTES 1", "NOTES 2"):
+        with Emulator(state_directory=Path("state")) as emulator:
+            result = modal(emulator, "run", "app.py", cwd=tmp_path)
+            assert expected in result.stdout, result.stdout + result.stderr
