@@ -6,7 +6,7 @@ PORT ?= 3000
 
 # uv is several times faster than pip, and does not read pip's configuration: where that names a mirror, pip does it.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-install = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes \
+install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --compile-bytecode --require-hashes \
 	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
 
 .DEFAULT_GOAL := help
