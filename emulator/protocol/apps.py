@@ -100,7 +100,7 @@ class AppHandlers:
                 raise not_found(f"No Function with ID {function_id}")
         removed = set(app.function_ids.values()) - set(request.function_ids.values())
         app.function_ids, app.class_ids = dict(request.function_ids), dict(request.class_ids)
-        app.state = request.app_state
+        app.state = request.app_state or app.state  # a reload by `modal serve` names none
         now = self._clock.time()
         if request.app_state == api_pb2.APP_STATE_DEPLOYED:
             app.name = request.name or app.description

@@ -15,6 +15,8 @@ from emulator.signals import Signal
 if TYPE_CHECKING:
     from emulator.clock import Clock
 
+SPAWNED_RESULTS_KEPT = 10_000
+"""Finished `.spawn` calls whose results may still be asked for."""
 FINISHED_CALLS_KEPT = 1000
 """Calls whose caller has taken the outputs: kept a while for readers of their streams."""
 
@@ -78,6 +80,7 @@ class Calls:
         self._calls: dict[str, Call] = {}
         self._inputs: dict[str, Input] = {}
         self._taken: OrderedDict[str, None] = OrderedDict()
+        self._spawned: OrderedDict[str, None] = OrderedDict()
 
     def create(
         self,
@@ -123,6 +126,8 @@ class Calls:
         call.changed.notify()
         if call.web:
             call.data_out.close()
+        if call.invocation == api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC and not call.unfinished:
+            self._keep(call, self._spawned, SPAWNED_RESULTS_KEPT)
 
     async def outputs(
         self, call: Call, request: api_pb2.FunctionGetOutputsRequest
@@ -146,9 +151,12 @@ class Calls:
 
     def taken(self, call: Call) -> None:
         """Its caller has all that it wanted: the call may be forgotten, though not at once."""
-        self._taken[call.call_id] = None
-        while len(self._taken) > FINISHED_CALLS_KEPT:
-            self.forget(self._taken.popitem(last=False)[0])
+        self._keep(call, self._taken, FINISHED_CALLS_KEPT)
+
+    def _keep(self, call: Call, among: OrderedDict[str, None], limit: int) -> None:
+        among[call.call_id] = None
+        while len(among) > limit:
+            self.forget(among.popitem(last=False)[0])
 
     def forget(self, call_id: str) -> None:
         call = self._calls.pop(call_id, None)

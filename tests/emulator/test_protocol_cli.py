@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
@@ -161,3 +166,41 @@ def test_what_is_not_implemented_says_so_by_name_and_is_logged_once(
         assert result.returncode != 0
         assert "The emulator does not implement DictList" in result.stdout + result.stderr
     assert len([line for line in lines if "DictList" in line.text]) == 1
+
+
+@pytest.mark.slow
+def test_serve_reloads_on_a_change_and_ends_with_its_client(
+    emulator: Emulator, tmp_path: Path, lines: list[LogLine]
+) -> None:
+    source = """
+    import modal
+    app = modal.App("served")
+
+    @app.function()
+    @modal.fastapi_endpoint()
+    def page():
+        return "first"
+    """
+    write_app(tmp_path, source)
+    environment = {**os.environ, **emulator.environment, "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "modal", "serve", "app.py"]
+    serving = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        emulator.wait(lambda: any(address.app == "served" for address in emulator.addresses()), within=30)
+        (url,) = [address.url for address in emulator.addresses() if address.app == "served"]
+        assert fetch(url) == '"first"'
+        write_app(tmp_path, source.replace("first", "second"))
+        emulator.wait(lambda: fetch(url) == '"second"', within=30)
+    finally:
+        serving.send_signal(signal.SIGINT)
+        output, _ = serving.communicate(timeout=30)
+    assert "Timed out" not in output
+    assert not [address for address in emulator.addresses() if address.app == "served"]
+
+
+def fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=30) as response:
+        body: bytes = response.read()
+        return body.decode()
