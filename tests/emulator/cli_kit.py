@@ -1,92 +1,118 @@
-"""The real `modal` CLI, imported once: importing it is most of what a command costs.
-
-One process has `modal` imported and forks for each command; the fork takes the command's environment and directory and
-runs the CLI's own `main`.
-"""
+"""The `emulator` command as a process, for tests."""
 
 from __future__ import annotations
 
-import atexit
-import functools
-import json
+import asyncio
 import os
-import subprocess
+import re
+import signal
 import sys
-import tempfile
-import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-SERVER = """
-import atexit, json, os, sys
-import modal.cli.entry_point
-import modal.__main__
-
-for line in sys.stdin:
-    order = json.loads(line)
-    child = os.fork()
-    if not child:
-        os.chdir(order["cwd"])
-        os.environ.clear()
-        os.environ.update(order["env"])
-        for name, number in (("/dev/null", 0), (order["stdout"], 1), (order["stderr"], 2)):
-            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
-        sys.stdin = open(0, closefd=False)
-        sys.argv = ["modal", *order["arguments"]]
-        sys.path[0] = os.path.dirname(sys.executable)
-        code = 1
-        try:
-            modal.__main__.main()
-            code = 0
-        except SystemExit as end:
-            if end.code is None or isinstance(end.code, int):
-                code = end.code or 0
-            else:
-                print(end.code, file=sys.stderr)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-        finally:
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = (sys.executable, "-m", "emulator")
 
 
-class CliServer:
-    """Runs one command after another."""
-
-    def __init__(self) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_")}
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**environment, "MODAL_CONFIG_PATH": os.devnull, "COLUMNS": "200", "NO_COLOR": "1"},
-        )
-        self._one_at_a_time = threading.Lock()
-
-    def run(self, *arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with tempfile.TemporaryDirectory() as folder, self._one_at_a_time:
-            out, err = Path(folder, "out"), Path(folder, "err")
-            order = {"arguments": arguments, "cwd": str(cwd), "env": env, "stdout": str(out), "stderr": str(err)}
-            print(json.dumps(order), file=self._process.stdin, flush=True)
-            answer = self._process.stdout.readline()
-            assert answer, "the process that runs modal's CLI has ended"
-            return subprocess.CompletedProcess(["modal", *arguments], int(answer), out.read_text(), err.read_text())
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+def environment(**extra: str) -> dict[str, str]:
+    """This process's, with the emulator on the path of a command that runs elsewhere."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **extra}
 
 
-@functools.cache
-def cli_server() -> CliServer:
-    server = CliServer()
-    atexit.register(server.close)
-    return server
+async def call(*arguments: str, cwd: Path, **extra: str) -> tuple[int, str, str]:
+    """Run the command to its end: exit status, stdout, stderr."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        cwd=cwd,
+        env=environment(**extra),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+class Running:
+    """A command that runs, and what it has written."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.text = ""
+        self._grown = asyncio.Event()
+        self._reader = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        while data := await self.process.stdout.read(65536):
+            self.text += data.decode()
+            self._grown.set()
+            self._grown = asyncio.Event()
+        self._grown.set()
+
+    async def says(self, pattern: str, *, after: int = 0) -> re.Match[str]:
+        """Wait until its output, from `after` on, matches."""
+        async with asyncio.timeout(40):
+            while (match := re.search(pattern, self.text[after:], re.MULTILINE)) is None:
+                assert not self._reader.done(), f"it ended without saying {pattern!r}:\n{self.text}"
+                await self._grown.wait()
+        return match
+
+    async def ends(self) -> int:
+        """Its exit status."""
+        async with asyncio.timeout(20):
+            status = await self.process.wait()
+            await self._reader
+        return status
+
+    async def descendants(self) -> set[int]:
+        """Every process below it."""
+        children: dict[int, list[int]] = {}
+        for pid, parent in (await _processes()).items():
+            children.setdefault(parent, []).append(pid)
+        found, todo = set[int](), [self.process.pid]
+        while todo:
+            below = children.get(todo.pop(), [])
+            found.update(below)
+            todo += below
+        return found
+
+
+async def _processes() -> dict[int, int]:
+    ps = await asyncio.create_subprocess_exec("ps", "-eo", "pid=,ppid=", stdout=asyncio.subprocess.PIPE)
+    out, _ = await ps.communicate()
+    return {int(pid): int(parent) for pid, parent in (line.split() for line in out.decode().splitlines())}
+
+
+async def all_gone(pids: set[int]) -> None:
+    """Wait until none of these processes is left."""
+    assert pids
+    async with asyncio.timeout(10):
+        while left := pids & (await _processes()).keys():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert not left
+
+
+@asynccontextmanager
+async def running(*arguments: str, cwd: Path, **extra: str) -> AsyncIterator[Running]:
+    """Start the command; kill it at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        *COMMAND,
+        *arguments,
+        cwd=cwd,
+        env=environment(**extra),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
+    command = Running(process)
+    try:
+        yield command
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()

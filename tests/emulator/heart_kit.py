@@ -22,7 +22,7 @@ from emulator.scheduler.services import Services
 from emulator.scheduler.slot import Slot
 from emulator.signals import Signal
 from emulator.state import App, FunctionRecord, State
-from tests.emulator.cli_kit import cli_server
+from tests.emulator.modal_kit import cli_server
 
 if TYPE_CHECKING:
     import socket
