@@ -29,6 +29,8 @@ class Record:
     """Names of the headers that came, in lower case (values may be secret)."""
     body: Json
     started: float
+    port: int = 0
+    """The caller's: requests with the same one came over one connection."""
     tokens: int = 0
     """Sent so far."""
     ended: float | None = None

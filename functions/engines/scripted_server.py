@@ -152,6 +152,8 @@ class ScriptedServer:
             rid=str(body.get("rid") or secrets.token_hex(16)), session=request.headers.get("Modal-Session-ID"),
             headers=[name.lower() for name in request.headers], body=body, started=time.time(),
         )  # fmt: skip
+        if request.transport is not None:
+            record.port = request.transport.get_extra_info("peername")[1]
         if record.rid in self._running:
             return _refusal(400, f"Duplicate request ID detected: {record.rid}")
         work = asyncio.create_task(Answer(request, script=script, record=record, crash=self.crash).run())

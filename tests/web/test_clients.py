@@ -13,6 +13,7 @@ import pytest
 from functions.engines.scripted_server import Options, ScriptedServer
 from tests.web.conftest import MODEL, chat, settings_with, until
 from web.engines import EngineTarget
+from web.relay import StreamingResponse
 
 if TYPE_CHECKING:
     import aiohttp
@@ -240,6 +241,35 @@ async def test_a_reader_who_does_not_read_holds_back_only_himself(serve: Any, ha
     await quick.end()
     assert b'"prompt"' in await (await other).rest()
     slow.leave()
+
+
+async def test_callers_one_after_the_other_share_a_connection_to_the_engine(
+    served: Served, engine: ScriptedServer
+) -> None:
+    for stream in (True, False, True):
+        await (await served.raw(chat({"tokens": 2}, stream=stream))).rest()
+        await until(lambda: engine.state()["active"] == 0)
+    assert len({record["port"] for record in engine.state()["requests"]}) == 1
+
+
+async def test_what_follows_a_comment_that_is_being_sent_waits_for_it() -> None:
+    """Under Modal's bridge a send can take its time, and two at once would change places."""
+    sent: list[bytes] = []
+    gate = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        await gate.wait()
+        sent.append(message.get("body", b"start"))
+
+    response = StreamingResponse(send)
+    comment = asyncio.create_task(response.comment("booting"))
+    await asyncio.sleep(0)
+    write = asyncio.create_task(response.end(b"data"))
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(comment, write)
+    await response.comment("never after the end")
+    assert sent == [b"start", b": booting\n\n", b"data"]
 
 
 async def test_many_streams_at_once_keep_their_own_words(served: Served, engine: ScriptedServer) -> None:

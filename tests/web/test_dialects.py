@@ -222,16 +222,18 @@ class TestTheShortWay:
 
     @pytest.mark.parametrize("escaped", [True, False])
     @pytest.mark.parametrize("kind", ["chat", "text"])
-    @pytest.mark.parametrize("size", [1, 50, 10_000])
-    def test_words_of_every_kind_come_out_alike(self, kind: Any, escaped: bool, size: int) -> None:
+    @pytest.mark.parametrize("size", [1, 50, 10_000, None])
+    def test_words_of_every_kind_come_out_alike(self, kind: Any, escaped: bool, size: int | None) -> None:
+        """`size` of a read; None: each event in a read of its own, the way that the shortcut takes."""
         body = {"model": MODEL, "messages": [USER], "prompt": "x"}
         request = (parse_chat if kind == "chat" else parse_text)(json.dumps(body).encode())
         stream = b"".join(self._event(kind, word, escaped=escaped) for word in self.WORDS * 2)
         whole = self._event(kind, self.WORDS[0], escaped=escaped)
         answer = StreamedAnswer(request, OpenAIStream(request, answer_id="a", created=1))
-        pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
-        if size == 10_000:  # each event in a read of its own: the way that the shortcut takes
+        if size is None:
             pieces = [self._event(kind, word, escaped=escaped) for word in self.WORDS * 2]
+        else:
+            pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
         said = answer.feed(whole) + b"".join(answer.feed(piece) for piece in pieces)
         assert answer.failure is None
         choices = [json.loads(event[6:])["choices"][0] for event in said.decode().split("\n\n") if event]
