@@ -252,6 +252,19 @@ async def test_callers_one_after_the_other_share_a_connection_to_the_engine(
     assert len({record["port"] for record in engine.state()["requests"]}) == 1
 
 
+async def test_an_engine_that_ends_its_response_late_keeps_its_connection(serve: Any, hand_engine: HandEngine) -> None:
+    served = serve(hand_engine.url)
+    response = await served.raw(chat())
+    talk = await hand_engine.next()
+    await talk.begin()
+    await talk.token("x", finish="stop")
+    await talk.say(b"data: [DONE]\n\n")
+    await response.until(b"[DONE]")  # the caller is not kept waiting for it
+    with pytest.raises(TimeoutError):
+        await until(talk.closed.is_set, seconds=0.05)
+    await talk.end(done=False)
+
+
 async def test_what_follows_a_comment_that_is_being_sent_waits_for_it() -> None:
     """Under Modal's bridge a send can take its time, and two at once would change places."""
     sent: list[bytes] = []

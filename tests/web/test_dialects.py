@@ -236,7 +236,9 @@ class TestTheShortWay:
             pieces = [stream[start : start + size] for start in range(0, len(stream), size)]
         said = answer.feed(whole) + b"".join(answer.feed(piece) for piece in pieces)
         assert answer.failure is None
-        choices = [json.loads(event[6:])["choices"][0] for event in said.decode().split("\n\n") if event]
+        events = [json.loads(event[6:]) for event in said.decode().split("\n\n") if event]
+        assert {event["id"] for event in events} == {"a"}, "nothing of the engine's own events is passed on"
+        choices = [event["choices"][0] for event in events]
         texts = [choice["delta"].get("content") if kind == "chat" else choice["text"] for choice in choices]
         assert [text for text in texts if text] == [word for word in (self.WORDS[0], *self.WORDS, *self.WORDS) if word]
 
