@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SOURCE_ROOT = "/root"
 _PLATFORM = "/__modal"
+LARGE_BYTES = 8 * 1024 * 1024
+"""A file of this size or more (a model's weights) is not copied for each container but shown to it, read-only."""
 
 
 def prepare(
@@ -55,8 +57,15 @@ def _with_root(
     """Everything at the very path that it has on Modal."""
     for path in [*spec.volumes, *(file.path for file in spec.files)]:
         below(root, path)
+    shown: list[tuple[str, str, bool]] = []
     for file in spec.files:
-        place_file(file, place_of(file.path, seen, folder=folder, root=root))
+        target = place_of(file.path, seen, folder=folder, root=root)
+        if file.source.stat().st_size < LARGE_BYTES:
+            place_file(file, target)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.touch()
+            shown.append((str(file.source), file.path, False))
     for path in spec.volumes:
         place_of(path, seen, folder=folder, root=root).mkdir(parents=True, exist_ok=True)
     for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("run", 0o755), ("home", 0o755)):
@@ -94,7 +103,7 @@ def _with_root(
         path=_import_path(spec.workdir, environment),
         how=isolation.how,
         root=str(root),
-        binds=plan.binds,
+        binds=[*plan.binds, *shown],
         overlays=plan.overlays,
         private_network=private,
         listen=[*spec.shared_ports, 0] if private else [],

@@ -14,6 +14,7 @@ import pytest_asyncio
 from emulator.containers import choose_runtime
 from emulator.containers.base import ContainerStartError, MountedFile
 from emulator.containers.isolation import Isolation, detect
+from emulator.containers.prepare import LARGE_BYTES
 from tests.emulator.containers_kit import Output, machine, spec_of
 
 if TYPE_CHECKING:
@@ -103,6 +104,30 @@ async def test_what_it_writes_to_its_files_does_not_alter_the_deployers(
     assert await told(runtime, tmp_path, code, files=files) == "original and more"
     assert source.read_text() == "original"
     assert await told(runtime, tmp_path, code, files=files) == "original and more"
+
+
+@isolated
+async def test_a_large_file_is_shown_to_it_and_not_copied_and_cannot_be_written(
+    runtime: SupervisedRuntime, tmp_path: Path
+) -> None:
+    weights = tmp_path / "weights"
+    with weights.open("wb") as file:
+        file.truncate(LARGE_BYTES)
+    code = """
+def go():
+    places = ["/models/m/weights", "/usr/share/weights"]
+    for place in places:
+        try:
+            open(place, "ab")
+        except OSError as error:
+            tell([[os.stat(at).st_ino for at in places], type(error).__name__])
+            return
+"""
+    files = [MountedFile(path, weights) for path in ("/models/m/weights", "/usr/share/weights")]
+    inodes, refusal = await told(runtime, tmp_path, code, files=files)
+    assert inodes == [weights.stat().st_ino] * 2
+    assert refusal == "OSError"
+    assert not Path("/usr/share/weights").exists()
 
 
 @every
