@@ -1,0 +1,67 @@
+"""`python -m infra.setup` makes what a deploy needs, once, with the real client against the emulator."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from emulator.emulator import Emulator
+from tests.service.deployment import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+def setup(emulator: Emulator, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **emulator.environment, **settings}
+    command = [sys.executable, "-m", "infra.setup", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+def secret(emulator: Emulator, name: str) -> dict[str, str]:
+    (found,) = (item for item in emulator.core.state.secrets.values() if item.name == name)
+    return dict(found.values)
+
+
+def test_it_makes_the_secrets_once_and_anew_when_told(emulator: Emulator) -> None:
+    assert setup(emulator).stdout == "setup: Secrets llm-web and llm-engine made\n"
+    web, engine = secret(emulator, "llm-web"), secret(emulator, "llm-engine")
+    assert emulator.core.state.authorizes(web["PROXY_TOKEN_ID"], web["PROXY_TOKEN_SECRET"])
+    assert engine == {"ENGINE_API_KEY": web["ENGINE_API_KEY"]}
+
+    again = setup(emulator, HF_TOKEN="hf_later")
+    assert again.stdout == "setup: Secrets llm-web and llm-engine were there already\n"
+    assert secret(emulator, "llm-web") == web
+    assert secret(emulator, "llm-engine") == {**engine, "HF_TOKEN": "hf_later"}
+
+    assert setup(emulator, "--rotate").stdout == "setup: Secrets llm-web and llm-engine made\n"
+    rotated = secret(emulator, "llm-web")
+    assert rotated["ENGINE_API_KEY"] == secret(emulator, "llm-engine")["ENGINE_API_KEY"] != web["ENGINE_API_KEY"]
+    assert emulator.core.state.authorizes(rotated["PROXY_TOKEN_ID"], rotated["PROXY_TOKEN_SECRET"])
+
+
+def test_another_app_name_has_secrets_of_its_own(emulator: Emulator) -> None:
+    assert setup(emulator, DEPLOY__APP_NAME="other").stdout == "setup: Secrets other-web and other-engine made\n"
+
+
+def test_a_wrong_configuration_is_one_line(emulator: Emulator) -> None:
+    done = setup(emulator, SERVER__PORT="x")
+    assert done.returncode == 2
+    assert done.stderr.startswith("environment: server.port: expected a valid integer")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_client_without_an_account_is_one_line(emulator: Emulator) -> None:
+    done = setup(emulator, MODAL_TOKEN_ID="", MODAL_TOKEN_SECRET="")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("setup: Modal refused: Token missing")
