@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,12 +14,14 @@ import pytest
 from tests.service.deployment import until
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from tests.service.deployment import Service
 
 SOON = 0.1
 """Seconds within which the engine must be free."""
-NOISE = 0.15
-"""Seconds that a busy machine of two cores may add."""
+ATTEMPTS = 5
+"""A noisy machine may spoil some measurements: one that meets the limit shows that the path does."""
 
 
 async def connect(service: Service, body: dict[str, Any]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -45,6 +48,14 @@ def wake(service: Service, model: str) -> None:
     urllib.request.urlopen(request, timeout=60).close()
 
 
+async def soon(measure: Callable[[], Awaitable[float]]) -> bool:
+    """Whether one of several measurements, in seconds, is soon enough."""
+    for _ in range(ATTEMPTS):
+        if await measure() < SOON:
+            return True
+    return False
+
+
 @pytest.mark.parametrize("model", ["steady", "deaf"])
 @pytest.mark.parametrize("script", [{"tokens": 5000, "gap": 0.02}, {"ttft": 30}], ids=["decoding", "prefilling"])
 @pytest.mark.parametrize("stream", [True, False], ids=["streaming", "plain"])
@@ -54,22 +65,25 @@ async def test_leaving_ends_the_work_of_the_engine(service: Service, model: str,
     def state() -> Any:
         return service.ask_engine(model, "/scripted/state")
 
-    before = state()
-    assert before["active"] == 0
-    reader, writer = await connect(service, ask(model, stream=stream, x_scripted=script))
-    await asyncio.to_thread(until, lambda: state()["active"] == 1)
-    if stream and "gap" in script:
-        await reader.readuntil(b"t2 ")
-    writer.transport.abort()
-    seconds = await asyncio.to_thread(until, lambda: state()["active"] == 0)
-    assert seconds < SOON + NOISE
-    await asyncio.to_thread(until, lambda: state()["requests"][-1]["abort"] is not None)
-    last = state()["requests"][-1]
-    assert last["outcome"] == "aborted"
-    assert state()["aborted"] == before["aborted"] + 1
-    assert last["abort_session"] == last["session"]
-    if last["closed"] is not None:
-        assert abs(last["abort"] - last["closed"]) < SOON + NOISE
+    async def leave() -> float:
+        before = state()
+        assert before["active"] == 0
+        reader, writer = await connect(service, ask(model, stream=stream, x_scripted=script))
+        await asyncio.to_thread(until, lambda: state()["active"] == 1)
+        if stream and "gap" in script:
+            await reader.readuntil(b"t2 ")
+        writer.transport.abort()
+        left = time.time()
+        await asyncio.to_thread(until, lambda: state()["requests"][-1]["abort"] is not None)
+        await asyncio.to_thread(until, lambda: state()["active"] == 0)
+        after = state()
+        last = after["requests"][-1]
+        assert last["outcome"] == "aborted"
+        assert after["aborted"] == before["aborted"] + 1
+        assert last["abort_session"] == last["session"]
+        return float(max(last["ended"], last["abort"], last["closed"] or 0.0)) - left
+
+    assert await soon(leave)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streaming", "plain"])
@@ -79,11 +93,13 @@ async def test_leaving_frees_llamacpp_while_it_decodes(service: Service, stream:
     def busy() -> int:
         return sum(slot["is_processing"] for slot in service.ask_engine("demo", "/slots"))
 
-    long = {"max_tokens": 1800, "logit_bias": {str(token): -100 for token in range(4)}, "temperature": 1.5}
-    reader, writer = await connect(service, ask("demo", stream=stream, **long))
-    await asyncio.to_thread(until, lambda: busy() == 1)
-    if stream:
-        await reader.readuntil(b'"content":"')
-    writer.transport.abort()
-    seconds = await asyncio.to_thread(until, lambda: busy() == 0)
-    assert seconds < SOON + NOISE
+    async def leave() -> float:
+        long = {"max_tokens": 1800, "logit_bias": {str(token): -100 for token in range(4)}, "temperature": 1.5}
+        reader, writer = await connect(service, ask("demo", stream=stream, **long))
+        await asyncio.to_thread(until, lambda: busy() == 1)
+        if stream:
+            await reader.readuntil(b'"content":"')
+        writer.transport.abort()
+        return await asyncio.to_thread(until, lambda: busy() == 0)
+
+    assert await soon(leave)
