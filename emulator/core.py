@@ -219,4 +219,6 @@ class Core:
         item = api_pb2.TaskLogs(data=text, file_descriptor=descriptor, timestamp=self.options.clock.time())
         app.log.append(api_pb2.TaskLogsBatch(task_id=task_id, function_id=record.function_id, items=[item]))
         if self.options.log is not None:
-            self.options.log(LogLine(text, stream, app.name or app.description, record.tag, task_id))
+            followed = app.state == api_pb2.APP_STATE_EPHEMERAL
+            name = app.name or app.description
+            self.options.log(LogLine(text, stream, name, record.tag, task_id, followed=followed))

@@ -20,13 +20,15 @@ class LogLine:
     app: str = ""
     function: str = ""
     task_id: str = ""
+    followed: bool = False
+    """A client shows it already: `modal run` and `modal serve` follow the output of their app."""
 
 
 LogSink = Callable[[LogLine], None]
 
 
 class ConsoleSink:
-    """Writes whole lines, prefixed with who said them."""
+    """Writes whole lines, prefixed with who said them, but for those that a client shows already."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -35,6 +37,8 @@ class ConsoleSink:
     def __call__(self, line: LogLine) -> None:
         if line.stream == "emulator":
             print(f"emulator | {line.text}", file=self._stream, flush=True)
+            return
+        if line.followed:
             return
         key = (line.task_id, line.stream)
         *whole, rest = (self._partial.pop(key, "") + line.text).split("\n")
