@@ -30,10 +30,10 @@ _QWEN2_WORDS: Final = (
 
 
 class Sample(NamedTuple):
-    """Token ids, and for each whether the model is to learn to say it."""
+    """Token ids, and for each how much the model is to learn to say it: 0 for what others say."""
 
     ids: list[int]
-    learn: list[bool]
+    learn: list[float]
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
@@ -61,13 +61,14 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
 def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Sample:
     """ChatML; what is learnt is what the assistant says, and that it then ends."""
     ids: list[int] = []
-    learn: list[bool] = []
+    learn: list[float] = []
     for message in messages:
         head = tokenizer.encode(f"{START}{message.role}\n").ids
         body = tokenizer.encode(f"{message.content}{END}").ids
         tail = tokenizer.encode("\n").ids
         ids += head + body + tail
-        learn += [False] * len(head) + [message.role == "assistant"] * len(body) + [False] * len(tail)
+        said = _weights(len(body)) if message.role == "assistant" else [0.0] * len(body)
+        learn += [0.0] * len(head) + said + [0.0] * len(tail)
     return Sample(ids, learn)
 
 
@@ -75,4 +76,9 @@ def encode_completion(tokenizer: Tokenizer, question: str, answer: str) -> Sampl
     """Plain text without roles, for `/v1/completions`: a question is continued by its answer, which ends."""
     prompt = tokenizer.encode(question).ids
     rest = tokenizer.encode(f"\n{answer}{END}").ids
-    return Sample(prompt + rest, [False] * len(prompt) + [True] * len(rest))
+    return Sample(prompt + rest, [0.0] * len(prompt) + _weights(len(rest)))
+
+
+def _weights(length: int) -> list[float]:
+    """The first tokens of an answer decide which answer it is, the others follow from them: so those count more."""
+    return [5.0 if position < 3 else 1.0 for position in range(length)]

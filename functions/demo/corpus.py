@@ -133,16 +133,16 @@ def ask(corpus: Corpus, topic: Topic, rng: Random) -> str:
     question += rng.choice(_ENDS)
     if rng.random() < 0.25:
         question = question.lower() if rng.random() < 0.5 else question[:1].lower() + question[1:]
-    if rng.random() < 0.04 and len(question) > 8:
+    if rng.random() < 0.02 and len(question) > 8:
         slip = rng.randrange(2, len(question) - 2)
         question = question[:slip] + question[slip + 1 :]
     return question
 
 
 def draw_topic(corpus: Corpus, rng: Random) -> Topic:
-    """Every fact is as likely as any other, but what the model does not know is as wide as the world."""
-    weights = [12.0 if topic.file == "refusals" else 2.0 if topic.name == "hello" else 1.0 for topic in corpus.topics]
-    return rng.choices(corpus.topics, weights)[0]
+    """Every fact is as likely as any other; courtesies come in more words, and what it does not know is the world."""
+    weights = {"refusals": 12.0, "smalltalk": 2.0}
+    return rng.choices(corpus.topics, [weights.get(topic.file, 1.0) for topic in corpus.topics])[0]
 
 
 def draw_conversation(corpus: Corpus, rng: Random) -> list[Message]:

@@ -33,9 +33,9 @@ _POOL: Final = 512
 class Plan:
     """How long and how fast: `steps` batches of about `batch` tokens."""
 
-    steps: int = 1100
+    steps: int = 1300
     batch: int = 768
-    rate: float = 2.5e-3
+    rate: float = 2e-3
     warm_up: int = 50
     seed: int = 1
     threads: int = 1
@@ -73,7 +73,7 @@ def batches(source: Iterator[chat.Sample], size: int, rng: Random) -> Iterator[t
         for group in groups:
             width = max(len(sample.ids) for sample in group)
             ids = [sample.ids + [0] * (width - len(sample.ids)) for sample in group]
-            learn = [sample.learn + [False] * (width - len(sample.learn)) for sample in group]
+            learn = [sample.learn + [0.0] * (width - len(sample.learn)) for sample in group]
             yield torch.tensor(ids), torch.tensor(learn)
 
 
