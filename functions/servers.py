@@ -67,7 +67,11 @@ class EngineServer:
         except EngineStartError as error:
             log.error("model %s cannot be served: %s", model.id, error.message)
             self.failure = FailureServer(address, error.message)
-            self.failure.start()
+            try:
+                self.failure.start()
+            except OSError as taken:
+                log.error("and port %d cannot tell so to callers: %s", PORT, taken)
+                raise
             return
         threading.Thread(target=self._leave_with_the_engine, name="engine-watch", daemon=True).start()
 

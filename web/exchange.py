@@ -148,6 +148,9 @@ class Exchange:
                 await response.content.read()
         except (TimeoutError, aiohttp.ClientError, OSError):
             response.close()
+        except BaseException:  # cancelled: nobody else knows of it any more
+            response.close()
+            raise
         else:
             response.release()
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
+import subprocess
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -64,7 +67,7 @@ async def stream(
     return Stream(first=first, total=time.perf_counter() - started, tokens=tokens)
 
 
-async def run(url: str, body: Mapping[str, Any], *, streams: int, headers: Mapping[str, str] | None = None) -> Run:
+async def _run(url: str, body: Mapping[str, Any], *, streams: int, headers: Mapping[str, str] | None = None) -> Run:
     """`streams` chat completions at once."""
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=300)
@@ -72,3 +75,25 @@ async def run(url: str, body: Mapping[str, Any], *, streams: int, headers: Mappi
         started = time.perf_counter()
         done = await asyncio.gather(*(stream(session, url, body, headers) for _ in range(streams)))
         return Run(streams=tuple(done), wall=time.perf_counter() - started)
+
+
+def run(url: str, body: Mapping[str, Any], *, streams: int, headers: Mapping[str, str] | None = None) -> Run:
+    """`streams` chat completions at once, from a process of their own: a caller shares no interpreter with what it
+    measures. Raises RuntimeError with what it said when it fails."""
+    task = json.dumps({"url": url, "body": body, "streams": streams, "headers": headers})
+    command = [sys.executable, "-m", "tests.benchmarks.load"]
+    done = subprocess.run(command, input=task, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    answer = json.loads(done.stdout)
+    return Run(streams=tuple(Stream(**item) for item in answer["streams"]), wall=answer["wall"])
+
+
+def main() -> None:
+    task = json.load(sys.stdin)
+    done = asyncio.run(_run(task.pop("url"), task.pop("body"), **task))
+    json.dump({"streams": [asdict(item) for item in done.streams], "wall": done.wall}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -7,7 +7,6 @@ What is compared runs in turns, so that a noisy machine disturbs both alike; med
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import statistics
@@ -42,7 +41,7 @@ def interleave(measured: dict[str, tuple[str, dict[str, Any]]], *, streams: int)
     runs: dict[str, list[Run]] = {name: [] for name in measured}
     for turn in range(ROUNDS + 1):
         for name, (url, body) in measured.items():
-            done = asyncio.run(run(url, body, streams=streams))
+            done = run(url, body, streams=streams)
             if turn:
                 runs[name].append(done)
     return runs
@@ -109,7 +108,7 @@ def bridge_figures(service: Service, *, coalesce: str) -> None:
     """As many tokens as the web function's bridge carries: the engine says them far faster."""
     for streams, tokens in ((32, 200), (256, 50)):
         body = paced("flood", tokens=tokens, gap=0.002)
-        done = [asyncio.run(run(service.url, body, streams=streams)) for _ in range(ROUNDS)]
+        done = [run(service.url, body, streams=streams) for _ in range(ROUNDS)]
         speed, first = median(done, "tokens_per_second"), median(done, "first_token")
         figures = f"{speed:9.1f} tokens/s   TTFT {first * 1000:7.1f} ms"
         print(f"  bridge, {streams:>3} streams, coalesce {coalesce:>5} s   {figures}")
@@ -146,7 +145,7 @@ def boot_figures() -> None:
         try:
             until(lambda: b"\nReady: " in _read(output), within=120)
             ready = time.perf_counter() - started
-            first = asyncio.run(run(f"http://127.0.0.1:{port}", question("demo"), streams=1)).first_token
+            first = run(f"http://127.0.0.1:{port}", question("demo"), streams=1).first_token
         finally:
             up.terminate()
             up.wait(30)
@@ -162,7 +161,7 @@ def cold_start(service: Service) -> None:
     seconds = []
     for _ in range(ROUNDS):
         until(lambda: not service.engines("demo-brief"), within=60)
-        seconds.append(asyncio.run(run(service.url, question("demo-brief"), streams=1)).first_token)
+        seconds.append(run(service.url, question("demo-brief"), streams=1).first_token)
     print(f"  engine cold start (demo model), request to first token: {statistics.median(seconds):.2f} s")
 
 

@@ -182,11 +182,13 @@ async def test_a_prompt_that_is_too_long_has_openais_code(serve: Any, hand_engin
 
 async def test_a_refusal_after_comments_is_an_event(serve: Any, hand_engine: HandEngine) -> None:
     served = serve(hand_engine.url, web={"heartbeat_interval": 0.05})
-    task = asyncio.ensure_future(last_event(served, chat()))
+    response = await served.raw(chat())
     talk = await hand_engine.next()
-    await asyncio.sleep(0.2)
+    head = await response.until(b"\n: ")
+    assert head.startswith(b"HTTP/1.1 200")
     await talk.answer(400, json.dumps(REFUSALS["flat"]).encode())
-    assert (await task)["error"]["message"] == "temperature is odd"
+    end = await response.until(b"\r\n0\r\n\r\n")
+    assert b'"message":"temperature is odd"' in end
 
 
 async def test_an_engine_that_falls_silent_is_given_up_and_aborted(
