@@ -71,6 +71,7 @@ class ContainerLauncher:
         definition = function.definition
         image = self._state.images.get(definition.image_id, BARE_IMAGE)
         app = self._state.apps[function.app_id]
+        fixed = self._fixed_ports(definition)
         arguments = api_pb2.ContainerArguments(
             task_id=task_id,
             function_id=function.function_id,
@@ -96,8 +97,9 @@ class ContainerLauncher:
             volumes=self._volumes(definition),
             # A web_server function looks for an `eth0`, which a private network has and a laptop's own may not.
             private_network=definition.is_server or definition.webhook_config.type == api_pb2.WEBHOOK_TYPE_WEB_SERVER,
-            fixed_ports=self._fixed_ports(definition),
-            shared_ports=self._shared_ports(),
+            fixed_ports=fixed,
+            # Its own ports first: a web address of this machine may have the same number as a Server's port.
+            shared_ports=tuple(port for port in self._shared_ports() if port not in fixed),
         )
 
     def _fixed_ports(self, definition: api_pb2.Function) -> tuple[int, ...]:

@@ -51,7 +51,10 @@ class ContainerSpec:
     fixed_ports: Sequence[int] = ()
     """Ports that it will bind: without a network of its own, only one container at a time can have each."""
     shared_ports: Sequence[int] = ()
-    """Ports of 127.0.0.1 on this machine that must be reachable at the same address from a private network."""
+    """Ports of 127.0.0.1 on this machine that must be reachable at the same address from a private network.
+
+    None of `fixed_ports`: in there, those are the container's to bind.
+    """
 
 
 @dataclass(frozen=True)
