@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
-from emulator.containers.base import ContainerSpec, MountedFile
+from emulator.containers.base import ContainerSpec, ContainerStartError, MountedFile
 from emulator.protocol.dispatch import Caller
 from emulator.protocol.grpc import GrpcServer
 from emulator.protocol.metadata import app_layout
 from emulator.state import ImageRecord
+from emulator.storage.volumes import part_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -123,8 +124,11 @@ class ContainerLauncher:
         return files
 
     def _volumes(self, definition: api_pb2.Function) -> dict[str, Path]:
-        return {
-            mount.mount_path: self._state.volumes[mount.volume_id].path / mount.sub_path.strip("/")
-            for mount in definition.volume_mounts
-            if mount.volume_id in self._state.volumes
-        }
+        try:
+            return {
+                mount.mount_path: part_of(self._state.volumes[mount.volume_id].path, mount.sub_path)
+                for mount in definition.volume_mounts
+                if mount.volume_id in self._state.volumes
+            }
+        except ValueError as error:
+            raise ContainerStartError(str(error)) from error
