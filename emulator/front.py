@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from emulator.scheduler.web import WebFunction, WebServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
 
     from emulator.ingress.ingress import Ingress
     from emulator.protocol.addresses import Address
@@ -27,14 +27,27 @@ class IngressFront:
         self._scheduler = scheduler
         self._read_blob = read_blob
         self._served: dict[str, tuple[Address, str]] = {}
+        self._reserved: dict[str, set[str]] = {}
+        """By key, the functions that are about to be served there."""
 
-    async def publish(self, record: FunctionRecord, address: Address) -> str:
+    async def reserve(self, address: Address) -> str:
         # The label is the key: unique here as on Modal, where the last deploy takes it, and the same after a restart of
         # the app, so that the port stays.
+        url = await self._ingress.reserve(address.label, web_function=not address.is_server)
+        self._reserved.setdefault(address.label, set()).add(address.function_id)
+        return url
+
+    async def publish(self, record: FunctionRecord, addresses: Sequence[Address]) -> None:
+        for address in addresses:
+            known = self._served.get(address.label)
+            if known is None or known[0] != address:
+                await self._serve(record, address)
+        kept = {address.label for address in addresses}
+        await self._stop_serving(record.function_id, but=kept)
+        await self.give_up(record.function_id)
+
+    async def _serve(self, record: FunctionRecord, address: Address) -> None:
         key = address.label
-        known = self._served.get(key)
-        if known is not None and known[0] == address:
-            return known[1]
         if address.is_server:
             url = await self._ingress.add_server(
                 key,
@@ -56,12 +69,26 @@ class IngressFront:
                 requires_proxy_auth=address.requires_proxy_auth,
             )
         self._served[key] = (address, url)
-        return url
+
+    async def give_up(self, function_id: str) -> None:
+        for key in [key for key, claimants in self._reserved.items() if function_id in claimants]:
+            self._reserved[key].discard(function_id)
+            if not self._reserved[key]:
+                del self._reserved[key]
+                if key not in self._served:
+                    await self._ingress.remove(key)
 
     async def withdraw(self, function_id: str) -> None:
-        for key in [key for key, (address, _) in self._served.items() if address.function_id == function_id]:
-            del self._served[key]
-            await self._ingress.remove(key)
+        await self.give_up(function_id)
+        await self._stop_serving(function_id)
+
+    async def _stop_serving(self, function_id: str, *, but: Collection[str] = ()) -> None:
+        for key, (address, _) in list(self._served.items()):
+            if address.function_id == function_id and key not in but:
+                del self._served[key]
+                await self._ingress.remove(key)
+                if key in self._reserved:
+                    await self._ingress.reserve(key, web_function=not address.is_server)
 
     def ports(self) -> list[int]:
         """Ports on which something is served now."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from emulator.protocol.addresses import Address
+
 WORKSPACE = "local"
 DEFAULT_ENVIRONMENT = "main"
 IMAGE_BUILDER_VERSION = "2025.06"
@@ -83,6 +85,17 @@ class App:
         return self.state in LIVE_STATES
 
 
+@dataclass(frozen=True)
+class Staged:
+    """What a deploy has made of a function, before it is published: nothing of it is in force."""
+
+    definition: api_pb2.Function
+    data: api_pb2.FunctionData
+    addresses: tuple[Address, ...] = ()
+    urls: Mapping[str, str] = field(default_factory=dict)
+    """As in `FunctionRecord`."""
+
+
 @dataclass(eq=False)
 class FunctionRecord:
     """A function, a class's service function, a Server, or one of these with parameters bound."""
@@ -92,7 +105,7 @@ class FunctionRecord:
     tag: str
     definition: api_pb2.Function = field(default_factory=api_pb2.Function)
     """What containers are started from: the last published one."""
-    staged: api_pb2.Function | None = None
+    staged: Staged | None = None
     """Created by a deploy that has not been published yet."""
     data: api_pb2.FunctionData = field(default_factory=api_pb2.FunctionData)
     version: int = 0

@@ -85,6 +85,26 @@ class Ingress:
             self._unclaimed = await self._open(None, _bind(self._web_port))
         self._shared = await _Listener.open(_bind(port), self._serve_shared)
 
+    async def reserve(self, key: str, *, web_function: bool) -> str:
+        """The URL that `key` will have once it is added; until then it answers that nothing is there yet.
+
+        Nothing changes for a key that is known. `web_function`: it may have `web_port`. `remove` gives it back.
+        """
+        listener = self._listeners.get(key)
+        if listener is None and web_function:
+            listener = self._claim_web_port(key)
+        if listener is None:
+            listener = self._listeners[key] = await self._open(key, self._socket(key, 0))
+            self._ports[key] = listener.port
+        return listener.url
+
+    def _claim_web_port(self, key: str) -> _Listener | None:
+        listener, self._unclaimed = self._unclaimed, None
+        if listener is not None:
+            listener.key = key
+            self._listeners[key] = listener
+        return listener
+
     async def add_function(
         self, key: str, *, label: str, backend: FunctionBackend, requires_proxy_auth: bool, port: int = 0
     ) -> str:
@@ -97,9 +117,7 @@ class Ingress:
         results = old.handler.results if old is not None and isinstance(old.handler, FunctionSite) else {}
         site = FunctionSite(backend=backend, clock=self._clock, tasks=self._tasks, results=results)
         if self._unclaimed is not None and key not in self._listeners and port in (0, self._unclaimed.port):
-            listener, self._unclaimed = self._unclaimed, None
-            listener.key = key
-            self._listeners[key] = listener
+            self._claim_web_port(key)
         return await self._add(key, _Site(label, site, requires_proxy_auth), port)
 
     async def add_server(
@@ -188,6 +206,9 @@ class Ingress:
 
     async def _serve(self, key: str, request: Request) -> None:
         site = self._sites.get(key)
+        if site is None and key in self._listeners:
+            request.reply.text(503, NOTHING_YET)
+            return
         if site is None:
             request.reply.text(404, STOPPED)
             return

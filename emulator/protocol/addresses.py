@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 from modal_proto import api_pb2
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from emulator.state import App, FunctionRecord
 
 MAX_LABEL = 63
@@ -29,11 +31,17 @@ class Address:
 class Front(Protocol):
     """Where addresses are served."""
 
-    async def publish(self, record: FunctionRecord, address: Address) -> str:
-        """Serve that address and return its URL; the same one again when it is known already."""
+    async def reserve(self, address: Address) -> str:
+        """The URL that the address will have once it is published. Nothing that is served now changes."""
+
+    async def publish(self, record: FunctionRecord, addresses: Sequence[Address]) -> None:
+        """Serve a function at these addresses, which have been reserved, and at no others."""
+
+    async def give_up(self, function_id: str) -> None:
+        """Let go of what was reserved for a function and not published."""
 
     async def withdraw(self, function_id: str) -> None:
-        """Stop serving a function's addresses."""
+        """Stop serving a function's addresses, and let go of what was reserved for it."""
 
 
 def addresses(app: App, record: FunctionRecord, definition: api_pb2.Function) -> list[Address]:

@@ -117,18 +117,22 @@ class AppHandlers:
                     commit_info=request.commit_info,
                 )
             )
-        self._put_in_force(app)
+        await self._put_in_force(app)
         for function_id in removed:
             await self._remove(function_id)
+        await self._drop_staged(app)
         return api_pb2.AppPublishResponse(url=f"{self._page_url}/apps/{app.app_id}", deployed_at=now)
 
-    def _put_in_force(self, app: App) -> None:
-        for function_id in app.function_ids.values():
-            record = self._state.functions[function_id]
-            if record.staged is not None:
-                record.definition, record.staged = record.staged, None
+    async def _put_in_force(self, app: App) -> None:
+        records = [self._state.functions[function_id] for function_id in app.function_ids.values()]
+        # Addresses first: a container that starts is told of all of them.
+        for record in records:
+            if (staged := record.staged) is not None:
+                record.staged = None
+                record.definition, record.data, record.urls = staged.definition, staged.data, dict(staged.urls)
                 record.version += 1
-        for record in [self._state.functions[function_id] for function_id in app.function_ids.values()]:
+                await self._front.publish(record, staged.addresses)
+        for record in records:
             self._scheduler.published(record)
             for bound in self._bound_to(record.function_id):
                 rebind(bound, record)
@@ -138,6 +142,14 @@ class AppHandlers:
         """Functions made from that one by parameters or options, and those made from these."""
         direct = [record for record in self._state.functions.values() if record.base_function_id == function_id]
         return direct + [further for record in direct for further in self._bound_to(record.function_id)]
+
+    async def _drop_staged(self, app: App) -> None:
+        """Forget what a deploy has made and not published."""
+        for record in [r for r in self._state.functions.values() if r.app_id == app.app_id and r.staged is not None]:
+            record.staged = None
+            await self._front.give_up(record.function_id)
+            if not record.version:
+                await self._remove(record.function_id)
 
     async def _remove(self, function_id: str) -> None:
         for record in [self._state.functions[function_id], *self._bound_to(function_id)]:
@@ -155,6 +167,8 @@ class AppHandlers:
             app.state = api_pb2.APP_STATE_DETACHED_DISCONNECTED
         elif app.state in (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING):
             await self.stop(app)
+        elif request.reason == api_pb2.APP_DISCONNECT_REASON_DEPLOYMENT_EXCEPTION:
+            await self._drop_staged(app)
         return Empty()
 
     async def AppStop(self, request: api_pb2.AppStopRequest, _: Caller) -> Empty:

@@ -12,7 +12,7 @@ from emulator.protocol.addresses import addresses
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
 from emulator.protocol.options import rebind, unsupported
-from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord
+from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord, Staged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +35,7 @@ class FunctionHandlers:
     ) -> api_pb2.FunctionPrecreateResponse:
         app = self._app(request.app_id)
         record = self._record(app, request.existing_function_id, request.function_name)
-        record.staged = api_pb2.Function(
+        definition = api_pb2.Function(
             function_name=request.function_name,
             function_type=request.function_type,
             webhook_config=request.webhook_config,
@@ -44,7 +44,7 @@ class FunctionHandlers:
             supported_input_formats=request.supported_input_formats,
             supported_output_formats=request.supported_output_formats,
         )
-        await self._publish_addresses(app, record, record.staged)
+        record.staged = await self._stage(app, record, definition, record.data)
         return api_pb2.FunctionPrecreateResponse(
             function_id=record.function_id, handle_metadata=handle_metadata(record, record.staged)
         )
@@ -59,16 +59,13 @@ class FunctionHandlers:
         if record.version and record.definition.is_server != definition.is_server:
             # What was a function is now a Server, or the other way round: nothing of the old one goes on.
             record = self._record(app, "", definition.function_name)
-        record.staged = api_pb2.Function()
-        record.staged.CopyFrom(definition)
-        record.data.CopyFrom(request.function_data)
-        await self._publish_addresses(app, record, record.staged)
-        notes = unsupported(record.staged)
+        record.staged = await self._stage(app, record, definition, request.function_data)
+        notes = unsupported(definition)
         for note in notes:
             self._say(f"{record.tag}: {note}")
         return api_pb2.FunctionCreateResponse(
             function_id=record.function_id,
-            function=record.staged,
+            function=record.staged.definition,
             handle_metadata=handle_metadata(record, record.staged),
             function_data=function_data(record, record.staged),
             server_warnings=[
@@ -94,13 +91,19 @@ class FunctionHandlers:
             self._state.functions[record.function_id] = record
         return record
 
-    async def _publish_addresses(self, app: App, record: FunctionRecord, definition: api_pb2.Function) -> None:
-        record.urls = {
-            address.method: await self._front.publish(record, address) for address in addresses(app, record, definition)
-        }
-        definition.web_url = record.urls.get("", "")
-        for name, method in definition.method_definitions.items():
-            method.web_url = record.urls.get(name, "")
+    async def _stage(
+        self, app: App, record: FunctionRecord, definition: api_pb2.Function, data: api_pb2.FunctionData
+    ) -> Staged:
+        """Fix the addresses that a function will have. They are served, and all the rest counts, once published."""
+        wanted = tuple(addresses(app, record, definition))
+        urls = {address.method: await self._front.reserve(address) for address in wanted}
+        staged = Staged(api_pb2.Function(), api_pb2.FunctionData(), wanted, urls)
+        staged.definition.CopyFrom(definition)
+        staged.data.CopyFrom(data)
+        staged.definition.web_url = urls.get("", "")
+        for name, method in staged.definition.method_definitions.items():
+            method.web_url = urls.get(name, "")
+        return staged
 
     async def ClassCreate(self, request: api_pb2.ClassCreateRequest, _: Caller) -> api_pb2.ClassCreateResponse:
         app = self._app(request.app_id)

@@ -9,24 +9,22 @@ from modal_proto import api_pb2
 from emulator.protocol.volumes import volume_metadata
 
 if TYPE_CHECKING:
-    from emulator.state import App, FunctionRecord, State
+    from emulator.state import App, FunctionRecord, Staged, State
 
 CLASS_SUFFIX = ".*"
 
 
-def handle_metadata(
-    record: FunctionRecord, definition: api_pb2.Function | None = None
-) -> api_pb2.FunctionHandleMetadata:
+def handle_metadata(record: FunctionRecord, staged: Staged | None = None) -> api_pb2.FunctionHandleMetadata:
     """A function as its handle knows it: names, formats, addresses; for a class, that of every method too.
 
-    `definition`: one that is not published yet, in place of the one that is.
+    `staged`: what is not published yet, in place of what is.
     """
-    definition = definition or record.definition
+    definition, urls = (staged.definition, staged.urls) if staged else (record.definition, record.urls)
     metadata = api_pb2.FunctionHandleMetadata(
         function_name=definition.function_name or record.tag,
         function_type=definition.function_type,
         definition_id=f"{record.function_id}:{record.version}",
-        web_url=record.urls.get("", "") if not definition.is_server else "",
+        web_url=urls.get("", "") if not definition.is_server else "",
         function_schema=definition.function_schema,
         supported_input_formats=definition.supported_input_formats,
         supported_output_formats=definition.supported_output_formats,
@@ -34,14 +32,14 @@ def handle_metadata(
         base_function_id=record.base_function_id,
         class_parameter_info=definition.class_parameter_info,
     )
-    if definition.is_server and "" in record.urls:
-        metadata._experimental_flash_urls.append(record.urls[""])
+    if definition.is_server and "" in urls:
+        metadata._experimental_flash_urls.append(urls[""])
     for name, method in definition.method_definitions.items():
         metadata.method_handle_metadata[name].CopyFrom(
             api_pb2.FunctionHandleMetadata(
                 function_name=method.function_name,
                 function_type=method.function_type,
-                web_url=record.urls.get(name, ""),
+                web_url=urls.get(name, ""),
                 is_method=True,
                 use_method_name=name,
                 function_schema=method.function_schema,
@@ -53,11 +51,12 @@ def handle_metadata(
     return metadata
 
 
-def function_data(record: FunctionRecord, definition: api_pb2.Function | None = None) -> api_pb2.FunctionData:
+def function_data(record: FunctionRecord, staged: Staged | None = None) -> api_pb2.FunctionData:
     """The newer message about a function; derived from the definition where the deployer sent only that."""
-    definition = definition or record.definition
+    source = staged or record
+    definition, urls = source.definition, source.urls
     data = api_pb2.FunctionData()
-    data.CopyFrom(record.data)
+    data.CopyFrom(source.data)
     known = {field.name for field, _ in data.ListFields()}
     for field, value in definition.ListFields():
         same = api_pb2.FunctionData.DESCRIPTOR.fields_by_name.get(field.name)
@@ -72,9 +71,9 @@ def function_data(record: FunctionRecord, definition: api_pb2.Function | None = 
     # From 1.6 on the client insists on this one; clients before it have no such field.
     if "ranked_functions" in api_pb2.FunctionData.DESCRIPTOR.fields_by_name and not data.ranked_functions:
         data.ranked_functions.add(rank=0).function.CopyFrom(definition)
-    data.web_url = record.urls.get("", "")
+    data.web_url = urls.get("", "")
     for name in data.method_definitions:
-        data.method_definitions[name].web_url = record.urls.get(name, "")
+        data.method_definitions[name].web_url = urls.get(name, "")
     return data
 
 

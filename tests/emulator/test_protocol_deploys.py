@@ -1,0 +1,148 @@
+"""A deploy counts when it is published, and not before: handlers and a real ingress, containers that are not there."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import aiohttp
+from modal_proto import api_pb2
+
+from emulator.front import IngressFront
+from emulator.ingress.ingress import NOTHING_YET, Ingress
+from emulator.protocol.apps import AppHandlers
+from emulator.protocol.dispatch import Caller
+from emulator.protocol.functions import FunctionHandlers
+from tests.emulator.heart_kit import FakeMachine, machine, settle
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+__all__ = ["machine"]
+
+CLIENT = Caller()
+
+
+class Deployer:
+    """What the client does, request by request."""
+
+    def __init__(self, machine: FakeMachine, ingress: Ingress) -> None:
+        self.front = IngressFront(ingress, calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
+        self.apps = AppHandlers(machine.state, machine.clock, machine.scheduler, self.front, "http://pages")
+        self.functions = FunctionHandlers(machine.state, machine.scheduler, self.front, machine.said.append)
+
+    async def create(self, tag: str, *, existing: str = "", auth: bool = False) -> api_pb2.FunctionCreateResponse:
+        webhook = api_pb2.WebhookConfig(type=api_pb2.WEBHOOK_TYPE_ASGI_APP, requires_proxy_auth=auth)
+        definition = api_pb2.Function(function_name=tag, webhook_config=webhook)
+        request = api_pb2.FunctionCreateRequest(app_id="ap-1", function=definition, existing_function_id=existing)
+        return await self.functions.FunctionCreate(request, CLIENT)
+
+    async def publish(self, **function_ids: str) -> None:
+        await self.apps.AppPublish(
+            api_pb2.AppPublishRequest(
+                app_id="ap-1", name="app", app_state=api_pb2.APP_STATE_DEPLOYED, function_ids=function_ids
+            ),
+            CLIENT,
+        )
+
+    async def give_up(self) -> None:
+        reason = api_pb2.APP_DISCONNECT_REASON_DEPLOYMENT_EXCEPTION
+        await self.apps.AppClientDisconnect(api_pb2.AppClientDisconnectRequest(app_id="ap-1", reason=reason), CLIENT)
+
+
+@asynccontextmanager
+async def deploying(machine: FakeMachine) -> AsyncIterator[Deployer]:
+    ingress = Ingress(clock=machine.clock, authorize=lambda *_: False)
+    await ingress.start()
+    try:
+        yield Deployer(machine, ingress)
+    finally:
+        await ingress.close()
+
+
+async def reaches_a_container(machine: FakeMachine, url: str) -> bool:
+    """Whether a request becomes an input. It gets no answer: nobody works on it."""
+    before = len(machine.calls._calls)
+    async with aiohttp.ClientSession() as client:
+        asking = asyncio.create_task(client.get(url))
+        while not asking.done() and len(machine.calls._calls) == before:
+            await settle()
+        answered = asking.done()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    return not answered
+
+
+async def answer(url: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as client, client.get(url) as response:
+        return response.status, await response.text()
+
+
+async def test_a_redeploy_that_fails_changes_nothing_of_what_is_live(machine: FakeMachine) -> None:
+    async with deploying(machine) as deployer:
+        created = await deployer.create("page")
+        url = created.handle_metadata.web_url
+        await deployer.publish(page=created.function_id)
+        again = await deployer.create("page", existing=created.function_id, auth=True)
+        assert again.handle_metadata.web_url == url
+        assert await reaches_a_container(machine, url)
+        await deployer.give_up()
+        assert await reaches_a_container(machine, url)
+        assert not machine.state.functions[created.function_id].definition.webhook_config.requires_proxy_auth
+        await deployer.publish(page=created.function_id)
+        assert await reaches_a_container(machine, url)
+
+
+async def test_a_redeploy_that_succeeds_changes_the_address_when_it_is_published(machine: FakeMachine) -> None:
+    async with deploying(machine) as deployer:
+        created = await deployer.create("page")
+        url = created.handle_metadata.web_url
+        await deployer.publish(page=created.function_id)
+        await deployer.create("page", existing=created.function_id, auth=True)
+        await deployer.publish(page=created.function_id)
+        assert (await answer(url))[0] == 401
+
+
+async def test_a_function_that_was_never_published_has_an_address_that_says_so_and_then_none(
+    machine: FakeMachine,
+) -> None:
+    async with deploying(machine) as deployer:
+        page = await deployer.create("page")
+        await deployer.publish(page=page.function_id)
+        extra = await deployer.create("extra")
+        url = extra.handle_metadata.web_url
+        assert await answer(url) == (503, NOTHING_YET)
+        await deployer.give_up()
+        assert extra.function_id not in machine.state.functions
+        assert page.function_id in machine.state.functions
+        try:
+            await answer(url)
+        except aiohttp.ClientConnectionError:
+            pass
+        else:
+            raise AssertionError("its port still answers")
+
+
+async def test_what_a_deploy_made_and_left_out_is_forgotten_with_the_next_publication(machine: FakeMachine) -> None:
+    async with deploying(machine) as deployer:
+        page, extra = await deployer.create("page"), await deployer.create("extra")
+        await deployer.publish(page=page.function_id)
+        await settle()
+        assert list(machine.state.functions) == [page.function_id]
+        assert deployer.front.ports() == [int(page.handle_metadata.web_url.rpartition(":")[2])]
+        assert extra.function_id not in {record.function_id for record in machine.state.functions.values()}
+
+
+async def test_an_address_that_a_redeploy_does_not_ask_for_any_more_is_closed(machine: FakeMachine) -> None:
+    async with deploying(machine) as deployer:
+        created = await deployer.create("page")
+        await deployer.publish(page=created.function_id)
+        plain = api_pb2.Function(function_name="page")
+        await deployer.functions.FunctionCreate(
+            api_pb2.FunctionCreateRequest(app_id="ap-1", function=plain, existing_function_id=created.function_id),
+            CLIENT,
+        )
+        assert deployer.front.ports()
+        await deployer.publish(page=created.function_id)
+        assert not deployer.front.ports()
