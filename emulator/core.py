@@ -146,7 +146,7 @@ class Core:
                 MountHandlers(state, content, self._blobs),
                 ProxyTokenHandlers(state, clock),
                 SecretHandlers(state, clock),
-                VolumeHandlers(state, clock, folder / "volumes"),
+                VolumeHandlers(state, clock, folder / "volumes", temporary=self._temporary / "volumes"),
             ],
             self.say,
         )

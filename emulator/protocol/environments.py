@@ -11,6 +11,7 @@ from modal_proto import api_pb2
 
 from emulator.ids import new_id
 from emulator.protocol.dispatch import exists, not_found
+from emulator.protocol.named import check_environment_name, environment_named
 from emulator.state import DEFAULT_ENVIRONMENT, IMAGE_BUILDER_VERSION, WORKSPACE, Environment, ProxyToken
 
 if TYPE_CHECKING:
@@ -25,23 +26,23 @@ class EnvironmentHandlers:
         self._clock = clock
         self._create(DEFAULT_ENVIRONMENT)
 
+    def _known(self, name: str) -> bool:
+        return any(e.name == (name or DEFAULT_ENVIRONMENT) for e in self._state.environments.values())
+
     def _create(self, name: str) -> Environment:
+        check_environment_name(name)
         environment = Environment(new_id("en"), name, self._clock.time())
         self._state.environments[environment.environment_id] = environment
         return environment
 
-    def _find(self, name: str) -> Environment | None:
-        wanted = name or DEFAULT_ENVIRONMENT
-        return next((e for e in self._state.environments.values() if e.name == wanted), None)
-
     async def EnvironmentGetOrCreate(
         self, request: api_pb2.EnvironmentGetOrCreateRequest, _: Caller
     ) -> api_pb2.EnvironmentGetOrCreateResponse:
-        found = self._find(request.deployment_name)
-        if found is None and request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING:
-            found = self._create(request.deployment_name)
-        if found is None:
-            raise not_found(f"Environment '{request.deployment_name}' not found")
+        name = request.deployment_name
+        if request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING and not self._known(name):
+            found = self._create(name)
+        else:
+            found = environment_named(self._state, name)
         return api_pb2.EnvironmentGetOrCreateResponse(
             environment_id=found.environment_id,
             metadata=api_pb2.EnvironmentMetadata(
@@ -64,7 +65,7 @@ class EnvironmentHandlers:
         )
 
     async def EnvironmentCreate(self, request: api_pb2.EnvironmentCreateRequest, _: Caller) -> Empty:
-        if self._find(request.name) is not None:
+        if self._known(request.name):
             raise exists(f"Environment '{request.name}' already exists")
         self._create(request.name)
         return Empty()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING
 
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
-from emulator.ids import new_id
-from emulator.protocol.dispatch import exists, not_found
-from emulator.protocol.secrets import ANONYMOUS
-from emulator.state import DEFAULT_ENVIRONMENT, Volume
+from emulator.protocol.named import NamedObjects
+from emulator.state import Volume
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,55 +22,34 @@ if TYPE_CHECKING:
 
 
 class VolumeHandlers:
-    def __init__(self, state: State, clock: Clock, folder: Path) -> None:
-        self._volumes = state.volumes
+    """`folder`: for named volumes, found there again by a later emulator. `temporary`: for anonymous ones."""
+
+    def __init__(self, state: State, clock: Clock, folder: Path, *, temporary: Path) -> None:
+        self._volumes = NamedObjects("Volume", "vo", state.volumes, state)
         self._clock = clock
         self._folder = folder
+        self._temporary = temporary
 
     async def VolumeGetOrCreate(
         self, request: api_pb2.VolumeGetOrCreateRequest, _: Caller
     ) -> api_pb2.VolumeGetOrCreateResponse:
-        kind = request.object_creation_type
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
-        found = None if kind in ANONYMOUS else self._named(request.deployment_name, environment)
-        if found is None:
-            if kind == api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
-                raise not_found(f"Volume '{request.deployment_name}' not found in environment '{environment}'")
-            found = self._create(request, environment)
-        elif kind == api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS:
-            raise exists(f"Volume '{request.deployment_name}' already exists in environment '{environment}'")
+        found = self._volumes.get_or_create(request, partial(self._make, request))
         return api_pb2.VolumeGetOrCreateResponse(
             volume_id=found.volume_id, version=found.version, metadata=volume_metadata(found)
         )
 
-    def _named(self, name: str, environment: str) -> Volume | None:
-        return next(
-            (v for v in self._volumes.values() if v.name and (v.name, v.environment) == (name, environment)), None
-        )
-
-    def _create(self, request: api_pb2.VolumeGetOrCreateRequest, environment: str) -> Volume:
-        volume_id = new_id("vo")
-        # A named volume is found again by its name when the state directory is used once more.
-        name = "" if request.object_creation_type in ANONYMOUS else request.deployment_name
-        path = self._folder / (f"{environment}.{name}" if name else volume_id)
+    def _make(self, request: api_pb2.VolumeGetOrCreateRequest, volume_id: str, name: str, environment: str) -> Volume:
+        path = self._folder / environment / name if name else self._temporary / volume_id
         path.mkdir(parents=True, exist_ok=True)
         version = request.version or api_pb2.VOLUME_FS_VERSION_V2
-        volume = Volume(volume_id, name, environment, path, version, self._clock.time())
-        self._volumes[volume_id] = volume
-        return volume
+        return Volume(volume_id, name, environment, path, version, self._clock.time())
 
     async def VolumeGetById(self, request: api_pb2.VolumeGetByIdRequest, _: Caller) -> api_pb2.VolumeGetByIdResponse:
-        volume = self._get(request.volume_id)
+        volume = self._volumes.get(request.volume_id)
         return api_pb2.VolumeGetByIdResponse(volume_id=volume.volume_id, metadata=volume_metadata(volume))
 
     async def VolumeList(self, request: api_pb2.VolumeListRequest, _: Caller) -> api_pb2.VolumeListResponse:
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
-        named = [v for v in self._volumes.values() if v.name and v.environment == environment]
-        if before := request.pagination.created_before:
-            named = [v for v in named if v.created_at < before]
-        named.sort(key=lambda v: v.created_at, reverse=True)
-        if limit := request.pagination.max_objects:
-            named = named[:limit]
+        environment, named = self._volumes.listed(request.environment_name, request.pagination)
         return api_pb2.VolumeListResponse(
             environment_name=environment,
             items=[
@@ -82,27 +61,21 @@ class VolumeHandlers:
         )
 
     async def VolumeCommit(self, request: api_pb2.VolumeCommitRequest, _: Caller) -> api_pb2.VolumeCommitResponse:
-        self._get(request.volume_id)
+        self._volumes.get(request.volume_id)
         return api_pb2.VolumeCommitResponse(skip_reload=True)
 
     async def VolumeReload(self, request: api_pb2.VolumeReloadRequest, _: Caller) -> Empty:
-        self._get(request.volume_id)
+        self._volumes.get(request.volume_id)
         return Empty()
 
     async def VolumeHeartbeat(self, request: api_pb2.VolumeHeartbeatRequest, _: Caller) -> Empty:
-        self._get(request.volume_id)
+        self._volumes.get(request.volume_id)
         return Empty()
 
     async def VolumeDelete(self, request: api_pb2.VolumeDeleteRequest, _: Caller) -> Empty:
-        volume = self._get(request.volume_id)
-        del self._volumes[volume.volume_id]
-        shutil.rmtree(volume.path, ignore_errors=True)
+        volume = self._volumes.remove(request.volume_id)
+        await asyncio.to_thread(shutil.rmtree, volume.path, ignore_errors=True)
         return Empty()
-
-    def _get(self, volume_id: str) -> Volume:
-        if volume_id not in self._volumes:
-            raise not_found(f"No Volume with ID {volume_id}")
-        return self._volumes[volume_id]
 
 
 def volume_metadata(volume: Volume) -> api_pb2.VolumeMetadata:
