@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emulator.containers.base import ContainerStartError
 from emulator.containers.environment import container_environment
 from emulator.containers.folder import below, place_file
 from emulator.containers.launch import Launch
@@ -13,7 +14,7 @@ from emulator.containers.rootplan import Survey, place_of, plan_root
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from emulator.containers.base import ContainerSpec
+    from emulator.containers.base import ContainerSpec, MountedFile
     from emulator.containers.isolation import Isolation
     from emulator.containers.links import VolumeLinks
 
@@ -60,7 +61,7 @@ def _with_root(
     shown: list[tuple[str, str, bool]] = []
     for file in spec.files:
         target = place_of(file.path, seen, folder=folder, root=root)
-        if file.source.stat().st_size < LARGE_BYTES:
+        if _size(file) < LARGE_BYTES:
             place_file(file, target)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +140,13 @@ def _without_root(
         workdir=workdir,
         path=_import_path(workdir, environment),
     )
+
+
+def _size(file: MountedFile) -> int:
+    try:
+        return file.source.stat().st_size
+    except OSError as error:
+        raise ContainerStartError(f"the container's file {file.path} can not be read: {error}") from error
 
 
 def _import_path(workdir: str, environment: Mapping[str, str]) -> list[str]:
