@@ -5,6 +5,7 @@ A message is one line of JSON whose `fds` (default 0) says how many of the descr
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-_MOST_FDS = 64
+_MOST_FDS = 16
+"""Descriptors that are taken at once. No message has more than three."""
 _READ = 65536
 
 
@@ -41,7 +43,10 @@ class Decoder:
         while (end := self._buffer.find(b"\n")) >= 0:
             body = json.loads(self._buffer[:end])
             self._buffer = self._buffer[end + 1 :]
-            yield Message(body, tuple(self._fds.popleft() for _ in range(body.pop("fds", 0))))
+            count = body.pop("fds", 0)
+            if count > len(self._fds):
+                raise ValueError(f"a message without its descriptors: {body}")
+            yield Message(body, tuple(self._fds.popleft() for _ in range(count)))
 
     def close(self) -> None:
         """Close descriptors that belong to no message."""
@@ -50,19 +55,31 @@ class Decoder:
 
 
 def receive(connection: socket.socket, decoder: Decoder) -> list[Message] | None:
-    """Read what is there. None: the other side is gone. Raises `BlockingIOError` when nothing is there."""
+    """Read what is there. None: the other side is gone. Raises `BlockingIOError` when nothing is there.
+
+    Raises `OSError` when descriptors were lost on the way, and `ValueError` for what is no message.
+    """
     try:
-        data, fds, _flags, _address = socket.recv_fds(connection, _READ, _MOST_FDS)
+        data, fds, flags, _address = socket.recv_fds(connection, _READ, _MOST_FDS)
     except ConnectionResetError:
         return None
     if not data:
         return None
+    if flags & socket.MSG_CTRUNC:
+        for descriptor in fds:
+            os.close(descriptor)
+        raise OSError(errno.EMFILE, f"descriptors were lost ({os.strerror(errno.EMFILE)}): raise the limit, ulimit -n")
     return list(decoder.feed(data, fds))
+
+
+def encode(body: dict[str, Any]) -> bytes:
+    """A message as it is sent."""
+    return json.dumps(body).encode() + b"\n"
 
 
 def send(connection: socket.socket, body: dict[str, Any], fds: Sequence[int] = ()) -> None:
     """Send one message, whole. The descriptors stay the sender's to close. Messages are small: this does not wait."""
-    payload = json.dumps({**body, "fds": len(fds)} if fds else body).encode() + b"\n"
+    payload = encode({**body, "fds": len(fds)} if fds else body)
     sent = socket.send_fds(connection, [payload], fds) if fds else connection.send(payload)
     if sent < len(payload):
         connection.sendall(payload[sent:])

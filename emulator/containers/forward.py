@@ -1,6 +1,6 @@
 """Ways out of a container's private network: the machine's ports, one by one, and the internet, through a proxy.
 
-Both listen on sockets that the container's init made in its network; connections are piped from the emulator's loop.
+The container's init listens for both in its network and hands over who connects; the emulator's loop pipes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Mapping
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -21,45 +21,49 @@ _REFUSED = b"HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Type: text
 _BAD = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"
 
 
-async def forward_port(listener: socket.socket, port: int) -> asyncio.Server:
-    """Pipe what connects to `listener` to `port` of this machine's 127.0.0.1."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            other = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            writer.transport.abort()  # a reset: as near to "refused" as an accepted connection can come
-            return
-        await _pipe_both((reader, writer), other)
-
-    return await asyncio.start_server(_closing(serve), sock=listener)
+async def serve_way_out(connection: socket.socket, port: int, upstream: tuple[str, int] | None) -> None:
+    """Pipe a connection that a container has made to `port` of this machine's 127.0.0.1, or (0) be its proxy."""
+    reader, writer = await asyncio.open_connection(sock=connection)
+    try:
+        with contextlib.suppress(OSError):
+            await (_serve_port((reader, writer), port) if port else _serve_proxy((reader, writer), upstream))
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
-async def serve_proxy(listener: socket.socket, upstream: tuple[str, int] | None = None) -> asyncio.Server:
+async def _serve_port(inside: Streams, port: int) -> None:
+    try:
+        other = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        inside[1].transport.abort()  # a reset: as near to "refused" as an accepted connection can come
+        return
+    await _pipe_both(inside, other)
+
+
+async def _serve_proxy(inside: Streams, upstream: tuple[str, int] | None) -> None:
     """An HTTP proxy for requests by `CONNECT` (all of https) and by absolute address (http).
 
     `upstream`: the proxy by which this machine itself reaches the internet: every request goes there as it came.
     """
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            host, port, forwarded = (*upstream, head) if upstream else parse_request(head)
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-            writer.write(_BAD)
-            return
-        try:
-            other = await asyncio.open_connection(host, port)
-        except OSError as error:
-            writer.write(_REFUSED + f"{host}:{port}: {error}\n".encode())
-            return
-        if forwarded:
-            other[1].write(forwarded)
-        else:
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        await _pipe_both((reader, writer), other)
-
-    return await asyncio.start_server(_closing(serve), sock=listener)
+    reader, writer = inside
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        host, port, forwarded = (*upstream, head) if upstream else parse_request(head)
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+        writer.write(_BAD)
+        return
+    try:
+        other = await asyncio.open_connection(host, port)
+    except OSError as error:
+        writer.write(_REFUSED + f"{host}:{port}: {error}\n".encode())
+        return
+    if forwarded:
+        other[1].write(forwarded)
+    else:
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+    await _pipe_both(inside, other)
 
 
 def machines_proxy(machine: Mapping[str, str]) -> tuple[str, int] | None:
@@ -88,20 +92,6 @@ def parse_request(head: bytes) -> tuple[str, int, bytes]:
     kept = [line for line in headers if line and not line.lower().startswith(dropped)]
     lines = [f"{method} {path} {version}", *kept, "Connection: close", "", ""]
     return url.hostname, url.port or 80, "\r\n".join(lines).encode("latin-1")
-
-
-def _closing(
-    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await serve(reader, writer)
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
-
-    return handle
 
 
 async def _pipe_both(one: Streams, other: Streams) -> None:

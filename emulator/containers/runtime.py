@@ -147,7 +147,7 @@ class SupervisedRuntime:
             ends,
             on_output,
             release,
-            shared_ports=tuple(spec.shared_ports) if private else None,
+            private_network=private,
             fixed_ports=frozenset() if private else frozenset(spec.fixed_ports),
             upstream=machines_proxy(self._environment),
         )

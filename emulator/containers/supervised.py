@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import contextlib
+import logging
 import os
 import signal
 import socket
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.containers.base import ContainerExit, ContainerStartError
-from emulator.containers.channel import Decoder, Message, receive, send
-from emulator.containers.forward import forward_port, serve_proxy
+from emulator.containers.channel import Decoder, Message, encode, receive
+from emulator.containers.forward import serve_way_out
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _READ = 65536
 _READY_SOCKETS = 4
+
+_log = logging.getLogger("emulator.containers")
 
 
 class Ends:
@@ -83,8 +85,8 @@ class Output:
 class SupervisedContainer:
     """A `Container` whose init is at the other end of `ends`. `release` gives back what it occupied, once.
 
-    `shared_ports` are those of a private network, in which there is a proxy too; None: there is no such network.
-    `fixed_ports` are those that it holds on this machine's network; `upstream` is this machine's own proxy.
+    `private_network`: it has one of its own. `fixed_ports` are those that it holds on this machine's network.
+    `upstream` is this machine's own proxy.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class SupervisedContainer:
         on_output: OnOutput,
         release: Callable[[], Awaitable[None]],
         *,
-        shared_ports: tuple[int, ...] | None = None,
+        private_network: bool = False,
         fixed_ports: frozenset[int] = frozenset(),
         upstream: tuple[str, int] | None = None,
     ) -> None:
@@ -105,16 +107,16 @@ class SupervisedContainer:
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[ContainerExit] = self._loop.create_future()
         self._decoder = Decoder()
+        self._unsent = b""
         self._code: int | None = None
         self._outputs = [
             Output(descriptor, self._writer(stream, on_output))
             for stream, descriptor in (("stdout", ends.stdout), ("stderr", ends.stderr))
         ]
-        self._shared_ports = shared_ports
+        self._private_network = private_network
         self.fixed_ports = fixed_ports
         self._upstream = upstream
         self._pid = 0
-        self._servers: list[asyncio.Server] = []
         self._sockets: asyncio.Queue[socket.socket | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop.add_reader(self._control, self._readable)
@@ -161,7 +163,7 @@ class SupervisedContainer:
 
     async def _socket(self) -> socket.socket:
         """A socket of the container's network. Some are kept ready, since making one takes a message there and back."""
-        if self._shared_ports is None:
+        if not self._private_network:
             return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if self._ended.done():
             raise ConnectionRefusedError(f"container {self._task_id} has ended")
@@ -172,15 +174,10 @@ class SupervisedContainer:
             raise ConnectionRefusedError(f"container {self._task_id} has ended")
         return made
 
-    async def _begin(self, message: Message) -> None:
-        """Init has made the main process: learn its number here, and serve the ways out of its network."""
-        pidfd, *listeners = message.fds if "pidfd" in message.body else (-1, *message.fds)
-        self._pid = message.body["started"] if pidfd < 0 else _pid_here(pidfd)
-        if self._shared_ports is not None:
-            *ports, proxy = [socket.socket(fileno=descriptor) for descriptor in listeners]
-            for listener, port in zip(ports, self._shared_ports, strict=True):
-                self._servers.append(await forward_port(listener, port))
-            self._servers.append(await serve_proxy(proxy, self._upstream))
+    def _begin(self, message: Message) -> None:
+        """Init has made the main process: learn its number here."""
+        self._pid = _pid_here(message.fds[0]) if message.fds else message.body["started"]
+        if self._private_network:
             self._tell({"sockets": _READY_SOCKETS})
         if not self._started.done():
             self._started.set_result(None)
@@ -194,23 +191,49 @@ class SupervisedContainer:
         return lambda text: on_output(self._task_id, stream, text)  # type: ignore[arg-type]
 
     def _tell(self, body: dict[str, object]) -> None:
-        if not self._ended.done():
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                send(self._control, body)
+        """Send what init takes now, and the rest as it takes it: a burst of dials is more than a socket holds."""
+        if self._control.fileno() >= 0:
+            self._unsent += encode(body)
+            self._send()
+
+    def _send(self) -> None:
+        try:
+            while self._unsent:
+                self._unsent = self._unsent[self._control.send(self._unsent) :]
+        except BlockingIOError:
+            self._loop.add_writer(self._control, self._send)
+            return
+        except OSError:  # init is gone, as will be read
+            self._unsent = b""
+        self._loop.remove_writer(self._control)
 
     def _readable(self) -> None:
         try:
             messages = receive(self._control, self._decoder)
+            for message in messages or ():
+                self._hear(message)
         except BlockingIOError:
             return
-        for message in messages or ():
-            self._hear(message)
-        if messages is None:
-            self._end()
+        except Exception as error:
+            self._give_up(error)
+        else:
+            if messages is None:
+                self._end()
+
+    def _give_up(self, error: Exception) -> None:
+        """What init said can not be followed: nobody knows what state the container is in, so it ends."""
+        _log.error("container %s is ended, since its init can not be followed", self._task_id, exc_info=error)
+        self._fail(f"the container's init can not be followed: {error}")
+        self._decoder.close()
+        self._decoder = Decoder()
+        self.kill()
 
     def _hear(self, message: Message) -> None:
         if "started" in message.body:
-            self._run(self._begin(message))
+            self._begin(message)
+        elif "connection" in message.body:
+            connection = socket.socket(fileno=message.fds[0])
+            self._run(serve_way_out(connection, message.body["connection"], self._upstream))
         elif "socket" in message.body:
             self._sockets.put_nowait(socket.socket(fileno=message.fds[0]))
         elif "error" in message.body:
@@ -227,12 +250,11 @@ class SupervisedContainer:
         """Init is gone, and with it all that it had started."""
         self._fail("the container's init ended before the container had started")
         self._loop.remove_reader(self._control)
+        self._loop.remove_writer(self._control)
         self._control.close()
         self._decoder.close()
         for output in self._outputs:
             output.close()
-        for server in self._servers:
-            server.close()
         self._sockets.put_nowait(None)
         self._run(self._finish())
 

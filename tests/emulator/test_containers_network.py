@@ -138,6 +138,22 @@ async def test_a_private_network_does_not_reach_the_machines_ports_unless_they_a
         await container.wait()
 
 
+async def test_there_may_be_more_shared_ports_than_descriptors_in_a_message(
+    runtime: SupervisedRuntime, tmp_path: Path, host_port: int
+) -> None:
+    ports = [*range(20000, 20300), host_port]
+    output = Output()
+    environment = {"URLS": f"http://127.0.0.1:{host_port}/"}
+    spec = spec_of(tmp_path, FETCH, environment=environment, private_network=True, shared_ports=ports)
+    before = len(list(Path("/proc/self/fd").iterdir()))  # noqa: ASYNC240
+    async with asyncio.timeout(WITHIN):
+        container = await runtime.start(spec, output.on_output)
+        held = len(list(Path("/proc/self/fd").iterdir())) - before  # noqa: ASYNC240
+        assert await output.line("got") == "from the host", output.text
+        await container.wait()
+    assert held < 20, "a container must not cost the emulator a descriptor for every web address"
+
+
 async def test_the_internet_is_reached_through_the_proxy_of_its_environment(
     runtime: SupervisedRuntime, tmp_path: Path, host_port: int
 ) -> None:

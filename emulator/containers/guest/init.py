@@ -1,8 +1,9 @@
 """A container's init: parent of its main process, the only one that talks to the emulator, and the one who cleans up.
 
 It tells `{"started": pid}` or `{"error": why}`, later `{"exit": code}`, and does as told: `{"signal": n}` goes to the
-main process, `{"kill": true}` to everything, `{"sockets": n}` gets sockets of the container's network. An emulator that
-is gone is a kill.
+main process, `{"kill": true}` to everything, `{"sockets": n}` gets sockets of the container's network. Who connects to
+one of the machine's ports inside that network is handed over as `{"connection": port}` (0: to the proxy): so the
+emulator holds descriptors for connections only, however many ports there are. An emulator that is gone is a kill.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ def supervise(launch: Launch, control: socket.socket) -> None:
         send(control, {"error": str(error)})
         os._exit(1)
     if child == 0:
-        for end in (control, *listeners):
+        for end in (control, *listeners.values()):
             end.close()
         for descriptor in wakeup:
             os.close(descriptor)
         _become_main_process(init)
         return
     try:
-        _Init(control, wakeup[0], child).run(listeners)
+        _Init(control, wakeup[0], child, listeners).run()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
@@ -50,17 +51,17 @@ def supervise(launch: Launch, control: socket.socket) -> None:
         os._exit(1)
 
 
-def _isolate(launch: Launch) -> list[socket.socket]:
-    """Make what the container is to see, and the listening sockets in its network."""
+def _isolate(launch: Launch) -> dict[int, socket.socket]:
+    """Make what the container is to see, and the listening sockets in its network: by port, and 0 for the proxy."""
     if not launch.how:
-        return []
+        return {}
     namespaces.unshare_view(private_network=launch.private_network)
     root.enter(launch.root, launch.binds, launch.overlays)
     if not launch.private_network:
-        return []
-    listeners = [network.listen(port) for port in launch.listen]
-    if 0 in launch.listen:
-        _, port = listeners[launch.listen.index(0)].getsockname()
+        return {}
+    listeners = {port: network.listen(port) for port in launch.listen}
+    if 0 in listeners:
+        _, port = listeners[0].getsockname()
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
             launch.environment.setdefault(name, f"http://127.0.0.1:{port}")
     return listeners
@@ -89,18 +90,24 @@ def _become_main_process(init: int) -> None:
 
 
 class _Init:
-    def __init__(self, control: socket.socket, wakeup: int, main: int) -> None:
+    def __init__(self, control: socket.socket, wakeup: int, main: int, listeners: dict[int, socket.socket]) -> None:
         self._control = control
         self._wakeup = wakeup
         self._main = main
+        self._listeners = {listener.fileno(): (port, listener) for port, listener in listeners.items()}
         self._decoder = Decoder()
 
-    def run(self, listeners: list[socket.socket]) -> None:
+    def run(self) -> None:
         """Serve until the main process has ended or the emulator wants an end, then leave nothing behind."""
-        self._tell_started(listeners)
+        self._tell_started()
+        poll = select.poll()
+        for descriptor in (self._control.fileno(), self._wakeup, *self._listeners):
+            poll.register(descriptor, select.POLLIN)
         code: int | None = None
         while code is None:
-            ready, _, _ = select.select([self._control.fileno(), self._wakeup], [], [])
+            ready = {descriptor for descriptor, _ in poll.poll()}
+            for descriptor in ready & self._listeners.keys():
+                self._hand_over(*self._listeners[descriptor])
             if self._control.fileno() in ready and not self._obey():
                 break
             if self._wakeup in ready:
@@ -113,18 +120,22 @@ class _Init:
             send(self._control, {"exit": -signal.SIGKILL if code is None else code})
         os._exit(0)
 
-    def _tell_started(self, listeners: list[socket.socket]) -> None:
+    def _tell_started(self) -> None:
         """The process goes as a descriptor where there are such: its number means nothing in another namespace."""
-        handles = [listener.fileno() for listener in listeners]
-        body: dict[str, Any] = {"started": self._main, "listeners": len(listeners)}
+        body: dict[str, Any] = {"started": self._main}
         if hasattr(os, "pidfd_open"):
             process = os.pidfd_open(self._main)
-            send(self._control, {**body, "pidfd": True}, [process, *handles])
+            send(self._control, body, [process])
             os.close(process)
         else:
-            send(self._control, body, handles)
-        for listener in listeners:
-            listener.close()
+            send(self._control, body)
+
+    def _hand_over(self, port: int, listener: socket.socket) -> None:
+        """Give the emulator a connection that somebody in here has made."""
+        with contextlib.suppress(OSError):  # it may be gone again, and so may the emulator: that is seen elsewhere
+            connection, _ = listener.accept()
+            with connection:
+                send(self._control, {"connection": port}, [connection.fileno()])
 
     def _obey(self) -> bool:
         """Do what the emulator asks. False: everything is to end."""

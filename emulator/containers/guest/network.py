@@ -61,12 +61,13 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def listen(port: int) -> socket.socket:
-    """Listen on 127.0.0.1 of the network that this process is in."""
+    """Listen, without blocking, on 127.0.0.1 of the network that this process is in."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
         listener.listen(128)
+        listener.setblocking(False)
     except BaseException:
         listener.close()
         raise
