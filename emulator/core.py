@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from modal_proto import api_pb2
@@ -15,6 +12,7 @@ from emulator.aws import Aws
 from emulator.clock import RealClock
 from emulator.containers import choose_runtime
 from emulator.containers.base import ContainerStartError
+from emulator.containers.folder import RunFolder
 from emulator.front import IngressFront
 from emulator.ingress.ingress import Ingress
 from emulator.launcher import ContainerLauncher
@@ -43,6 +41,7 @@ from emulator.storage.content import BlobStore, ContentStore
 
 if TYPE_CHECKING:
     import socket
+    from pathlib import Path
 
     from emulator.clock import Clock
     from emulator.containers import Kind
@@ -88,7 +87,8 @@ class Core:
         self.state = State()
         self.changed = Signal()
         self._tasks: list[asyncio.Task[None]] = []
-        self._temporary = Path(tempfile.mkdtemp(prefix="emulator-"))
+        self._run_folder = RunFolder()
+        self._temporary = self._run_folder.path
         # Absolute: containers are set up by processes that run elsewhere.
         folder = (options.state_directory or self._temporary / "state").absolute()
         self._listener = self._bind(options.port)
@@ -99,7 +99,7 @@ class Core:
         try:
             return bind(port)
         except OSError:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+            self._run_folder.close()
             raise
 
     def _assemble(self, folder: Path) -> None:
@@ -180,7 +180,7 @@ class Core:
         self._listener.close()
         await self._blob_server.close()
         await asyncio.to_thread(self.aws.close)
-        await asyncio.to_thread(shutil.rmtree, self._temporary, ignore_errors=True)
+        await asyncio.to_thread(self._run_folder.close)
 
     async def _warm(self) -> None:
         if isinstance(self._runtime, Warmable):
