@@ -16,6 +16,7 @@ import socket
 import threading
 from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -131,18 +132,22 @@ class Aws:
 
 def make_server(listener: socket.socket, account: str) -> BaseWSGIServer:
     """moto's server on an open listener, for one account. Imports moto: about a second."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+    from moto.moto_server import werkzeug_app as moto_server
     from moto.s3.models import s3_backends
     from werkzeug.serving import make_server as make_wsgi_server
 
-    class QuietHandler(MotoRequestHandler):
+    class QuietHandler(moto_server.MotoRequestHandler):
         def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
             """Not a line for every request in the developer's terminal."""
 
+    # Without this it lets every website read; a bucket's own CORS rules are honoured all the same.
+    settings: Any = moto_server
+    settings.DISABLE_GLOBAL_CORS = True
     owners: Any = s3_backends.bucket_accounts
     if not isinstance(owners, BucketOwners):
         s3_backends.bucket_accounts = owners = BucketOwners()  # type: ignore[assignment]
-    application = one_account(DomainDispatcherApplication(create_backend_app), account, owners)
+    moto = moto_server.DomainDispatcherApplication(moto_server.create_backend_app)
+    application = local_only(one_account(moto, account, owners))
     host, port = listener.getsockname()
     return make_wsgi_server(host, port, application, threaded=True, request_handler=QuietHandler, fd=listener.fileno())
 
@@ -162,6 +167,38 @@ def one_account(application: Wsgi, account: str, owners: BucketOwners) -> Wsgi:
                 return list(application(environ, start_response))
 
     return serve
+
+
+def local_only(application: Wsgi) -> Wsgi:
+    """Refuse what a website sends through the developer's browser, and moto's own administration."""
+
+    def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if (answer := _refusal(environ)) is None:
+            served: Iterable[bytes] = application(environ, start_response)
+            return served
+        status, text = answer
+        start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(text)))])
+        return [text.encode()]
+
+    return serve
+
+
+def _refusal(environ: dict[str, Any]) -> tuple[str, str] | None:
+    """Status and text for a request that is not served. The host too: a website's name may lead to 127.0.0.1."""
+    if environ.get("PATH_INFO", "").startswith("/moto-api"):
+        return "404 Not Found", "there is no /moto-api here\n"
+    origin = environ.get("HTTP_ORIGIN")
+    if not _is_local(f"http://{environ.get('HTTP_HOST', '')}") or not (origin is None or _is_local(origin)):
+        return "403 Forbidden", "only programs and pages of this machine are served\n"
+    return None
+
+
+def _is_local(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    return host in ("127.0.0.1", "::1", "localhost") or host.endswith(".localhost")
 
 
 def _only_reads(environ: dict[str, Any]) -> bool:

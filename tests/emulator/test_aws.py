@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import socket
 import subprocess
@@ -148,6 +149,54 @@ def test_closing_frees_the_port_whether_or_not_anyone_asked() -> None:
                 client(aws, "s3").list_buckets()
         with socket.socket() as free:
             free.bind(("127.0.0.1", port))
+
+
+def answer(aws: Aws, method: str, path: str, headers: dict[str, str]) -> tuple[int, dict[str, str]]:
+    """Status and headers of a plain request, as a browser's."""
+    connection = http.client.HTTPConnection("127.0.0.1", aws.port, timeout=20)
+    try:
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "POST", "OPTIONS"])
+def test_a_website_is_refused_whatever_it_asks(aws: Aws, method: str) -> None:
+    client(aws, "s3").create_bucket(Bucket="mine")
+    asked = {"Access-Control-Request-Method": "PUT", "Content-Length": "0"}
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1.evil.example"},
+        {"Host": f"evil.example:{aws.port}"},  # its name leads to 127.0.0.1
+    ):
+        status, answered = answer(aws, method, "/mine/key", {**headers, **asked})
+        assert status == 403
+        assert not [name for name in answered if name.startswith("access-control-")]
+    assert "Contents" not in client(aws, "s3").list_objects_v2(Bucket="mine")
+
+
+def test_a_page_of_this_machine_sees_what_the_buckets_own_rules_allow(aws: Aws) -> None:
+    s3 = client(aws, "s3")
+    s3.create_bucket(Bucket="mine")
+    page = {"Origin": "http://localhost:3000", "Host": f"localhost:{aws.port}"}
+    status, answered = answer(aws, "GET", "/mine", page)
+    assert status == 200
+    assert "access-control-allow-origin" not in answered
+    rule = {"AllowedMethods": ["GET"], "AllowedOrigins": ["http://localhost:3000"]}
+    s3.put_bucket_cors(Bucket="mine", CORSConfiguration={"CORSRules": [rule]})
+    preflight = answer(aws, "OPTIONS", "/mine/key", {**page, "Access-Control-Request-Method": "GET"})
+    assert preflight[0] == 200
+    assert preflight[1]["access-control-allow-origin"] == "http://localhost:3000"
+
+
+def test_motos_administration_is_not_reachable(aws: Aws) -> None:
+    client(aws, "s3").create_bucket(Bucket="kept")
+    for path in ("/moto-api/reset", "/moto-api/", "/moto-api/data.json"):
+        assert answer(aws, "POST", path, {"Content-Length": "0"})[0] == 404
+    assert [bucket["Name"] for bucket in client(aws, "s3").list_buckets()["Buckets"]] == ["kept"]
 
 
 def test_starting_imports_nothing_of_moto() -> None:
