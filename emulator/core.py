@@ -132,7 +132,7 @@ class Core:
         self.scheduler = Scheduler(services)
         self.ingress = Ingress(clock=clock, authorize=state.authorizes, web_port=options.web_port)
         self._front = IngressFront(self.ingress, calls=self.calls, scheduler=self.scheduler, read_blob=self._blobs.read)
-        self._apps = AppHandlers(state, clock, self.scheduler, self._front, self.server_url)
+        self._apps = AppHandlers(state, clock, self.scheduler, self._front, self.server_url, self.say)
         self.dispatcher = Dispatcher(
             [
                 self._apps,
@@ -217,7 +217,8 @@ class Core:
         app = self.state.apps[record.app_id]
         descriptor = api_pb2.FILE_DESCRIPTOR_STDOUT if stream == "stdout" else api_pb2.FILE_DESCRIPTOR_STDERR
         item = api_pb2.TaskLogs(data=text, file_descriptor=descriptor, timestamp=self.options.clock.time())
-        app.log.append(api_pb2.TaskLogsBatch(task_id=task_id, function_id=record.function_id, items=[item]))
+        if text:
+            app.log.append(api_pb2.TaskLogsBatch(task_id=task_id, function_id=record.function_id, items=[item]))
         if self.options.log is not None:
             followed = app.state == api_pb2.APP_STATE_EPHEMERAL
             name = app.name or app.description

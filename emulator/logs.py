@@ -16,6 +16,7 @@ class LogLine:
     """One piece of text: from a container (then `task_id` is set) or from the emulator itself."""
 
     text: str
+    """Empty when a container has ended and nothing more comes on this stream."""
     stream: Literal["stdout", "stderr", "emulator"]
     app: str = ""
     function: str = ""
@@ -42,7 +43,9 @@ class ConsoleSink:
             return
         key = (line.task_id, line.stream)
         *whole, rest = (self._partial.pop(key, "") + line.text).split("\n")
-        if rest:
+        if rest and not line.text:
+            whole.append(rest)
+        elif rest:
             self._partial[key] = rest
         for text in whole:
             print(f"{line.function} {line.task_id[-4:]} | {text}", file=self._stream, flush=True)

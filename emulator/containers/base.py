@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 Stream = Literal["stdout", "stderr"]
 OnOutput = Callable[[str, Stream, str], None]
-"""Called on the emulator's loop with (task_id, stream, text) for whatever a container writes."""
+"""Called on the emulator's loop with (task_id, stream, text) for whatever a container writes.
+
+An empty text, once for each stream, says that nothing more comes.
+"""
 
 
 @dataclass(frozen=True)

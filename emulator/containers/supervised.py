@@ -78,6 +78,9 @@ class Output:
         """Hand on what is still in the pipe, without waiting for an end that an escaped process may hold back."""
         while self._read():
             pass
+        if text := self._decode.decode(b"", final=True):
+            self._write(text)
+        self._write("")
         self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
 

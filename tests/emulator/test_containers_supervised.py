@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ class Init:
     def __init__(self, *, private_network: bool = False) -> None:
         ends = Ends()
         self.control = ends.init_control.dup()
+        self.stdout = os.dup(ends.init_stdout)
         self.control.settimeout(5)
         self.written: list[str] = []
         self.released = 0
@@ -48,6 +50,7 @@ async def init() -> AsyncIterator[Init]:
     init = Init()
     yield init
     init.control.close()
+    os.close(init.stdout)
     async with asyncio.timeout(5):
         await init.container.wait()
     assert init.released == 1
@@ -79,3 +82,12 @@ async def test_a_container_that_is_being_cleaned_up_may_still_be_told_to_leave(i
             await asyncio.sleep(0)
     init.container.terminate()
     init.container.kill()
+
+
+async def test_the_end_of_what_it_writes_is_told_even_when_an_escaped_process_keeps_the_pipe_open(init: Init) -> None:
+    os.write(init.stdout, "grü".encode()[:-1])
+    init.control.shutdown(socket.SHUT_RDWR)
+    async with asyncio.timeout(5):
+        await init.container.wait()
+    assert "".join(init.written) == "gr\N{REPLACEMENT CHARACTER}"
+    assert init.written.count("") == 2, "once for each stream"
