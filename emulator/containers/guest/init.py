@@ -33,7 +33,8 @@ def supervise(launch: Launch, control: socket.socket) -> None:
         init = os.getpid()
         child = os.fork()
     except OSError as error:
-        send(control, {"error": str(error)})
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # an emulator that is gone needs no answer
+            send(control, {"error": str(error)})
         os._exit(1)
     if child == 0:
         for end in (control, *listeners.values()):
@@ -44,6 +45,8 @@ def supervise(launch: Launch, control: socket.socket) -> None:
         return
     try:
         _Init(control, wakeup[0], child, listeners).run()
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # an emulator that is gone is a kill
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:

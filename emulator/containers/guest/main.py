@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from emulator.containers import compat
 from emulator.containers.channel import Decoder, Message, receive, send
@@ -58,15 +58,15 @@ def fork_on_request(channel: socket.socket, how: str = "") -> tuple[socket.socke
     try:
         warning = compat.preimport()
     except compat.IncompatibleClientError as error:
-        send(channel, {"error": str(error)})
+        _tell(channel, {"error": str(error)})
         sys.exit(1)
     if threading.active_count() > 1:
         names = ", ".join(thread.name for thread in threading.enumerate()[1:])
-        send(channel, {"error": f"importing modal started threads ({names}): a process with threads must not fork"})
+        _tell(channel, {"error": f"importing modal started threads ({names}): a process with threads must not fork"})
         sys.exit(1)
     gc.collect()
     gc.freeze()  # what is warm now is never collected: the collector's marks would copy every shared page
-    send(channel, {"ready": True, "warning": warning})
+    _tell(channel, {"ready": True, "warning": warning})
     decoder = Decoder()
     while (messages := receive(channel, decoder)) is not None:
         for message in messages:
@@ -75,6 +75,14 @@ def fork_on_request(channel: socket.socket, how: str = "") -> tuple[socket.socke
                 decoder.close()
                 return forked
     os._exit(0)
+
+
+def _tell(channel: socket.socket, body: dict[str, Any]) -> None:
+    """Say something to the emulator. Ends this process, without a word, when the emulator has gone in the meantime."""
+    try:
+        send(channel, body)
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)
 
 
 def _fork(message: Message) -> tuple[socket.socket, Launch] | None:
