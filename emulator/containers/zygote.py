@@ -119,10 +119,14 @@ class ZygoteSpawner:
         """The warm process, started if there is none."""
         task = self._warming
         if task is None or (task.done() and (task.cancelled() or task.exception() or task.result().dead)):
-            if task is not None and task.done() and not task.cancelled() and not task.exception():
-                await task.result().close()
-            task = self._warming = asyncio.create_task(Zygote.warm(isolation.how))
+            # Before anything is awaited: who comes in the meantime waits for the same one.
+            task = self._warming = asyncio.create_task(self._replace(task, isolation))
         return await asyncio.shield(task)
+
+    async def _replace(self, old: asyncio.Task[Zygote] | None, isolation: Isolation) -> Zygote:
+        if old is not None and not old.cancelled() and not old.exception():
+            await old.result().close()
+        return await Zygote.warm(isolation.how)
 
     async def close(self) -> None:
         task, self._warming = self._warming, None
