@@ -14,6 +14,8 @@ from emulator.protocol.options import rebind
 from emulator.state import DEFAULT_ENVIRONMENT, App
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emulator.clock import Clock
     from emulator.protocol.addresses import Front
     from emulator.protocol.dispatch import Caller
@@ -25,7 +27,16 @@ HEARTBEAT_TIMEOUT = 60.0
 
 
 class AppHandlers:
-    def __init__(self, state: State, clock: Clock, scheduler: Scheduler, front: Front, page_url: str) -> None:
+    def __init__(
+        self,
+        state: State,
+        clock: Clock,
+        scheduler: Scheduler,
+        front: Front,
+        page_url: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self._say = say
         self._state = state
         self._clock = clock
         self._scheduler = scheduler
@@ -199,8 +210,16 @@ class AppHandlers:
             await self._clock.sleep(HEARTBEAT_TIMEOUT / 4)
             limit = self._clock.monotonic() - HEARTBEAT_TIMEOUT
             for app in list(self._state.apps.values()):
-                if app.state == api_pb2.APP_STATE_EPHEMERAL and app.last_heartbeat < limit:
-                    await self.stop(app)
+                # One that is still being deployed has said as little: its client may have been killed half-way.
+                waiting = app.state in (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING)
+                if waiting and app.last_heartbeat < limit:
+                    await self._stop_silent(app)
+
+    async def _stop_silent(self, app: App) -> None:
+        try:
+            await self.stop(app)
+        except Exception as error:  # one app's trouble is not to keep the others from being watched
+            self._say(f"{app.name or app.description} could not be stopped: {error!r}")
 
     async def AppList(self, request: api_pb2.AppListRequest, _: Caller) -> api_pb2.AppListResponse:
         environment = request.environment_name or DEFAULT_ENVIRONMENT

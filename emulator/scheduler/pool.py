@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
-from emulator.containers.base import ContainerStartError
 from emulator.ids import new_id
 from emulator.scheduler.autoscaler import Load, Policy, Supply, decide
+from emulator.scheduler.lives import Lives
 from emulator.scheduler.policy import boot_backoff, limits, scaling_policy
 from emulator.scheduler.slot import Slot
+from emulator.scheduler.tasks import Tasks
 from emulator.scheduler.work import Work
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-    from typing import Any
-
     from emulator.scheduler.calls import Input
     from emulator.scheduler.services import Services
     from emulator.state import FunctionRecord
 
 EXIT_GRACE = 30.0
 """Seconds for exit handlers, from the request to leave until the kill."""
+CLOSE_LIMIT = 10.0
+"""Seconds after the kill in which a container must have ended, before the pool closes without it."""
+TICK_AGAIN = 1.0
+"""Seconds until the next look after one that raised."""
 BOOT_ATTEMPTS = 3
 """Containers that may die silently in a row while starting before those who wait are told."""
 
@@ -46,24 +47,20 @@ class Pool:
         self._closing = False
         self._dirty = True
         self._changed = Signal()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(lambda text: services.say(f"{record.tag}: {text}"))
+        self._lives = Lives(record, services, self._gone)
         self.work = Work(
             calls=services.calls,
             clock=services.clock,
             definition=lambda: record.definition,
-            spawn=self._spawn,
+            spawn=self._tasks.spawn,
             changed=self.touch,
         )
 
     # Life of the pool
 
     def start(self) -> None:
-        self._spawn(self._run())
-
-    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.spawn(self._run())
 
     def touch(self) -> None:
         """Something changed: decide again, and wake as many waiting containers as there are inputs."""
@@ -80,7 +77,7 @@ class Pool:
     async def _run(self) -> None:
         while True:
             self._dirty = False
-            wake_at = self._tick(self._clock.monotonic())
+            wake_at = self._look(self._clock.monotonic())
             timeout = None if wake_at is None else max(0.0, wake_at - self._clock.monotonic())
             try:
                 async with self._clock.timeout(timeout):
@@ -96,23 +93,28 @@ class Pool:
         now = self._clock.monotonic()
         for slot in list(self.slots.values()):
             if slot.state == "starting" or not grace:
-                self._kill(slot)
+                self.kill(slot)
             else:
                 self._drain(slot, now)
                 self._leave_at_once(slot, now)
                 slot.kill_at = now + grace
         self.touch()
-        watchers = [slot.watcher for slot in self.slots.values() if slot.watcher is not None]
-        await asyncio.gather(*watchers, return_exceptions=True)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._lives.ended(self.slots.values(), within=grace + CLOSE_LIMIT)
+        await self._tasks.close()
 
     # Deciding
 
     @property
     def policy(self) -> Policy:
         return scaling_policy(self.record.definition, machine_limit=self._services.machine_limit)
+
+    def _look(self, now: float) -> float | None:
+        """One tick. A pool that stopped deciding would hang all who wait: what goes wrong is said, and tried again."""
+        try:
+            return self._tick(now)
+        except Exception as error:
+            self._services.say(f"{self.record.tag}: an error of the emulator's own: {error!r}")
+            return now + TICK_AGAIN
 
     def _tick(self, now: float) -> float | None:
         for slot in list(self.slots.values()):
@@ -165,9 +167,11 @@ class Pool:
                 status=Result.GENERIC_STATUS_INIT_FAILURE,
                 exception=f"Container {slot.task_id} did not start within its startup timeout of {seconds}s",
             )
-            self._kill(slot)
+            slot.boot_noted = True
+            self.kill(slot)
+            self._note_failed_boot(slot, "")
         if self.work.expire(slot, now) or (slot.kill_at is not None and now >= slot.kill_at):
-            self._kill(slot)
+            self.kill(slot)
         if slot.terminate_at is not None and now >= slot.terminate_at:
             slot.terminate_at = None
             if slot.container is not None:
@@ -186,31 +190,7 @@ class Pool:
         )
         self.slots[task_id] = slot
         self._services.limiter.begin(task_id)
-        slot.watcher = asyncio.create_task(self._live(slot))
-
-    async def _live(self, slot: Slot) -> None:
-        services = self._services
-        why = ""
-        try:
-            spec = await services.launcher.prepare(self.record, slot.task_id)
-            slot.container = await services.runtime.start(spec, services.on_output)
-            if slot.doomed:
-                slot.container.kill()
-            ended = await slot.container.wait()
-            why = f"Container {slot.task_id} ended with exit code {ended.code}"
-            if ended.code and slot.state == "ready" and not slot.doomed:
-                services.say(f"{self.record.tag}: {why}")
-        except (ContainerStartError, OSError, LookupError) as error:
-            why = f"Container could not be started: {error}"
-            services.say(f"{self.record.tag}: {why}")
-        finally:
-            await services.launcher.release(slot.task_id)
-            self._gone(slot, why)
-
-    def _kill(self, slot: Slot) -> None:
-        slot.doomed = True
-        if slot.container is not None:
-            slot.container.kill()
+        self._lives.begin(slot)
 
     def ready(self, slot: Slot) -> None:
         """The container has booted: it asks for inputs, or its server listens."""
@@ -238,6 +218,8 @@ class Pool:
             return
         self._failures += 1
         self._not_before = self._clock.monotonic() + boot_backoff(self._failures)
+        if any(self._is_supply(other) and other.state == "ready" for other in self.slots.values()):
+            return  # those who wait, wait for that one
         if slot.boot_result is not None:
             self.work.fail_pending(slot.boot_result)
         elif self._failures >= BOOT_ATTEMPTS:
@@ -257,7 +239,7 @@ class Pool:
         """No new work; it leaves once what it has is done."""
         if slot.state == "starting":
             slot.state = "draining"
-            self._kill(slot)
+            self.kill(slot)
             return
         slot.state = "draining"
         self._leave(slot, now)
@@ -325,7 +307,7 @@ class Pool:
         slot = self.slots.get(item.task_id)
         self.work.cancel(item, slot)
         if terminate and slot is not None:
-            self._kill(slot)
+            self.kill(slot)
 
     def stop(self, slot: Slot) -> None:
         """Have one container leave once it has finished what it works on."""
@@ -333,4 +315,4 @@ class Pool:
 
     def kill(self, slot: Slot) -> None:
         """End one container now: its inputs go to another."""
-        self._kill(slot)
+        self._lives.kill(slot)

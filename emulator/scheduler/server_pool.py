@@ -48,7 +48,7 @@ class ServerPool(Pool):
 
     def serving(self, slot: Slot) -> None:
         """The container says that it is up; it takes requests once its port accepts connections."""
-        self._spawn(self._until_accepting(slot))
+        self._tasks.spawn(self._until_accepting(slot))
 
     async def _until_accepting(self, slot: Slot) -> None:
         while slot.state == "starting" and slot.container is not None:

@@ -59,6 +59,8 @@ class Slot:
     polling: bool = False
     """It has asked for an input and waits."""
     watcher: asyncio.Task[None] | None = None
+    """Lives as long as the container does."""
+    starting: asyncio.Task[Container] | None = None
 
     @property
     def active(self) -> int:

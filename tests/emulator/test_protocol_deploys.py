@@ -7,17 +7,20 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
+import pytest
 from modal_proto import api_pb2
 
 from emulator.front import IngressFront
 from emulator.ingress.ingress import NOTHING_YET, Ingress
-from emulator.protocol.apps import AppHandlers
+from emulator.protocol.apps import HEARTBEAT_TIMEOUT, AppHandlers
 from emulator.protocol.dispatch import Caller
 from emulator.protocol.functions import FunctionHandlers
 from tests.emulator.heart_kit import FakeMachine, machine, settle
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from emulator.state import App
 
 __all__ = ["machine"]
 
@@ -29,7 +32,9 @@ class Deployer:
 
     def __init__(self, machine: FakeMachine, ingress: Ingress) -> None:
         self.front = IngressFront(ingress, calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
-        self.apps = AppHandlers(machine.state, machine.clock, machine.scheduler, self.front, "http://pages")
+        self.apps = AppHandlers(
+            machine.state, machine.clock, machine.scheduler, self.front, "http://pages", machine.said.append
+        )
         self.functions = FunctionHandlers(machine.state, machine.scheduler, self.front, machine.said.append)
 
     async def create(self, tag: str, *, existing: str = "", auth: bool = False) -> api_pb2.FunctionCreateResponse:
@@ -146,3 +151,25 @@ async def test_an_address_that_a_redeploy_does_not_ask_for_any_more_is_closed(ma
         assert deployer.front.ports()
         await deployer.publish(page=created.function_id)
         assert not deployer.front.ports()
+
+
+async def test_apps_whose_client_fell_silent_are_stopped_though_one_of_them_makes_trouble(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with deploying(machine) as deployer:
+        for state in (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING):
+            await deployer.apps.AppCreate(api_pb2.AppCreateRequest(app_state=state), CLIENT)
+        deployed, troubled, *others = machine.state.apps.values()
+        stop = deployer.apps.stop
+
+        async def troublesome(app: App) -> None:
+            if app is troubled:
+                raise RuntimeError("it holds on")
+            await stop(app)
+
+        monkeypatch.setattr(deployer.apps, "stop", troublesome)
+        watching = asyncio.create_task(deployer.apps.watch_heartbeats())
+        await machine.clock.turn(2 * HEARTBEAT_TIMEOUT)
+        watching.cancel()
+        assert [app.live for app in (deployed, troubled, *others)] == [True, True, False, False]
+        assert any("it holds on" in line for line in machine.said)

@@ -290,16 +290,3 @@ async def test_waiting_for_a_killed_container_to_end_costs_nothing(
     await machine.clock.turn(60)
     assert len(ticks) < 20
     container.end(-9)
-
-
-async def test_a_container_killed_before_it_exists_is_killed_once_it_does(machine: FakeMachine) -> None:
-    machine.gate = asyncio.Event()
-    pool = machine.deploy()
-    machine.call()
-    await settle()
-    (slot,) = pool.slots.values()
-    pool.kill(slot)
-    assert not machine.started
-    machine.gate.set()
-    await settle()
-    assert machine.started[0].killed
