@@ -2,7 +2,6 @@
 # Needs Python 3.11 to 3.13 with pip and venv, and make. Everything else is installed into .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-PORT ?= 3000
 
 # uv is several times faster than pip, and does not read pip's configuration: where that names a mirror, pip does it.
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -28,8 +27,9 @@ help:  ## show this list
 
 setup: .venv/.run  ## install what `make run` needs into .venv
 
-run: setup  ## start the service on this machine, on the emulator: http://127.0.0.1:3000
-	DEPLOY__TARGET=local $(BIN)/python -m emulator up app.py --port $(PORT) --ready-path /readiness \
+run: setup  ## start the service on this machine, on the emulator: http://127.0.0.1:3000 (or PORT=…)
+	port=$${PORT:-$$($(BIN)/python -m infra.configuration server.port)} && \
+	DEPLOY__TARGET=local exec $(BIN)/python -m emulator up app.py --port $$port --ready-path /readiness \
 		--before '$(BIN)/python -m infra.setup'
 
 test: .venv/.dev  ## the tests that say whether it works (at most 5 minutes)

@@ -30,6 +30,11 @@ def model_folder(model: Model) -> str:
     return f"/models/{model.id}"
 
 
+def model_files(model: Model) -> Path | None:
+    """The file or folder, on the machine that deploys, of a model that was configured by `path`."""
+    return None if model.path is None else (ROOT / Path(model.path).expanduser()).resolve()
+
+
 def web_image(settings: Settings) -> modal.Image:
     """The web container: slim, no torch."""
     base = modal.Image.debian_slim(python_version=PYTHON)
@@ -52,11 +57,9 @@ def _with_source(image: modal.Image, settings: Settings) -> modal.Image:
 
 
 def _with_files(image: modal.Image, model: Model) -> modal.Image:
-    if model.path is None or not modal.is_local():
+    path = model_files(model)
+    if path is None or not modal.is_local():
         return image
-    path = (ROOT / Path(model.path).expanduser()).resolve()
     if path.is_dir():
         return image.add_local_dir(path, model_folder(model))
-    if path.is_file():
-        return image.add_local_file(path, str(PurePosixPath(model_folder(model)) / path.name))
-    raise FileNotFoundError(f"model {model.id!r}: there is nothing at {path}")
+    return image.add_local_file(path, str(PurePosixPath(model_folder(model)) / path.name))

@@ -8,6 +8,7 @@ the settings that were resolved at deploy time come as JSON in `SERVICE_SETTINGS
 from __future__ import annotations
 
 import os
+import sys
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ from infra.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from pydantic_core import ErrorDetails
 
 CARRIER = "SERVICE_SETTINGS"
 """The variable in which resolved settings travel to a container."""
@@ -36,16 +39,17 @@ SHORT_NAMES = {
 """Variable -> section and key. A later one wins over an earlier one; `SECTION__KEY` wins over both."""
 
 NOT_YET = {
-    "security.enable_auth": "API keys are not checked yet",
-    "security.api_keys": "API keys are not checked yet",
-    "limits.max_prompt_length": "prompts are not measured yet",
-    "limits.max_response_tokens": "answers are not clamped yet",
-    "limits.max_sessions": "sessions are not kept yet",
-    "limits.session_ttl_seconds": "sessions are not kept yet",
-    "limits.default_rate_limit_per_minute": "rates are not limited yet",
-    "observability.enable_metrics": "metrics are not served yet",
-    "observability.enable_tracing": "traces are not recorded yet",
-    "observability.metrics_path": "metrics are not served yet",
+    "server.host": "on this machine the service runs on the emulator, which listens on 127.0.0.1 only",
+    "security.enable_auth": "API keys are not checked yet in this version",
+    "security.api_keys": "API keys are not checked yet in this version",
+    "limits.max_prompt_length": "prompts are not measured yet in this version",
+    "limits.max_response_tokens": "answers are not clamped yet in this version",
+    "limits.max_sessions": "sessions are not kept yet in this version",
+    "limits.session_ttl_seconds": "sessions are not kept yet in this version",
+    "limits.default_rate_limit_per_minute": "rates are not limited yet in this version",
+    "observability.enable_metrics": "metrics are not served yet in this version",
+    "observability.enable_tracing": "traces are not recorded yet in this version",
+    "observability.metrics_path": "metrics are not served yet in this version",
 }
 """Keys whose feature is not built: their defaults are accepted, anything else stops the start."""
 
@@ -142,7 +146,7 @@ def _validate(
             return Settings.model_validate_json(carried)
         return Settings.model_validate(_merge(from_file, overrides))
     except ValidationError as error:
-        first, *others = error.errors()
+        first, *others = _distinct(error.errors())
         location = first["loc"]
         if carried is not None:
             where = CARRIER
@@ -150,6 +154,17 @@ def _validate(
             where = "environment" if path is None or _holds(overrides, location) else path.name
         more = f" (and {len(others)} more)" if others else ""
         raise ConfigurationError(f"{where}: {_key(location)}: {_expectation(first)}{more}") from None
+
+
+def _distinct(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """The mistakes, without those that are only another one's consequence, names that do not exist first."""
+    locations = [error["loc"] for error in errors]
+    causes = [
+        error
+        for error in errors
+        if not any(len(other) > len(error["loc"]) and other[: len(error["loc"])] == error["loc"] for other in locations)
+    ]
+    return sorted(causes, key=lambda error: error["type"] != "extra_forbidden")
 
 
 def _holds(values: Any, location: tuple[int | str, ...]) -> bool:
@@ -168,11 +183,13 @@ def _key(location: tuple[int | str, ...]) -> str:
     return text or "(whole file)"
 
 
-def _expectation(error: Any) -> str:
+def _expectation(error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
         return "there is no such key"
     if error["type"] == "missing":
         return "this key is required"
+    if error["type"] == "tuple_type":
+        return "expected a list; a table of it is written [[…]]"
     message = str(error["msg"])
     message = message.removeprefix("Value error, ").removeprefix("Input should be ")
     if error["type"] == "value_error":
@@ -187,4 +204,17 @@ def _refuse_what_is_not_built(settings: Settings, path: Path | None) -> None:
         section, name = key.split(".")
         if getattr(getattr(settings, section), name) != getattr(getattr(defaults, section), name):
             where = path.name if path else "environment"
-            raise ConfigurationError(f"{where}: {key}: {reason} in this version; expected the key to be absent")
+            raise ConfigurationError(f"{where}: {key}: {reason}; expected the key to be absent")
+
+
+def main() -> None:
+    """Print the value of one key, named as `section.key`: for the Makefile."""
+    section, _, key = sys.argv[1].partition(".")
+    try:
+        print(getattr(getattr(load_settings(), section), key))
+    except ConfigurationError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

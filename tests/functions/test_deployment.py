@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from functions.deployment import refuse_unprotected, settings_for_deploy
+from functions.deployment import refuse_missing_files, refuse_unprotected, settings_for_deploy
 from functions.servers import gpu_of
 from infra.configuration import ConfigurationError
 from infra.settings import Deploy, Model, Models, Security, Settings
@@ -31,6 +31,13 @@ def test_a_wrong_configuration_ends_the_process_with_one_line(monkeypatch: pytes
     monkeypatch.setenv("SERVER__PORT", "none")
     with pytest.raises(SystemExit, match=r"^environment: server\.port: expected a valid integer"):
         settings_for_deploy()
+
+
+def test_a_model_whose_path_leads_to_nothing_is_refused_by_name() -> None:
+    models = Models(available_models=(Model(id="mine", name="mine", path="/models/nothing.gguf"),))
+    with pytest.raises(ConfigurationError, match=r"'mine' leads to nothing: /models/nothing\.gguf"):
+        refuse_missing_files(Settings(models=models))
+    refuse_missing_files(Settings())
 
 
 def test_only_engines_that_run_on_a_gpu_ask_for_one() -> None:

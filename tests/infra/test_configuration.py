@@ -68,7 +68,7 @@ def test_lists_and_tables_in_the_environment_are_json(tmp_path: Path) -> None:
     [
         ("LOG_LEVEL", "DEBUG", lambda s: s.server.log_level == "debug"),
         ("RUST_LOG", "warn", lambda s: s.server.log_level == "warn"),
-        ("SERVER_HOST", "::1", lambda s: s.server.host == "::1"),
+        ("SERVER_HOST", "127.0.0.1", lambda s: s.server.host == "127.0.0.1"),
         ("SERVER_PORT", "81", lambda s: s.server.port == 81),
         ("DEFAULT_DEVICE", "cpu", lambda s: s.models.default_device == "cpu"),
         ("HF_TOKEN", "hf_x", lambda s: s.models.hf_token == SecretStr("hf_x")),
@@ -108,6 +108,11 @@ def test_section_and_key_win_over_a_short_name(tmp_path: Path) -> None:
             {},
             "config.toml: web.scaling: min_containers (9) is above max_containers (4)",
         ),
+        (
+            "[models.available_models]\nid = 1",
+            {},
+            "config.toml: models.available_models: expected a list; a table of it",
+        ),
         (None, {"CONFIG_FILE": "absent.toml"}, "absent.toml: CONFIG_FILE names this file, and it does not exist"),
     ],
 )
@@ -118,6 +123,15 @@ def test_what_is_wrong_is_said_in_one_line(
         load(tmp_path, text, **environment)
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
+
+
+def test_one_typo_is_one_mistake_and_comes_before_what_it_left_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as typo:
+        load(tmp_path, '[[models.available_models]]\nid = "a"\nname = "a"\nquantisation = "q4"\n')
+    assert str(typo.value) == "config.toml: models.available_models[0].quantisation: there is no such key"
+    with pytest.raises(ConfigurationError) as misnamed:
+        load(tmp_path, '[[models.available_models]]\nid = "a"\nnam = "a"\n')
+    assert str(misnamed.value) == "config.toml: models.available_models[0].nam: there is no such key (and 1 more)"
 
 
 def test_a_wrong_secret_is_not_repeated(tmp_path: Path) -> None:

@@ -15,12 +15,11 @@ import pytest
 from tests.service.deployment import ROOT, processes, until
 
 
-def command_of_make_run(port: int, *, state: Path) -> str:
-    """The command line of the Makefile's target, with this interpreter, another port and a state of its own."""
+def recipe_of_make_run(*, state: Path) -> str:
+    """The recipe of the Makefile's target, with this interpreter and a state of its own."""
     recipe = subprocess.run(["make", "--dry-run", "run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    line = recipe[recipe.rindex("DEPLOY__TARGET=local") :].replace("\\\n", " ").strip()
-    line = line.replace(".venv/bin/python", sys.executable).replace("--port 3000", f"--port {port}")
-    return f"exec env {line} --no-reload --state {state}"
+    lines = recipe[recipe.rindex("port=") :].replace(".venv/bin/python", sys.executable).strip()
+    return f"{lines} --no-reload --state {state}"
 
 
 @pytest.mark.slow
@@ -30,8 +29,10 @@ def test_make_run_answers_and_ctrl_c_leaves_nothing(tmp_path: Path, free_port: i
     state = tmp_path / "state"
     marker = f"--port {free_port}"
     with output.open("wb") as file:
-        command = ["sh", "-c", command_of_make_run(free_port, state=state)]
-        up = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
+        up = subprocess.Popen(
+            ["sh", "-c", recipe_of_make_run(state=state)], env={**os.environ, "PORT": str(free_port)},
+            cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
     try:
         until(lambda: up.poll() is not None or "\nReady: " in output.read_text(), within=90)
         assert re.search(rf"^Ready: http://127\.0\.0\.1:{free_port}$", output.read_text(), re.M), output.read_text()
