@@ -33,25 +33,34 @@ class Limits:
 def scaling_policy(definition: api_pb2.Function, *, machine_limit: int) -> Policy:
     """The autoscaler's policy for a definition; `machine_limit` caps what sets no maximum of its own."""
     settings = definition.autoscaler_settings
-    minimum = settings.min_containers or definition.warm_pool_size
-    maximum = settings.max_containers or definition.concurrency_limit or max(machine_limit, minimum)
+
+    def chosen(name: str, legacy: float) -> float:
+        # An explicit 0 counts: it takes back what the definition said, in the setting or in the field it had before.
+        return getattr(settings, name) if settings.HasField(name) else legacy  # type: ignore[arg-type]
+
+    minimum = int(chosen("min_containers", definition.warm_pool_size))
+    maximum = int(chosen("max_containers", definition.concurrency_limit)) or max(machine_limit, minimum)
     return Policy(
         min_containers=minimum,
         max_containers=maximum,
-        buffer_containers=settings.buffer_containers or definition._experimental_buffer_containers,
+        buffer_containers=int(chosen("buffer_containers", definition._experimental_buffer_containers)),
         target_concurrency=_target_concurrency(definition),
         scaledown_window=float(
-            settings.scaledown_window or definition.task_idle_timeout_secs or DEFAULT_SCALEDOWN_WINDOW
+            chosen("scaledown_window", definition.task_idle_timeout_secs or DEFAULT_SCALEDOWN_WINDOW)
         ),
         scaleup_window=max(PATIENCE, float(settings.scaleup_window)),
     )
 
 
 def _target_concurrency(definition: api_pb2.Function) -> float:
+    # A Server that names no target is not scaled by its requests: one container, whatever comes.
+    unscaled = float("inf") if definition.is_server else 1.0
     settings = definition.autoscaler_settings
+    if settings.HasField("target_concurrency_float"):
+        return settings.target_concurrency_float or unscaled
+    if settings.HasField("target_concurrency"):
+        return float(settings.target_concurrency) or unscaled
     for value in (
-        settings.target_concurrency_float,
-        float(settings.target_concurrency),
         float(definition.target_concurrent_inputs),
         float(definition.http_config.target_concurrency),
         float(definition.max_concurrent_inputs),
@@ -59,8 +68,7 @@ def _target_concurrency(definition: api_pb2.Function) -> float:
     ):
         if value > 0:
             return value
-    # A Server that names no target is not scaled by its requests: one container, whatever comes.
-    return float("inf") if definition.is_server else 1.0
+    return unscaled
 
 
 def limits(definition: api_pb2.Function) -> Limits:

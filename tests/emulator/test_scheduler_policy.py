@@ -35,6 +35,27 @@ def test_the_target_is_what_the_definition_says_of_concurrency(definition: api_p
     assert scaling_policy(definition, machine_limit=1).target_concurrency == target
 
 
+def test_an_explicit_zero_takes_back_what_the_definition_said() -> None:
+    definition = api_pb2.Function(
+        warm_pool_size=2, concurrency_limit=3, _experimental_buffer_containers=4, task_idle_timeout_secs=30
+    )
+    before = scaling_policy(definition, machine_limit=16)
+    assert (before.min_containers, before.max_containers, before.buffer_containers) == (2, 3, 4)
+    definition.autoscaler_settings.MergeFrom(
+        api_pb2.AutoscalerSettings(min_containers=0, max_containers=0, buffer_containers=0)
+    )
+    after = scaling_policy(definition, machine_limit=16)
+    assert (after.min_containers, after.max_containers, after.buffer_containers) == (0, 16, 0)
+    assert after.scaledown_window == 30
+
+
+def test_a_servers_target_of_zero_ends_scaling_by_requests() -> None:
+    definition = api_pb2.Function(is_server=True, http_config=api_pb2.HTTPConfig(target_concurrency=5))
+    assert scaling_policy(definition, machine_limit=1).target_concurrency == 5
+    definition.autoscaler_settings.target_concurrency_float = 0
+    assert scaling_policy(definition, machine_limit=1).target_concurrency == float("inf")
+
+
 def test_a_minimum_above_the_machines_limit_is_honoured() -> None:
     definition = api_pb2.Function(autoscaler_settings=api_pb2.AutoscalerSettings(min_containers=20))
     assert scaling_policy(definition, machine_limit=16).max_containers == 20
