@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from emulator.containers.environment import CERTIFICATE_FILES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu", "/sys")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/nix", "/gnu", "/sys")
 _LINKED = ("/etc/resolv.conf", "/etc/localtime", "/etc/ssl/certs", "/etc/ssl/cert.pem")
 _PREFIX_PARTS = ("bin", "sbin", "lib", "lib64", "libexec", "include", "share", "etc", "ssl", "pyvenv.cfg")
 
@@ -84,9 +84,15 @@ def uncovered(paths: Iterable[Path], covered: Iterable[Path]) -> list[Path]:
 
 
 def plan_root(
-    seen: Survey, *, folder: Path, placed: Iterable[str], volumes: Mapping[str, Path], sockets: Mapping[str, Path]
+    seen: Survey,
+    *,
+    folder: Path,
+    placed: Iterable[str],
+    volumes: Mapping[str, Path],
+    read_only: Collection[str],
+    sockets: Mapping[str, Path],
 ) -> RootPlan:
-    """The root of one container. `folder` is the container's own folder on this machine.
+    """The root of one container. `folder` is the container's own folder on this machine; `read_only` are of `volumes`.
 
     Where a file or volume lies in a system folder, that folder is an overlay, with `folder/over/<name>` on top.
     """
@@ -99,7 +105,7 @@ def plan_root(
         else:
             plan.binds.append((path, path, False))
     plan.binds += [(path, path, False) for path in seen.others]
-    plan.binds += [(str(source), path, True) for path, source in {**sockets, **volumes}.items()]
+    plan.binds += [(str(source), path, path not in read_only) for path, source in {**sockets, **volumes}.items()]
     return plan
 
 
