@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
 Stream = Literal["stdout", "stderr"]
@@ -49,6 +49,8 @@ class ContainerSpec:
     files: Sequence[MountedFile] = ()
     volumes: Mapping[str, Path] = field(default_factory=dict)
     """Absolute mount path in the container -> directory on this machine."""
+    read_only: Collection[str] = ()
+    """Mount paths of volumes that it may not write to: said, not enforced, where it has no root of its own."""
     private_network: bool = False
     """A loopback of its own, where the machine allows that: for Servers, which bind fixed ports."""
     fixed_ports: Sequence[int] = ()

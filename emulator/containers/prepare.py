@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from emulator.containers.base import ContainerSpec, MountedFile
     from emulator.containers.isolation import Isolation
     from emulator.containers.links import VolumeLinks
+
+_log = logging.getLogger("emulator.containers")
 
 SOURCE_ROOT = "/root"
 _PLATFORM = "/__modal"
@@ -81,6 +84,7 @@ def _with_root(
         folder=folder,
         placed=[file.path for file in spec.files],
         volumes=spec.volumes,
+        read_only=spec.read_only,
         sockets=sockets,
     )
     for _, _, upper, work in plan.overlays:
@@ -119,6 +123,8 @@ def _without_root(
         place_file(file, below(root, file.path))
     for path, volume in spec.volumes.items():
         links.need(Path(path), volume)
+        if path in spec.read_only:
+            _log.warning("the volume at %s is read-only on Modal; here containers could write to it", path)
     temporary, arguments = folder / "tmp", folder / "arguments"
     temporary.mkdir()
     arguments.write_bytes(spec.arguments)

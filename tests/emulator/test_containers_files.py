@@ -3,6 +3,7 @@
 # ruff: noqa: ASYNC240 (conditions of other processes have no event, and these folders are small)
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from pathlib import Path
@@ -197,6 +198,38 @@ async def test_a_volume_is_the_same_folder_for_every_container(runtime: Supervis
     for expected in ("x", "xx"):
         assert await told(runtime, tmp_path, code, volumes={"/vol/models": volume}) == expected
     assert (volume / "n").read_text() == "xx"
+
+
+READ_ONLY = """
+def go():
+    for path in PLACES:
+        try:
+            open(path + "/new", "w").close()
+        except OSError as error:
+            tell([os.path.basename(path), os.listdir(path), error.errno])
+"""
+
+
+@isolated
+async def test_a_read_only_volume_is_read_and_not_written(runtime: SupervisedRuntime, tmp_path: Path) -> None:
+    volumes = {f"/vol/{name}": tmp_path / name for name in ("kept", "written")}
+    for folder in volumes.values():
+        folder.mkdir()
+    (tmp_path / "kept" / "old").touch()
+    code = READ_ONLY.replace("PLACES", str(list(volumes)))
+    seen = await told(runtime, tmp_path, code, volumes=volumes, read_only=["/vol/kept"])
+    assert seen == ["kept", ["old"], errno.EROFS]
+    assert (tmp_path / "written" / "new").exists()
+
+
+@shared
+async def test_without_a_file_system_of_its_own_a_read_only_volume_is_told_to_be_writable(
+    runtime: SupervisedRuntime, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    volume, place = tmp_path / "volume", str(tmp_path / "readable")
+    volume.mkdir()
+    await told(runtime, tmp_path, "def go():\n    tell(0)", volumes={place: volume}, read_only=[place])
+    assert f"the volume at {place} is read-only on Modal" in caplog.text
 
 
 @isolated
