@@ -96,6 +96,7 @@ class ContainerLauncher:
             workdir=image.workdir,
             files=self._files(definition, image),
             volumes=self._volumes(definition),
+            read_only=frozenset(mount.mount_path for mount in definition.volume_mounts if mount.read_only),
             # A web_server function looks for an `eth0`, which a private network has and a laptop's own may not.
             private_network=definition.is_server or definition.webhook_config.type == api_pb2.WEBHOOK_TYPE_WEB_SERVER,
             fixed_ports=fixed,
@@ -112,8 +113,9 @@ class ContainerLauncher:
     def _secrets(self, definition: api_pb2.Function) -> dict[str, str]:
         values: dict[str, str] = {}
         for secret_id in definition.secret_ids:
-            if (secret := self._state.secrets.get(secret_id)) is not None:
-                values.update(secret.values)
+            if (secret := self._state.secrets.get(secret_id)) is None:
+                raise _deleted(f"the Secret {secret_id}")
+            values.update(secret.values)
         return values
 
     def _files(self, definition: api_pb2.Function, image: ImageRecord) -> list[MountedFile]:
@@ -124,11 +126,18 @@ class ContainerLauncher:
         return files
 
     def _volumes(self, definition: api_pb2.Function) -> dict[str, Path]:
-        try:
-            return {
-                mount.mount_path: part_of(self._state.volumes[mount.volume_id].path, mount.sub_path)
-                for mount in definition.volume_mounts
-                if mount.volume_id in self._state.volumes
-            }
-        except ValueError as error:
-            raise ContainerStartError(str(error)) from error
+        folders: dict[str, Path] = {}
+        for mount in definition.volume_mounts:
+            volume = self._state.volumes.get(mount.volume_id)
+            if volume is None:
+                raise _deleted(f"the Volume {mount.volume_id} that is mounted at {mount.mount_path}")
+            try:
+                folders[mount.mount_path] = folder = part_of(volume.path, mount.sub_path)
+                folder.mkdir(parents=True, exist_ok=True)
+            except (ValueError, OSError) as error:
+                raise ContainerStartError(f"nothing can be mounted at {mount.mount_path}: {error}") from error
+        return folders
+
+
+def _deleted(what: str) -> ContainerStartError:
+    return ContainerStartError(f"{what} has been deleted: create it again, and deploy the app again")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from modal_proto import api_pb2
 
-from emulator.containers.base import ContainerSpec
+from emulator.containers.base import ContainerSpec, ContainerStartError
 from emulator.launcher import ContainerLauncher
 from emulator.protocol.dispatch import Dispatcher
 from emulator.state import App, FunctionRecord, Secret, State, Volume
@@ -59,3 +59,42 @@ async def test_a_servers_own_port_is_not_taken_by_a_web_address_of_the_same_numb
         webhook_config=api_pb2.WebhookConfig(type=api_pb2.WEBHOOK_TYPE_WEB_SERVER, web_server_port=4000),
     )
     assert (pages.fixed_ports, pages.shared_ports) == ((4000,), (8000,))
+
+
+def mount(**options: Any) -> api_pb2.VolumeMount:
+    return api_pb2.VolumeMount(volume_id="vo-1", mount_path="/data", **options)
+
+
+async def test_a_part_of_a_volume_that_is_not_there_yet_is_made(deployed: Deployed) -> None:
+    spec = await deployed.spec(volume_mounts=[mount(sub_path="/models/small")])
+    assert spec.volumes == {"/data": deployed.volume / "models" / "small"}
+    assert spec.volumes["/data"].is_dir()
+
+
+async def test_a_part_of_a_volume_that_leads_out_of_it_is_refused(deployed: Deployed) -> None:
+    (deployed.volume / "link").symlink_to(deployed.folder)
+    for sub_path in ("../../outside", "models/../../outside", "link/outside"):
+        with pytest.raises(ContainerStartError, match=r"/data: .*leads out of the Volume"):
+            await deployed.spec(volume_mounts=[mount(sub_path=sub_path)])
+    assert not list(deployed.folder.rglob("outside"))
+
+
+async def test_a_part_of_a_volume_that_is_a_file_is_an_error_that_says_where(deployed: Deployed) -> None:
+    (deployed.volume / "file").touch()
+    with pytest.raises(ContainerStartError, match="nothing can be mounted at /data"):
+        await deployed.spec(volume_mounts=[mount(sub_path="file")])
+
+
+async def test_a_volume_that_is_mounted_read_only_is_told_so(deployed: Deployed) -> None:
+    assert (await deployed.spec(volume_mounts=[mount(read_only=True)])).read_only == {"/data"}
+    assert (await deployed.spec(volume_mounts=[mount()])).read_only == frozenset()
+
+
+async def test_what_a_function_names_and_is_deleted_is_missed_by_its_name(deployed: Deployed) -> None:
+    assert (await deployed.spec(secret_ids=["st-1"])).environment["KEY"] == "lime"
+    deployed.state.secrets.clear()
+    deployed.state.volumes.clear()
+    with pytest.raises(ContainerStartError, match="the Secret st-1 has been deleted"):
+        await deployed.spec(secret_ids=["st-1"])
+    with pytest.raises(ContainerStartError, match="the Volume vo-1 that is mounted at /data has been deleted"):
+        await deployed.spec(volume_mounts=[mount()])
