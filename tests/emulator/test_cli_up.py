@@ -130,3 +130,14 @@ async def test_what_can_not_work_is_one_line_that_says_what_to_do(folder: Path) 
     status, out, err = await call("up", "none.py", cwd=folder)
     assert (status, out) == (2, "")
     assert err == "emulator: none.py: no such file; name the app's: emulator up path/to/app.py\n"
+
+
+async def test_an_app_that_can_not_boot_is_told_at_once_and_why(folder: Path) -> None:
+    (folder / "helper.py").write_text("raise RuntimeError('no weights here')\n")
+    arguments = ("--port", "0", "--ready-path", "/health")
+    async with asyncio.timeout(40):
+        status, out, err = await call("up", *arguments, cwd=folder)
+    assert status == 1
+    assert "Ready" not in out
+    assert "can not answer: HTTP 500" in err
+    assert "no weights here" in err.split("can not answer")[1]
