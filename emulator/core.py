@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -22,7 +23,7 @@ from emulator.protocol.blob_http import BlobServer
 from emulator.protocol.blobs import BlobHandlers
 from emulator.protocol.calls import CallHandlers
 from emulator.protocol.containers import ContainerHandlers
-from emulator.protocol.dispatch import Dispatcher
+from emulator.protocol.dispatch import Dispatcher, Token
 from emulator.protocol.environments import EnvironmentHandlers, ProxyTokenHandlers
 from emulator.protocol.functions import FunctionHandlers
 from emulator.protocol.images import ImageHandlers
@@ -86,6 +87,7 @@ class Core:
         self.options = options
         self.state = State()
         self.changed = Signal()
+        self._token = Token("ak-emulator", f"as-{secrets.token_urlsafe(24)}")
         self._tasks: list[asyncio.Task[None]] = []
         self._run_folder = RunFolder()
         self._temporary = self._run_folder.path
@@ -151,7 +153,7 @@ class Core:
             self.say,
         )
         self._launcher.connect(self.dispatcher)
-        self._control_plane = ControlPlane(self.dispatcher)
+        self._control_plane = ControlPlane(self.dispatcher, self._token)
 
     async def start(self) -> None:
         """Open every port. Raises `OSError` or `PortTaken` when one that was asked for is in use."""
@@ -193,8 +195,8 @@ class Core:
         """Variables for a client: this server, a token that it takes, and no configuration of the user's own."""
         return {
             "MODAL_SERVER_URL": self.server_url,
-            "MODAL_TOKEN_ID": "ak-emulator",
-            "MODAL_TOKEN_SECRET": "as-emulator",
+            "MODAL_TOKEN_ID": self._token.token_id,
+            "MODAL_TOKEN_SECRET": self._token.secret,
             "MODAL_CONFIG_PATH": str(self._temporary / "modal.toml"),
             "MODAL_ENVIRONMENT": "main",
             **self.aws.environment(),

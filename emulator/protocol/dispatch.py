@@ -6,8 +6,9 @@ streams, an async generator of responses. Errors are raised as `grpclib.GRPCErro
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.message_factory import GetMessageClass
@@ -18,13 +19,18 @@ from grpclib.encoding.base import StatusDetailsCodecBase
 from modal_proto import api_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from google.protobuf.descriptor import MethodDescriptor
     from google.protobuf.message import Message
     from grpclib.server import Stream
 
 SERVICE = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
+
+NOT_ADMITTED = (
+    "Token validation failed: this emulator takes only its own token, "
+    "which `emulator env` prints beside a running `emulator up`, and which is new for every emulator"
+)
 
 Method = Callable[[Any, "Caller"], Any]
 
@@ -34,6 +40,19 @@ class Caller:
     """Who calls: a container (known by the socket that the call came through) or a client outside."""
 
     task_id: str = ""
+
+
+@dataclass(frozen=True)
+class Token:
+    """What a client has to send with every call. Whoever may call can run code as the user whose emulator it is."""
+
+    token_id: str
+    secret: str = field(repr=False)
+
+    def admits(self, metadata: Mapping[str, Any]) -> bool:
+        sent = (str(metadata.get(f"x-modal-token-{part}", "")).encode() for part in ("id", "secret"))
+        wanted = (self.token_id.encode(), self.secret.encode())
+        return all(hmac.compare_digest(*pair) for pair in zip(sent, wanted, strict=True))
 
 
 class Dispatcher:
@@ -55,13 +74,12 @@ class Dispatcher:
         """Names of the RPCs that have a handler."""
         return frozenset(self._methods)
 
-    def servable(self, caller: Caller) -> Servable:
-        """What a grpclib server needs in order to serve this caller."""
-        return Servable(
-            {f"/{SERVICE.full_name}/{rpc.name}": self._route(rpc, caller) for rpc in SERVICE.methods_by_name.values()}
-        )
+    def servable(self, caller: Caller, token: Token | None = None) -> Servable:
+        """What a grpclib server needs in order to serve this caller, or with `token` only those who send it."""
+        rpcs = SERVICE.methods_by_name.values()
+        return Servable({f"/{SERVICE.full_name}/{rpc.name}": self._route(rpc, caller, token) for rpc in rpcs})
 
-    def _route(self, rpc: MethodDescriptor, caller: Caller) -> Route:
+    def _route(self, rpc: MethodDescriptor, caller: Caller, token: Token | None) -> Route:
         method = self._methods.get(rpc.name)
         if method is None:
             serve = self._unimplemented(rpc.name)
@@ -69,6 +87,8 @@ class Dispatcher:
             serve = _streaming(method, caller)
         else:
             serve = _unary(method, caller)
+        if token is not None:
+            serve = _guarded(serve, token)
         cardinality = Cardinality.UNARY_STREAM if rpc.server_streaming else Cardinality.UNARY_UNARY
         return Route(serve, cardinality, GetMessageClass(rpc.input_type), GetMessageClass(rpc.output_type))
 
@@ -116,6 +136,15 @@ def _streaming(method: Method, caller: Caller) -> Serve:
             await responses.aclose()  # type: ignore[attr-defined]
 
     return serve
+
+
+def _guarded(serve: Serve, token: Token) -> Serve:
+    async def guarded(stream: Stream[Any, Any]) -> None:
+        if not token.admits(stream.metadata or {}):
+            raise GRPCError(Status.UNAUTHENTICATED, NOT_ADMITTED)
+        await serve(stream)
+
+    return guarded
 
 
 class StatusDetails(StatusDetailsCodecBase):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import socket
 
-from emulator.protocol.dispatch import Caller, Dispatcher
+from emulator.protocol.dispatch import Caller, Dispatcher, Token
 from emulator.protocol.grpc import GrpcServer
 
 
 class ControlPlane:
-    """Inputs are pickles, so whoever reaches this port can run code: loopback, always."""
+    """Inputs are pickles, so whoever is served can run code: on loopback, always, and only those with the token."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, token: Token) -> None:
         self._started = False
-        self._server = GrpcServer(dispatcher.servable(Caller()))
+        self._server = GrpcServer(dispatcher.servable(Caller(), token))
 
     async def start(self, listener: socket.socket) -> None:
         await self._server.start(sock=listener)

@@ -10,8 +10,9 @@ from grpclib import GRPCError, Status
 from grpclib.client import Channel
 from modal_proto.api_grpc import ModalClientStub
 
-from emulator.protocol.dispatch import Dispatcher
-from emulator.protocol.server import ControlPlane, bind
+from emulator.protocol.dispatch import Caller, Dispatcher
+from emulator.protocol.grpc import GrpcServer
+from emulator.protocol.server import bind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -21,14 +22,15 @@ if TYPE_CHECKING:
 async def served(*handlers: object) -> AsyncIterator[ModalClientStub]:
     """A stub for these handlers."""
     listener = bind(0)
-    plane = ControlPlane(Dispatcher(handlers, print))
-    await plane.start(listener)
+    server = GrpcServer(Dispatcher(handlers, print).servable(Caller()))
+    await server.start(sock=listener)
     channel = Channel("127.0.0.1", listener.getsockname()[1])
     try:
         yield ModalClientStub(channel)
     finally:
         channel.close()
-        await plane.close()
+        server.close()
+        await server.wait_closed()
 
 
 async def refused(call: Awaitable[object], status: Status) -> str:
