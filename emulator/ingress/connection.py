@@ -10,12 +10,15 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
 from emulator.ingress.exchange import BODY_BUFFER, ClientLeft, Request, Tunnel, without_delay
 from emulator.ingress.http1 import BadRequest, Headers, RequestHead, body_length, first, origin_form, tokens
+
+if TYPE_CHECKING:
+    from emulator.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +27,9 @@ MAX_HEAD = 64 * 1024
 
 MAX_DISCARDED = 4 * 1024 * 1024
 """Bytes of an unread request body that are read and dropped so that an early answer reaches the client."""
+
+DISCARD_SECONDS = 5.0
+"""How long that goes on, for a client that neither ends its body nor leaves."""
 
 MAX_PIPELINED = 16
 """Requests that wait on a connection before reading stops; while it reads, it notices when the client leaves."""
@@ -34,8 +40,9 @@ Serve = Callable[[Request], Awaitable[None]]
 class ClientConnection(asyncio.Protocol):
     """One connection of a client. `serve` answers each of its requests."""
 
-    def __init__(self, serve: Serve, connections: set[ClientConnection]) -> None:
+    def __init__(self, serve: Serve, connections: set[ClientConnection], clock: Clock) -> None:
         self._serve = serve
+        self._clock = clock
         self._connections = connections
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
@@ -48,6 +55,7 @@ class ClientConnection(asyncio.Protocol):
         self._queue: deque[Request | BadRequest] = deque()
         self._current: Request | None = None
         self._task: asyncio.Task[None] | None = None
+        self._discarding: asyncio.Task[None] | None = None
         self._tunnel: Tunnel | None = None
         self._upgraded = False
         self._early = b""
@@ -79,6 +87,8 @@ class ClientConnection(asyncio.Protocol):
         self._connections.discard(self)
         self._lost = True
         self._queue.clear()
+        if self._discarding is not None:
+            self._discarding.cancel()
         if self._tunnel is not None:
             self._tunnel.lost()
         if self._current is not None:
@@ -331,6 +341,11 @@ class ClientConnection(asyncio.Protocol):
         self._holds.clear()
         self._transport.resume_reading()
         request.body.pipe(drop)
+        self._discarding = asyncio.get_running_loop().create_task(self._stop_discarding())
+
+    async def _stop_discarding(self) -> None:
+        await self._clock.sleep(DISCARD_SECONDS)
+        self._transport.abort()
 
 
 def expects_continue(request: Request) -> bool:

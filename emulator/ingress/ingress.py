@@ -83,7 +83,7 @@ class Ingress:
         """Open the shared port (0: any). Raises `PortTaken`, also for `web_port`."""
         if self._web_port:
             self._unclaimed = await self._open(None, _bind(self._web_port))
-        self._shared = await _Listener.open(_bind(port), self._serve_shared)
+        self._shared = await _Listener.open(_bind(port), self._serve_shared, self._clock)
 
     async def reserve(self, key: str, *, web_function: bool) -> str:
         """The URL that `key` will have once it is added; until then it answers that nothing is there yet.
@@ -183,7 +183,7 @@ class Ingress:
             else:
                 await self._serve(listener.key, request)
 
-        listener = await _Listener.open(sock, serve)
+        listener = await _Listener.open(sock, serve, self._clock)
         listener.key = key
         return listener
 
@@ -231,11 +231,11 @@ class _Listener:
         self._server: asyncio.Server
 
     @classmethod
-    async def open(cls, sock: socket.socket, serve: Callable[[Request], Awaitable[None]]) -> _Listener:
+    async def open(cls, sock: socket.socket, serve: Callable[[Request], Awaitable[None]], clock: Clock) -> _Listener:
         listener = cls(sock.getsockname()[1])
         loop = asyncio.get_running_loop()
         listener._server = await loop.create_server(
-            lambda: ClientConnection(serve, listener._connections), sock=sock, backlog=1024
+            lambda: ClientConnection(serve, listener._connections, clock), sock=sock, backlog=1024
         )
         return listener
 

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
-from tests.emulator.ingress_kit import FakeServer, FakeTarget, exchange, raw, read_head, running, until
+from emulator.ingress.connection import DISCARD_SECONDS
+from tests.emulator.ingress_kit import (
+    FakeServer,
+    FakeTarget,
+    TurnedClock,
+    exchange,
+    raw,
+    read_head,
+    running,
+    until,
+)
 
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -148,6 +159,25 @@ async def test_an_early_answer_to_a_large_upload_reaches_the_client_and_closes()
         assert await reader.readexactly(2) == b"no"
         writer.write(bytes(500_000))
         assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_client_that_never_ends_its_upload_is_cut_off_after_its_early_answer() -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno")
+        await reader.read()
+
+    target = await FakeTarget("ta-1", refuse).start()
+    clock = TurnedClock()
+    async with running(clock) as ingress:
+        reader, writer = await raw(await _add(ingress, target), POST + b"Content-Length: 9\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\nno")
+        await until(lambda: clock.pending(DISCARD_SECONDS))
+        clock.turn(DISCARD_SECONDS)
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
         writer.close()
 
 
