@@ -36,7 +36,7 @@ def execute(command: Sequence[str], *, port: int, containers: Kind, quiet: bool)
                 return _run(command, environment_for(emulator.environment), signals)
         except PortTaken as error:
             raise Problem(f"{error}: choose another with --port, or 0 for any") from error
-        except ValueError as error:
+        except (PermissionError, ValueError) as error:
             raise Problem(str(error)) from error
 
 

@@ -80,7 +80,7 @@ class Ingress:
         return self._shared.url
 
     async def start(self, port: int = 0) -> None:
-        """Open the shared port (0: any). Raises `PortTaken`, also for `web_port`."""
+        """Open the shared port (0: any). Raises `PortTaken` or `OSError`, also for `web_port`."""
         if self._web_port:
             self._unclaimed = await self._open(None, _bind(self._web_port))
         self._shared = await _Listener.open(_bind(port), self._serve_shared, self._clock)
@@ -162,7 +162,7 @@ class Ingress:
         if listener is None or (port and listener.port != port):
             try:
                 opened = await self._open(key, self._socket(key, port))
-            except PortTaken:
+            except (PortTaken, OSError):
                 if old is None:
                     del self._sites[key]
                 raise
@@ -268,8 +268,10 @@ def _bind(port: int) -> socket.socket:
         sock.bind((HOST, port))
     except OSError as error:
         sock.close()
-        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        if error.errno == errno.EADDRINUSE:
             raise PortTaken(port) from error
+        if error.errno == errno.EACCES:
+            raise PermissionError(f"port {port} is not for ordinary users: choose one from 1024 on") from error
         raise
     sock.setblocking(False)
     return sock

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import Any
 
@@ -123,6 +124,23 @@ async def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
                 await add(ingress, "fn", saying(b"1"), port=port)
             assert await get(ingress.url + "/app-fn") == (404, "modal-http: invalid function call")
             assert (await get(await add(ingress, "fn", saying(b"1"))))[0] == 200
+
+
+async def test_a_port_that_a_user_may_not_open_is_not_called_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bind(sock: socket.socket, address: tuple[str, int]) -> None:
+        if address[1] == 80:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        real(sock, address)
+
+    real = socket.socket.bind
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(PermissionError, match="port 80 is not for ordinary users: choose one from 1024 on"):
+        async with running(web_port=80):
+            pass
+    async with running() as ingress:
+        with pytest.raises(PermissionError):
+            await add(ingress, "fn", saying(b"1"), port=80)
+        assert (await get(ingress.url + "/app-fn"))[0] == 404
 
 
 async def test_proxy_authorization_holds_for_functions_at_every_address() -> None:
