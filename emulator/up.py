@@ -154,7 +154,7 @@ class Session:
         cwd = Path.cwd()
         root = watch.source_directory(self._options.app_ref, cwd)
         try:
-            async for paths in watch.changes(root):
+            async for paths in watch.changes(root, self._say):
                 await self._again(paths, cwd, emulator, environment)
         except (OSError, RuntimeError) as error:
             self._say(f"{root} can not be watched, so changes are not deployed: {error}")
