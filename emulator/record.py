@@ -25,12 +25,14 @@ NAME = "running.json"
 def hold(state: Path) -> Iterator[Callable[[Mapping[str, str]], None]]:
     """Claim a state directory; yields the function that records the emulator's environment once there is one.
 
+    A directory that it makes is the user's alone, and so is the record always: the emulator's token is in it.
     Raises `Problem` when another emulator runs there, or when it can not be written.
     """
     path = state / NAME
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        os.fchmod(descriptor, 0o600)
     except OSError as error:
         raise Problem(f"the state directory {state} can not be used: {error.strerror}") from error
     with open(descriptor, "r+", encoding="utf-8") as file:  # noqa: PTH123

@@ -12,6 +12,7 @@ from modal_proto import api_pb2
 
 from emulator.protocol.named import NamedObjects
 from emulator.state import Volume
+from emulator.storage.private import private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,7 @@ class VolumeHandlers:
         )
 
     def _make(self, request: api_pb2.VolumeGetOrCreateRequest, volume_id: str, name: str, environment: str) -> Volume:
-        path = self._folder / environment / name if name else self._temporary / volume_id
+        path = private(self._folder) / environment / name if name else self._temporary / volume_id
         path.mkdir(parents=True, exist_ok=True)
         version = request.version or api_pb2.VOLUME_FS_VERSION_V2
         return Volume(volume_id, name, environment, path, version, self._clock.time())

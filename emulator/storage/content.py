@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 from emulator.ids import new_id
+from emulator.storage.private import private
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +20,7 @@ class ContentStore:
     """Content-addressed files: `add` is idempotent, and a name is always a lower-case SHA-256."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = private(folder)
 
     def path(self, sha256: str) -> Path:
         """Where that content is, or would be. Raises `ValueError` for anything but a SHA-256."""
@@ -47,8 +47,7 @@ class BlobStore:
     """Opaque bytes by id, written once."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = private(folder)
 
     def new(self) -> str:
         return new_id("bl")

@@ -12,6 +12,7 @@ import pytest
 
 from emulator.problem import Problem
 from emulator.record import hold, read
+from emulator.storage.content import BlobStore, ContentStore
 from tests.emulator.cli_kit import ROOT, call
 
 HOLDER = """
@@ -68,6 +69,26 @@ def test_the_record_of_a_killed_emulator_is_stale_and_the_next_one_takes_its_pla
         read(tmp_path)
     with hold(tmp_path):
         pass
+
+
+def test_the_record_and_a_new_state_directory_are_the_users_alone(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    with hold(state):
+        assert state.stat().st_mode & 0o777 == 0o700
+        assert (state / "running.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_record_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    (tmp_path / "running.json").touch(mode=0o644)
+    with hold(tmp_path):
+        assert (tmp_path / "running.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_an_emulator_keeps_is_the_users_alone_in_a_directory_that_others_see(tmp_path: Path) -> None:
+    ContentStore(tmp_path / "content")
+    (tmp_path / "blobs").mkdir(mode=0o755)
+    BlobStore(tmp_path / "blobs")
+    assert [folder.stat().st_mode & 0o777 for folder in tmp_path.iterdir()] == [0o700, 0o700]
 
 
 def test_a_state_directory_that_can_not_be_made_is_a_clear_error(tmp_path: Path) -> None:

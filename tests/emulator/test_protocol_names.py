@@ -52,6 +52,10 @@ def below(folder: Path, pattern: str = "*") -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.glob(pattern))
 
 
+def mode(folder: Path) -> int:
+    return folder.stat().st_mode & 0o777
+
+
 @pytest.mark.parametrize("name", NO_NAMES)
 async def test_what_is_no_name_makes_nothing_and_names_no_folder(
     server: ModalClientStub, tmp_path: Path, name: str
@@ -92,6 +96,7 @@ async def test_each_environment_has_volumes_of_its_own(server: ModalClientStub, 
     }
     assert len(ids) == 4
     assert below(tmp_path / "volumes", "*/*") == ["main/x.y", "main/y", "x/x.y", "x/y"]
+    assert mode(tmp_path / "volumes") == 0o700
     listed = await server.VolumeList(api_pb2.VolumeListRequest(environment_name="x"))
     assert sorted(item.label for item in listed.items) == ["x.y", "y"]
 
