@@ -94,8 +94,16 @@ def test_nothing_is_shown_twice() -> None:
 def test_only_a_system_folder_that_gets_something_of_the_containers_is_an_overlay() -> None:
     seen = Survey(("/usr", "/etc"), ("/venv",))
     folder = Path("/run/ta-1")
-    plan = plan_root(seen, folder=folder, placed=["/etc/a.conf", "/root/x"], volumes={"/vol": Path("/v")}, sockets={})
+    volumes = {"/vol": Path("/v"), "/kept": Path("/k")}
+    plan = plan_root(
+        seen, folder=folder, placed=["/etc/a.conf", "/root/x"], volumes=volumes, read_only=["/kept"], sockets={}
+    )
     assert plan.overlays == [("/etc", "/etc", "/run/ta-1/over/etc/upper", "/run/ta-1/over/etc/work")]
-    assert plan.binds == [("/usr", "/usr", False), ("/venv", "/venv", False), ("/v", "/vol", True)]
+    assert plan.binds == [
+        ("/usr", "/usr", False),
+        ("/venv", "/venv", False),
+        ("/v", "/vol", True),
+        ("/k", "/kept", False),
+    ]
     assert place_of("/etc/a.conf", seen, folder=folder, root=Path("/r")) == Path("/run/ta-1/over/etc/upper/a.conf")
     assert place_of("/etcetera", seen, folder=folder, root=Path("/r")) == Path("/r/etcetera")
