@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -33,16 +34,27 @@ class MountHandlers:
         return response
 
     async def MountPutFile(self, request: api_pb2.MountPutFileRequest, _: Caller) -> api_pb2.MountPutFileResponse:
-        source = request.WhichOneof("data_oneof")
-        if source is not None and not self._has(request.sha256_hex):
+        if request.WhichOneof("data_oneof") is not None and not self._has(request.sha256_hex):
             try:
-                data = request.data if source == "data" else self._blobs.read(request.data_blob_id)
-                self._content.add(request.sha256_hex, data)
+                # Gigabytes are hashed here, or wait for a slow disk: not on the loop that everybody else waits for.
+                await asyncio.to_thread(self._store, request)
             except (ValueError, FileNotFoundError) as error:
                 raise invalid(f"The file was not uploaded as announced: {error}") from error
         response = api_pb2.MountPutFileResponse(exists=self._has(request.sha256_hex))
         response.checked_at.GetCurrentTime()
         return response
+
+    def _store(self, request: api_pb2.MountPutFileRequest) -> None:
+        if request.WhichOneof("data_oneof") == "data":
+            self._content.add(request.sha256_hex, request.data)
+            return
+        try:
+            self._content.adopt(request.sha256_hex, self._blobs.path(request.data_blob_id))
+        except FileNotFoundError:
+            if not self._content.has(request.sha256_hex):  # the same request, repeated meanwhile, may have moved it
+                raise
+        finally:
+            self._blobs.discard(request.data_blob_id)
 
     def _has(self, sha256: str) -> bool:
         try:

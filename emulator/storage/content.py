@@ -33,14 +33,27 @@ class ContentStore:
 
     def add(self, sha256: str, data: bytes) -> None:
         """Store content. Raises `ValueError` when it is not what its name says."""
-        found = hashlib.sha256(data).hexdigest()
-        if found != sha256:
-            raise ValueError(f"the content's SHA-256 is {found}, not {sha256}")
         target = self.path(sha256)
+        _check(hashlib.sha256(data).hexdigest(), sha256)
         if not target.exists():
             partial = target.with_suffix(f".{new_id('tmp')}")
             partial.write_bytes(data)
             partial.replace(target)
+
+    def adopt(self, sha256: str, file: Path) -> None:
+        """Take a file of the same file system over as content. Raises `ValueError` when it is not what its name says.
+
+        It is gone from where it was then. Raises `FileNotFoundError` when it was not there.
+        """
+        target = self.path(sha256)
+        with file.open("rb") as stream:
+            _check(hashlib.file_digest(stream, hashlib.sha256).hexdigest(), sha256)
+        file.replace(target)
+
+
+def _check(found: str, sha256: str) -> None:
+    if found != sha256:
+        raise ValueError(f"the content's SHA-256 is {found}, not {sha256}")
 
 
 class BlobStore:
@@ -61,3 +74,7 @@ class BlobStore:
     def read(self, blob_id: str) -> bytes:
         """Raises `FileNotFoundError` when it was never uploaded."""
         return self.path(blob_id).read_bytes()
+
+    def discard(self, blob_id: str) -> None:
+        """Remove a blob. Harmless when it is not there."""
+        self.path(blob_id).unlink(missing_ok=True)
