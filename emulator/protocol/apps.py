@@ -167,6 +167,7 @@ class AppHandlers:
             del self._state.functions[record.function_id]
             await self._front.withdraw(record.function_id)
             await self._scheduler.remove(record)
+            self._scheduler.forget_calls([record.function_id])
 
     async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, _: Caller) -> Empty:
         self._get(request.app_id).last_heartbeat = self._clock.monotonic()
@@ -197,6 +198,7 @@ class AppHandlers:
         for record in records:
             await self._front.withdraw(record.function_id)
         await self._scheduler.stop_app(app)
+        self._scheduler.forget_calls([record.function_id for record in records])
         for record in records:
             self._state.functions.pop(record.function_id, None)
         app.function_ids, app.class_ids = {}, {}

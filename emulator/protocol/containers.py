@@ -93,23 +93,26 @@ class ContainerHandlers:
     async def FunctionCallGetDataIn(
         self, request: api_pb2.FunctionCallGetDataRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.DataChunk]:
-        self._place(caller)
+        _, slot = self._place(caller)
         try:
-            async for chunk in self._call(request.function_call_id).data_in.read(request.last_index):
+            async for chunk in self._call(slot, request.function_call_id).data_in.read(request.last_index):
                 yield chunk
         except StreamLost as error:
             raise GRPCError(Status.DATA_LOSS, str(error)) from error
 
     async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
         _, slot = self._place(caller)
-        call = self._call(request.function_call_id)
         # An attempt that was given up may still be writing: only the one that counts is heard.
-        if any(a.item.call is call and not a.settled for a in slot.attempts.values()):
-            await call.data_out.put(request.data_chunks)
+        for attempt in slot.attempts.values():
+            if attempt.item.call.call_id == request.function_call_id and not attempt.settled:
+                await attempt.item.call.data_out.put(request.data_chunks)
+                break
         return Empty()
 
-    def _call(self, call_id: str) -> Call:
-        call = self._calls.get(call_id)
+    def _call(self, slot: Slot, call_id: str) -> Call:
+        # What the container works on first: a web request may have been forgotten, which must not look like an error.
+        held = (attempt.item.call for attempt in slot.attempts.values() if attempt.item.call.call_id == call_id)
+        call = next(held, None) or self._calls.get(call_id)
         if call is None:
             raise not_found(f"No FunctionCall with ID {call_id}")
         return call

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
 from emulator.ids import new_id
+from emulator.scheduler.kept import Kept
 from emulator.scheduler.streams import DataStream
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from emulator.clock import Clock
 
 SPAWNED_RESULTS_KEPT = 10_000
 """Finished `.spawn` calls whose results may still be asked for."""
 FINISHED_CALLS_KEPT = 1000
-"""Calls whose caller has taken the outputs: kept a while for readers of their streams."""
+"""Calls whose caller has taken the outputs, or will not come for them: kept a while for readers of their streams."""
+UNCLAIMED_CALLS_KEPT = 10_000
+"""Finished calls whose caller has not taken the outputs, and may have died."""
+KEPT_BYTES = 256 << 20
+"""Of outputs and streams, for each of these three."""
 
 Status = api_pb2.GenericResult
 
@@ -54,6 +60,9 @@ class Call:
     parent_input_id: str = ""
     web: bool = False
     created_at: float = 0.0
+    unfinished: int = 0
+    """Inputs without an outcome."""
+    output_bytes: int = 0
     inputs: dict[int, Input] = field(default_factory=dict)
     outputs: dict[int, api_pb2.FunctionGetOutputsItem] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
@@ -68,8 +77,9 @@ class Call:
         self.data_out = DataStream(expects_reader=self.web)
 
     @property
-    def unfinished(self) -> int:
-        return sum(not item.done for item in self.inputs.values())
+    def weight(self) -> int:
+        """Bytes that it takes to keep it, about."""
+        return self.output_bytes + self.data_in.size + self.data_out.size
 
 
 class Calls:
@@ -79,8 +89,11 @@ class Calls:
         self._clock = clock
         self._calls: dict[str, Call] = {}
         self._inputs: dict[str, Input] = {}
-        self._taken: OrderedDict[str, None] = OrderedDict()
-        self._spawned: OrderedDict[str, None] = OrderedDict()
+        self._children: dict[str, dict[str, Call]] = {}
+        """By the input whose code made them."""
+        self._taken = Kept(count=FINISHED_CALLS_KEPT, weight=KEPT_BYTES)
+        self._spawned = Kept(count=SPAWNED_RESULTS_KEPT, weight=KEPT_BYTES)
+        self._unclaimed = Kept(count=UNCLAIMED_CALLS_KEPT, weight=KEPT_BYTES)
 
     def create(
         self,
@@ -95,11 +108,14 @@ class Calls:
             new_id("fc"), function_id, kind, invocation, parent_input_id, web=web, created_at=self._clock.time()
         )
         self._calls[call.call_id] = call
+        if parent_input_id:
+            self._children.setdefault(parent_input_id, {})[call.call_id] = call
         return call
 
     def add_input(self, call: Call, payload: api_pb2.FunctionInput, idx: int) -> Input:
         item = Input(new_id("in"), call, idx, payload)
         call.inputs[idx] = item
+        call.unfinished += 1
         self._inputs[item.input_id] = item
         return item
 
@@ -111,7 +127,7 @@ class Calls:
 
     def children(self, input_id: str) -> list[Call]:
         """Calls that the code working on that input has made."""
-        return [call for call in self._calls.values() if call.parent_input_id == input_id]
+        return list(self._children.get(input_id, {}).values())
 
     def finish(self, item: Input, output: api_pb2.FunctionGetOutputsItem) -> None:
         """Record an input's final output and wake whoever waits for it."""
@@ -119,20 +135,26 @@ class Calls:
             return
         item.done = True
         item.task_id = ""
+        item.payload = api_pb2.FunctionInput()  # nobody works on it any more
         output.idx, output.input_id, output.retry_count = item.idx, item.input_id, item.retry_count
         call = item.call
         call.outputs[item.idx] = output
         call.order.append(item.idx)
+        call.unfinished -= 1
+        call.output_bytes += output.ByteSize()
         call.changed.notify()
         if call.web:
             call.data_out.close()
-        if call.invocation == api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC and not call.unfinished:
-            self._keep(call, self._spawned, SPAWNED_RESULTS_KEPT)
+        if not call.unfinished and call.call_id in self._calls:
+            spawned = call.invocation == api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC
+            self._keep(call, self._spawned if spawned else self._unclaimed)
 
     async def outputs(
         self, call: Call, request: api_pb2.FunctionGetOutputsRequest
     ) -> api_pb2.FunctionGetOutputsResponse:
         """Outputs by index range, or those after an entry id; waits up to the request's timeout for the first."""
+        self._spawned.used(call.call_id)
+        self._unclaimed.used(call.call_id)
         try:
             async with self._clock.timeout(max(0.0, request.timeout)):
                 while not (found := _select(call, request)):
@@ -151,17 +173,31 @@ class Calls:
 
     def taken(self, call: Call) -> None:
         """Its caller has all that it wanted: the call may be forgotten, though not at once."""
-        self._keep(call, self._taken, FINISHED_CALLS_KEPT)
+        if call.call_id in self._calls:
+            self._unclaimed.drop(call.call_id)
+            self._keep(call, self._taken)
 
-    def _keep(self, call: Call, among: OrderedDict[str, None], limit: int) -> None:
-        among[call.call_id] = None
-        while len(among) > limit:
-            self.forget(among.popitem(last=False)[0])
+    def orphaned(self, function_ids: Collection[str]) -> None:
+        """The app of these functions has stopped: their calls, which are finished, need not be kept for long."""
+        for call in [call for call in self._calls.values() if call.function_id in function_ids]:
+            self.taken(call)
+
+    def _keep(self, call: Call, among: Kept) -> None:
+        for oldest in among.add(call.call_id, call.weight):
+            # A map may be among them that goes on: it comes back here when it has finished again.
+            if (found := self._calls.get(oldest)) is not None and not found.unfinished:
+                self.forget(oldest)
 
     def forget(self, call_id: str) -> None:
         call = self._calls.pop(call_id, None)
         if call is None:
             return
+        for kept in (self._taken, self._spawned, self._unclaimed):
+            kept.drop(call_id)
+        siblings = self._children.get(call.parent_input_id, {})
+        siblings.pop(call_id, None)
+        if not siblings:
+            self._children.pop(call.parent_input_id, None)
         call.data_in.close()
         call.data_out.close()
         for item in call.inputs.values():

@@ -11,7 +11,7 @@ from emulator.scheduler.pool import STOPPED, Pool
 from emulator.scheduler.server_pool import ServerPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from emulator.scheduler.calls import Call, Input
     from emulator.scheduler.services import Services
@@ -84,10 +84,15 @@ class Scheduler:
                 pool.cancel(item, terminate=terminate)
             for child in children:
                 self.cancel(child, terminate=terminate)
+        self._services.calls.taken(call)
 
     async def stop_app(self, app: App, *, grace: float = STOP_GRACE) -> None:
         """End every container of an app."""
         await self._close([pool for pool in self.pools if pool.record.app_id == app.app_id], grace)
+
+    def forget_calls(self, function_ids: Collection[str]) -> None:
+        """The calls of functions that have ended need not be kept for long."""
+        self._services.calls.orphaned(frozenset(function_ids))
 
     async def remove(self, record: FunctionRecord) -> None:
         """A function that is no longer part of its app."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 AHEAD_BYTES = 4 << 20
 REPLAY_BYTES = 4 << 20
+UNSEEN_BYTES = 64 << 20
+"""What a stream holds for a reader who has never come."""
 CHUNK_OVERHEAD = 512
 
 
@@ -24,7 +26,8 @@ class StreamLost(Exception):
 class DataStream:
     """Chunks numbered from 1, one writer at a time, readers who may come back.
 
-    A writer waits while the reader is more than `AHEAD_BYTES` behind. What was read is kept, up to `REPLAY_BYTES`, for
+    A writer waits while the reader is more than `AHEAD_BYTES` behind, also one who has left: he may come back, or the
+    call ends. Where none has ever come, it waits at `UNSEEN_BYTES`. What was read is kept, up to `REPLAY_BYTES`, for
     a reader whose connection broke or an input that is tried again; the numbers make a repeated write harmless.
     """
 
@@ -34,13 +37,18 @@ class DataStream:
         self._unread = 0
         self._kept = 0
         self._read_index = 0
-        self._readers = 1 if expects_reader else 0
+        self._limit = AHEAD_BYTES if expects_reader else UNSEEN_BYTES
         self._closed = False
         self._changed = Signal()
 
     @property
     def last_index(self) -> int:
         return self._first + len(self._chunks) - 1
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds, about."""
+        return self._unread + self._kept
 
     @property
     def whole(self) -> bool:
@@ -63,27 +71,23 @@ class DataStream:
             self._chunks.append(chunk)
             self._unread += _size(chunk)
             self._changed.notify()
-        while self._unread > AHEAD_BYTES and self._readers and not self._closed:
+        while self._unread > self._limit and not self._closed:
             await self._changed.wait()
 
     async def read(self, last_index: int = 0) -> AsyncIterator[api_pb2.DataChunk]:
         """Every chunk after `last_index`, waiting for those to come, until the stream is closed."""
-        self._readers += 1
-        try:
-            while True:
-                while last_index < self.last_index:
-                    if last_index + 1 < self._first:
-                        raise StreamLost(f"chunk {last_index + 1} is gone; the oldest kept is {self._first}")
-                    chunk = self._chunks[last_index + 1 - self._first]
-                    last_index += 1
-                    self._note_read(last_index, chunk)
-                    yield chunk
-                if self._closed:
-                    return
-                await self._changed.wait()
-        finally:
-            self._readers -= 1
-            self._changed.notify()
+        self._limit = AHEAD_BYTES
+        while True:
+            while last_index < self.last_index:
+                if last_index + 1 < self._first:
+                    raise StreamLost(f"chunk {last_index + 1} is gone; the oldest kept is {self._first}")
+                chunk = self._chunks[last_index + 1 - self._first]
+                last_index += 1
+                self._note_read(last_index, chunk)
+                yield chunk
+            if self._closed:
+                return
+            await self._changed.wait()
 
     def _note_read(self, index: int, chunk: api_pb2.DataChunk) -> None:
         if index <= self._read_index:

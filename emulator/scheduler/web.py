@@ -80,7 +80,8 @@ class WebFunction:
             yield WebCall(call, item, cancel, self._read_blob)
         finally:
             cancel()
-            self._calls.taken(call)
+            # Its one reader is gone: a busy site would else keep thousands of answers.
+            self._calls.forget(call.call_id)
 
 
 class ServerContainer:

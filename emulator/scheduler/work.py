@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
@@ -42,7 +42,8 @@ class Work:
         self._definition = definition
         self._spawn = spawn
         self._changed = changed
-        self._pending: deque[Input] = deque()
+        self._pending: OrderedDict[Input, None] = OrderedDict()
+        """A queue from which any input can be taken at once: a large map may be cancelled."""
         self._delayed: set[Input] = set()
         """Waiting for their next attempt."""
         self._closed: api_pb2.GenericResult | None = None
@@ -54,19 +55,19 @@ class Work:
     def enqueue(self, item: Input, *, first: bool = False) -> None:
         if self._closed is not None:
             self._calls.finish(item, api_pb2.FunctionGetOutputsItem(result=self._closed))
-        elif first:
-            self._pending.appendleft(item)
         else:
-            self._pending.append(item)
+            self._pending[item] = None
+            if first:
+                self._pending.move_to_end(item, last=False)
         self._changed()
 
     def take(self, slot: Slot) -> Input | None:
         """The next input for that slot, now an attempt of it."""
-        for position, item in enumerate(self._pending):
+        for item in self._pending:
             # The container tells attempts apart by input id alone: never two of one input in one container.
-            if any(attempt.item is item for attempt in slot.attempts.values()):
+            if item.input_id in slot.attempts:
                 continue
-            del self._pending[position]
+            del self._pending[item]
             item.task_id = slot.task_id
             item.started_at = self._clock.time()
             deadline = self._clock.monotonic() + limits(self._definition()).timeout
@@ -155,8 +156,7 @@ class Work:
 
     def cancel(self, item: Input, slot: Slot | None) -> None:
         """End an input for its caller now; its container, if any, is told to let go of it."""
-        if item in self._pending:
-            self._pending.remove(item)
+        self._pending.pop(item, None)
         if slot is not None and (attempt := slot.attempts.get(item.input_id)) is not None:
             self._settle(slot, attempt)
         self._calls.finish(item, failure(Result.GENERIC_STATUS_TERMINATED, "Input was cancelled by user"))
@@ -178,6 +178,6 @@ class Work:
 
     def fail_pending(self, result: api_pb2.GenericResult) -> None:
         """Containers cannot start: everyone who waits for one is told why."""
-        pending, self._pending = self._pending, deque()
+        pending, self._pending = self._pending, OrderedDict()
         for item in pending:
             self._calls.finish(item, api_pb2.FunctionGetOutputsItem(result=result))

@@ -87,3 +87,59 @@ async def test_finished_calls_are_forgotten_after_a_while_and_their_readers_let_
     assert [calls.get(call.call_id) is not None for call in taken] == [False, False, True, True]
     assert [calls.get(call.call_id) is not None for call in spawned] == [False, True, True, True]
     assert reading.result() is None
+
+
+async def test_calls_whose_caller_never_comes_for_the_outputs_are_forgotten_too_but_not_while_they_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "UNCLAIMED_CALLS_KEPT", 2)
+    calls = Calls(TurnedClock())
+    going_on = calls.create("fu-1", kind=api_pb2.FUNCTION_CALL_TYPE_MAP)
+    calls.finish(put(calls, going_on, 1)[0], output())
+    calls.add_input(going_on, api_pb2.FunctionInput(), 1)
+    abandoned = [calls.create("fu-1") for _ in range(4)]
+    for call in abandoned:
+        calls.finish(put(calls, call, 1)[0], output())
+    assert [calls.get(call.call_id) is not None for call in abandoned] == [False, False, True, True]
+    assert calls.get(going_on.call_id) is going_on
+    await calls.outputs(abandoned[2], api_pb2.FunctionGetOutputsRequest(start_idx=0, end_idx=0))
+    calls.finish(put(calls, calls.create("fu-1"), 1)[0], output())
+    assert [calls.get(call.call_id) is not None for call in abandoned[2:]] == [True, False]
+
+
+async def test_what_is_kept_of_finished_calls_is_bounded_by_bytes_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_BYTES", 10_000)
+    calls = Calls(TurnedClock())
+    made = [calls.create("fu-1", invocation=api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC) for _ in range(3)]
+    for call in made:
+        answer = output()
+        answer.result.data = bytes(4000)
+        calls.finish(put(calls, call, 1)[0], answer)
+    assert [calls.get(call.call_id) is not None for call in made] == [False, True, True]
+
+
+def test_an_input_that_is_done_does_not_keep_its_arguments() -> None:
+    calls = Calls(TurnedClock())
+    item = calls.add_input(calls.create("fu-1"), api_pb2.FunctionInput(args=bytes(1000)), 0)
+    assert item.payload.args
+    calls.finish(item, output())
+    assert not item.payload.args
+
+
+def test_the_calls_that_an_input_made_are_found_until_they_are_forgotten() -> None:
+    calls = Calls(TurnedClock())
+    made = [calls.create("fu-1", parent_input_id="in-1") for _ in range(2)]
+    other = calls.create("fu-1", parent_input_id="in-2")
+    assert calls.children("in-1") == made
+    calls.forget(made[0].call_id)
+    assert (calls.children("in-1"), calls.children("in-2")) == (made[1:], [other])
+    assert calls.children("in-3") == []
+
+
+def test_the_calls_of_an_app_that_has_stopped_are_kept_for_a_while_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FINISHED_CALLS_KEPT", 1)
+    calls = Calls(TurnedClock())
+    stopped = [calls.create("fu-1") for _ in range(3)]
+    other = calls.create("fu-2")
+    calls.orphaned(frozenset({"fu-1"}))
+    assert [calls.get(call.call_id) is not None for call in (*stopped, other)] == [False, False, True, True]

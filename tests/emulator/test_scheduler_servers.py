@@ -8,6 +8,8 @@ import pytest
 from modal_proto import api_pb2
 
 from emulator.ingress.base import WebInputFailed
+from emulator.protocol.containers import ContainerHandlers
+from emulator.protocol.dispatch import Caller
 from emulator.scheduler.server_pool import ServerPool
 from emulator.scheduler.web import WebFunction, WebServer
 from tests.emulator.heart_kit import FakeMachine, machine, settle, slot_of, taken
@@ -126,6 +128,27 @@ async def test_a_web_request_whose_container_died_after_the_first_byte_is_not_re
         assert [event.http_response_start.status for event in events] == [200]
     await machine.clock.turn(1)
     assert len(machine.started) == 1
+
+
+async def test_a_web_request_that_is_over_is_forgotten_though_its_container_still_holds_it(
+    machine: FakeMachine,
+) -> None:
+    pool = machine.deploy()
+    backend = WebFunction(pool.record, "", calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
+    async with backend.open({"type": "http"}):
+        await settle()
+        item = await taken(pool, machine.started[0])
+        assert machine.calls.get(item.call.call_id) is item.call
+    assert machine.calls.get(item.call.call_id) is None
+    handlers = ContainerHandlers(machine.calls, machine.scheduler, machine.clock)
+    container = Caller(machine.started[0].task_id)
+    wanted = api_pb2.FunctionCallGetDataRequest(function_call_id=item.call.call_id)
+    assert [chunk async for chunk in handlers.FunctionCallGetDataIn(wanted, container)] == []
+    late = api_pb2.FunctionCallPutDataRequest(
+        function_call_id=item.call.call_id, data_chunks=[api_pb2.DataChunk(data=b"late")]
+    )
+    await handlers.FunctionCallPutDataOut(late, container)
+    assert item.call.data_out.last_index == 0
 
 
 async def test_a_web_request_that_is_given_up_is_cancelled_in_its_container(machine: FakeMachine) -> None:

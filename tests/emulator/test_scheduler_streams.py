@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from modal_proto import api_pb2
 
+import emulator.scheduler.streams as module
 from emulator.scheduler.streams import AHEAD_BYTES, REPLAY_BYTES, DataStream, StreamLost
 from tests.emulator.heart_kit import settle
 
@@ -62,6 +63,37 @@ async def test_a_writer_waits_while_the_reader_is_too_far_behind() -> None:
     await settle()
     assert writing.done()
     await reader.aclose()
+
+
+async def test_a_writer_waits_for_a_reader_who_has_left_until_he_comes_back_or_the_stream_is_closed() -> None:
+    stream = DataStream(expects_reader=False)
+    await stream.put([chunk(b"a")])
+    reader = stream.read()
+    await anext(reader)
+    await reader.aclose()
+    writing = asyncio.create_task(stream.put([chunk(bytes(AHEAD_BYTES)), chunk(b"x")]))
+    await settle()
+    assert not writing.done()
+    back = stream.read(1)
+    await anext(back)
+    await settle()
+    assert writing.done()
+    held = asyncio.create_task(stream.put([chunk(bytes(AHEAD_BYTES))]))
+    await settle()
+    assert not held.done()
+    stream.close()
+    await held
+    await back.aclose()
+
+
+async def test_a_stream_that_nobody_has_ever_read_holds_a_bounded_amount(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "UNSEEN_BYTES", 10_000)
+    stream = DataStream(expects_reader=False)
+    await stream.put([chunk(bytes(9_000))])
+    writing = asyncio.create_task(stream.put([chunk(bytes(9_000))]))
+    await settle()
+    assert not writing.done()
+    writing.cancel()
 
 
 async def test_a_writer_with_no_reader_in_sight_does_not_wait() -> None:

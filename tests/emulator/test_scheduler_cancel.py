@@ -1,0 +1,33 @@
+"""Cancelling: what waits, what runs, what these have called; also when there is very much of it."""
+
+from __future__ import annotations
+
+import time
+
+from modal_proto import api_pb2
+
+from tests.emulator.heart_kit import FakeMachine, machine, settle, status
+
+__all__ = ["machine"]
+
+
+async def test_a_large_map_is_cancelled_without_holding_up_everyone_else(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    call = machine.calls.create("fu-1", kind=api_pb2.FUNCTION_CALL_TYPE_MAP)
+    for idx in range(20_000):
+        machine.scheduler.submit(call, api_pb2.FunctionInput(), idx)
+    before = time.process_time()
+    machine.scheduler.cancel(call)
+    assert time.process_time() - before < 2.0  # a pass over all of them for each one took half a minute
+    assert (call.unfinished, pool.work.pending) == (0, 0)
+
+
+async def test_cancelling_a_call_cancels_what_its_inputs_have_called(machine: FakeMachine) -> None:
+    machine.deploy()
+    parent, item = machine.call()
+    child = machine.calls.create("fu-1", parent_input_id=item.input_id)
+    machine.scheduler.submit(child, api_pb2.FunctionInput(), 0)
+    unrelated, _ = machine.call()
+    await settle()
+    machine.scheduler.cancel(parent)
+    assert [status(call) for call in (parent, child, unrelated)] == ["TERMINATED", "TERMINATED", ""]
