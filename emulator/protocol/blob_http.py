@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+
+from emulator.ids import new_id
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +19,7 @@ MAX_BLOB_BYTES = 8 << 30
 
 
 class BlobServer:
-    """Serves `/blobs/{id}` on a port of 127.0.0.1."""
+    """Serves `/blobs/{id}` on a port of 127.0.0.1: ids that were issued, which nobody can guess."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
@@ -36,20 +39,23 @@ class BlobServer:
     async def close(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
+        await asyncio.to_thread(self._blobs.close)
 
     def url(self, blob_id: str) -> str:
         return f"http://127.0.0.1:{self.port}/blobs/{blob_id}"
 
     async def _put(self, request: web.Request) -> web.Response:
-        target = self._path(request)
-        partial = target.with_suffix(".partial")
+        partial = self._path(request).with_suffix(f".{new_id('tmp')}")
         digest = hashlib.md5(usedforsecurity=False)
-        with partial.open("wb") as file:
-            # Not `iter_chunks`: on an empty body it spins for ever.
-            async for chunk in request.content.iter_any():
-                digest.update(chunk)
-                file.write(chunk)
-        partial.replace(target)
+        try:
+            with partial.open("wb") as file:
+                # Not `iter_chunks`: on an empty body it spins for ever.
+                async for chunk in request.content.iter_any():
+                    digest.update(chunk)
+                    file.write(chunk)
+            partial.replace(self._path(request))  # no blob any more if it was discarded meanwhile
+        finally:
+            partial.unlink(missing_ok=True)
         return web.Response(headers={"ETag": f'"{digest.hexdigest()}"'})
 
     async def _get(self, request: web.Request) -> web.FileResponse:
@@ -62,4 +68,4 @@ class BlobServer:
         try:
             return self._blobs.path(request.match_info["blob_id"])
         except ValueError as error:
-            raise web.HTTPBadRequest(text=str(error)) from error
+            raise web.HTTPNotFound(text=str(error)) from error

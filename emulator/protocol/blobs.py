@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
-from emulator.protocol.dispatch import invalid, not_found
+from emulator.protocol.dispatch import not_found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +28,6 @@ class BlobHandlers:
         )
 
     async def BlobGet(self, request: api_pb2.BlobGetRequest, _: Caller) -> api_pb2.BlobGetResponse:
-        try:
-            uploaded = self._blobs.path(request.blob_id).exists()
-        except ValueError as error:
-            raise invalid(str(error)) from error
-        if not uploaded:
+        if not self._blobs.has(request.blob_id):
             raise not_found(f"No blob with ID {request.blob_id}")
         return api_pb2.BlobGetResponse(download_url=self._url(request.blob_id))

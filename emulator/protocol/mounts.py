@@ -50,7 +50,7 @@ class MountHandlers:
             return
         try:
             self._content.adopt(request.sha256_hex, self._blobs.path(request.data_blob_id))
-        except FileNotFoundError:
+        except (ValueError, FileNotFoundError):
             if not self._content.has(request.sha256_hex):  # the same request, repeated meanwhile, may have moved it
                 raise
         finally:

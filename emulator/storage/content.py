@@ -6,6 +6,7 @@ import hashlib
 import re
 from typing import TYPE_CHECKING
 
+from emulator.containers.folder import RunFolder
 from emulator.ids import new_id
 from emulator.storage.private import private
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_BLOB_ID = re.compile(r"bl-[0-9A-Za-z]+")
 
 
 class ContentStore:
@@ -57,24 +57,38 @@ def _check(found: str, sha256: str) -> None:
 
 
 class BlobStore:
-    """Opaque bytes by id, written once."""
+    """Opaque bytes by id, for as long as their emulator runs. What a killed one left behind is swept by the next."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = private(folder)
+        self._run = RunFolder(private(folder))
+        self._issued: set[str] = set()
 
     def new(self) -> str:
-        return new_id("bl")
+        """An id under which a blob may be uploaded."""
+        blob_id = new_id("bl")
+        self._issued.add(blob_id)
+        return blob_id
 
     def path(self, blob_id: str) -> Path:
-        """Where that blob is, or would be. Raises `ValueError` for what is no blob id."""
-        if not _BLOB_ID.fullmatch(blob_id):
+        """Where that blob is, or would be. Raises `ValueError` for what is no blob's id, or is one no more."""
+        if blob_id not in self._issued:
             raise ValueError(f"not a blob id: {blob_id!r}")
-        return self._folder / blob_id
+        return self._run.path / blob_id
+
+    def has(self, blob_id: str) -> bool:
+        """Whether it was uploaded."""
+        return blob_id in self._issued and self.path(blob_id).exists()
 
     def read(self, blob_id: str) -> bytes:
-        """Raises `FileNotFoundError` when it was never uploaded."""
+        """Raises `FileNotFoundError` when it was never uploaded, `ValueError` for what is no blob's id."""
         return self.path(blob_id).read_bytes()
 
     def discard(self, blob_id: str) -> None:
-        """Remove a blob. Harmless when it is not there."""
-        self.path(blob_id).unlink(missing_ok=True)
+        """Remove a blob, uploaded or not, and its id. Harmless when it is not there."""
+        if blob_id in self._issued:
+            self.path(blob_id).unlink(missing_ok=True)
+            self._issued.remove(blob_id)
+
+    def close(self) -> None:
+        """Remove all of them. Harmless when repeated."""
+        self._run.close()
