@@ -75,6 +75,11 @@ class ContainerHandlers:
             ]
         )
 
+    def undelivered_FunctionGetInputs(self, response: api_pb2.FunctionGetInputsResponse, caller: Caller) -> None:
+        if (place := self._scheduler.find(caller.task_id)) is not None:
+            pool, slot = place
+            pool.not_delivered(slot, [item.input_id for item in response.inputs])
+
     async def FunctionPutOutputs(self, request: api_pb2.FunctionPutOutputsRequest, caller: Caller) -> Empty:
         pool, slot = self._place(caller)
         for output in request.outputs:

@@ -1,7 +1,8 @@
 """Modal's gRPC service, assembled from handler objects: a public method named like an RPC answers that RPC.
 
 A handler method takes (request, caller). For a unary RPC it is a coroutine that returns the response; for one that
-streams, an async generator of responses. Errors are raised as `grpclib.GRPCError`.
+streams, an async generator of responses. Errors are raised as `grpclib.GRPCError`. Where an answer hands something
+over, `undelivered_<RPC>` takes it back: called with (response, caller) when a unary answer could not be sent.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ NOT_ADMITTED = (
 )
 
 Method = Callable[[Any, "Caller"], Any]
+Undelivered = Callable[[Any, "Caller"], None]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Dispatcher:
 
     def __init__(self, handlers: Iterable[object], say: Callable[[str], None]) -> None:
         self._methods: dict[str, Method] = {}
+        self._undelivered: dict[str, Undelivered] = {}
         self._say = say
         self._missing: set[str] = set()
         for handler in handlers:
@@ -68,6 +71,8 @@ class Dispatcher:
                     if name in self._methods:
                         raise ValueError(f"two handlers answer {name}")
                     self._methods[name] = method
+                    if (take_back := getattr(handler, f"undelivered_{name}", None)) is not None:
+                        self._undelivered[name] = take_back
 
     @property
     def implemented(self) -> frozenset[str]:
@@ -86,7 +91,7 @@ class Dispatcher:
         elif rpc.server_streaming:
             serve = _streaming(method, caller)
         else:
-            serve = _unary(method, caller)
+            serve = _unary(method, caller, self._undelivered.get(rpc.name))
         if token is not None:
             serve = _guarded(serve, token)
         cardinality = Cardinality.UNARY_STREAM if rpc.server_streaming else Cardinality.UNARY_UNARY
@@ -116,10 +121,16 @@ class Servable:
 Serve = Callable[["Stream[Any, Any]"], Awaitable[None]]
 
 
-def _unary(method: Method, caller: Caller) -> Serve:
+def _unary(method: Method, caller: Caller, undelivered: Undelivered | None) -> Serve:
     async def serve(stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
-        await stream.send_message(await cast("Awaitable[Message]", method(request, caller)))
+        response = await cast("Awaitable[Message]", method(request, caller))
+        try:
+            await stream.send_message(response)
+        except BaseException:
+            if undelivered is not None:
+                undelivered(response, caller)
+            raise
 
     return serve
 

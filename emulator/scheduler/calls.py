@@ -13,7 +13,7 @@ from emulator.scheduler.streams import DataStream
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from emulator.clock import Clock
 
@@ -63,6 +63,8 @@ class Call:
     unfinished: int = 0
     """Inputs without an outcome."""
     output_bytes: int = 0
+    blobs: list[str] = field(default_factory=list)
+    """Ids of what was too large for the messages of its inputs and outputs."""
     inputs: dict[int, Input] = field(default_factory=dict)
     outputs: dict[int, api_pb2.FunctionGetOutputsItem] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
@@ -85,8 +87,9 @@ class Call:
 class Calls:
     """Every call that is known, by id."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, discard_blob: Callable[[str], None] | None = None) -> None:
         self._clock = clock
+        self._discard_blob = discard_blob
         self._calls: dict[str, Call] = {}
         self._inputs: dict[str, Input] = {}
         self._children: dict[str, dict[str, Call]] = {}
@@ -117,6 +120,8 @@ class Calls:
         call.inputs[idx] = item
         call.unfinished += 1
         self._inputs[item.input_id] = item
+        if payload.args_blob_id:
+            call.blobs.append(payload.args_blob_id)
         return item
 
     def get(self, call_id: str) -> Call | None:
@@ -142,6 +147,8 @@ class Calls:
         call.order.append(item.idx)
         call.unfinished -= 1
         call.output_bytes += output.ByteSize()
+        if output.result.data_blob_id:
+            call.blobs.append(output.result.data_blob_id)
         call.changed.notify()
         if call.web:
             call.data_out.close()
@@ -202,6 +209,9 @@ class Calls:
         call.data_out.close()
         for item in call.inputs.values():
             self._inputs.pop(item.input_id, None)
+        if self._discard_blob is not None:
+            for blob_id in [*call.blobs, *call.data_in.blobs(), *call.data_out.blobs()]:
+                self._discard_blob(blob_id)
 
 
 def _select(call: Call, request: api_pb2.FunctionGetOutputsRequest) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
@@ -16,6 +17,8 @@ from emulator.scheduler.work import Work
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from emulator.scheduler.calls import Input
     from emulator.scheduler.services import Services
     from emulator.state import FunctionRecord
@@ -36,8 +39,11 @@ STOPPED = Result(status=Result.GENERIC_STATUS_TERMINATED, exception="The app was
 class Pool:
     """Runs from `start` to `close`; everything in between happens on the emulator's loop."""
 
-    def __init__(self, record: FunctionRecord, services: Services) -> None:
+    def __init__(
+        self, record: FunctionRecord, services: Services, retired: Callable[[Pool], None] = lambda _: None
+    ) -> None:
         self.record = record
+        self._retired = retired
         self.slots: dict[str, Slot] = {}
         self._services = services
         self._clock = services.clock
@@ -78,6 +84,9 @@ class Pool:
         while True:
             self._dirty = False
             wake_at = self._look(self._clock.monotonic())
+            if self._unneeded():
+                self._retired(self)
+                return
             timeout = None if wake_at is None else max(0.0, wake_at - self._clock.monotonic())
             try:
                 async with self._clock.timeout(timeout):
@@ -85,6 +94,18 @@ class Pool:
                         await self._changed.wait()
             except TimeoutError:
                 pass
+
+    def _unneeded(self) -> bool:
+        """Whether it has nothing to do nor to remember: one of many that bound parameters make, and that come back."""
+        return (
+            bool(self.record.base_function_id)
+            and not self._closing
+            and not self.slots
+            and not self._pending()
+            and not self._failures
+            and not self.policy.min_containers
+            and len(self._tasks) == 1
+        )
 
     async def close(self, *, grace: float) -> None:
         """Have every container leave, kill those that have not after `grace` seconds, and stop."""
@@ -189,6 +210,7 @@ class Pool:
             startup_deadline=now + limits(self.record.definition).startup_timeout,
         )
         self.slots[task_id] = slot
+        self._services.places[task_id] = (self, slot)
         self._services.limiter.begin(task_id)
         self._lives.begin(slot)
 
@@ -230,6 +252,7 @@ class Pool:
             self._note_failed_boot(slot, why)
         slot.state = "gone"
         self.slots.pop(slot.task_id, None)
+        self._services.places.pop(slot.task_id, None)
         self._services.limiter.end(slot.task_id)
         self.work.lose(slot, why)
         slot.changed.notify()
@@ -286,11 +309,19 @@ class Pool:
                 await slot.changed.wait()
             taken = [first]
             if batch > 1:
-                await self._fill_batch(slot, taken, batch, linger)
+                try:
+                    await self._fill_batch(slot, taken, batch, linger)
+                except asyncio.CancelledError:
+                    self.not_delivered(slot, [item.input_id for item in taken])
+                    raise
             return taken
         finally:
             slot.polling = False
             self.touch()
+
+    def not_delivered(self, slot: Slot, input_ids: Sequence[str]) -> None:
+        """The container never saw the inputs that it was to get: they are next in line again."""
+        self.work.put_back(slot, input_ids)
 
     async def _fill_batch(self, slot: Slot, taken: list[Input], size: int, linger: float) -> None:
         try:

@@ -28,6 +28,8 @@ class Scheduler:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._pools: dict[str, Pool] = {}
+        self._dormant: dict[str, FunctionRecord] = {}
+        """Published functions whose pool had nothing to do: it is made anew when it is asked for."""
 
     @property
     def pools(self) -> list[Pool]:
@@ -35,27 +37,31 @@ class Scheduler:
 
     def pool(self, function_id: str) -> Pool | None:
         """The pool of a function that is published and whose app runs."""
+        if (record := self._dormant.pop(function_id, None)) is not None:
+            self._open(record)
         return self._pools.get(function_id)
+
+    def _open(self, record: FunctionRecord) -> Pool:
+        kind = ServerPool if record.definition.is_server else Pool
+        pool = self._pools[record.function_id] = kind(record, self._services, self._retired)
+        pool.start()
+        return pool
+
+    def _retired(self, pool: Pool) -> None:
+        del self._pools[pool.record.function_id]
+        self._dormant[pool.record.function_id] = pool.record
 
     def server_pool(self, function_id: str) -> ServerPool | None:
         """The same, of a Server."""
-        pool = self._pools.get(function_id)
+        pool = self.pool(function_id)
         return pool if isinstance(pool, ServerPool) else None
 
     def published(self, record: FunctionRecord) -> None:
         """A function's new definition is in force."""
-        pool = self._pools.get(record.function_id)
-        if pool is None:
-            kind = ServerPool if record.definition.is_server else Pool
-            pool = self._pools[record.function_id] = kind(record, self._services)
-            pool.start()
-        pool.published()
+        (self.pool(record.function_id) or self._open(record)).published()
 
     def find(self, task_id: str) -> tuple[Pool, Slot] | None:
-        for pool in self._pools.values():
-            if (slot := pool.slots.get(task_id)) is not None:
-                return pool, slot
-        return None
+        return self._services.places.get(task_id)
 
     def slots(self, app_id: str | None = None) -> Iterator[tuple[Pool, Slot]]:
         for pool in self.pools:
@@ -88,6 +94,8 @@ class Scheduler:
 
     async def stop_app(self, app: App, *, grace: float = STOP_GRACE) -> None:
         """End every container of an app."""
+        for record in [record for record in self._dormant.values() if record.app_id == app.app_id]:
+            del self._dormant[record.function_id]
         await self._close([pool for pool in self.pools if pool.record.app_id == app.app_id], grace)
 
     def forget_calls(self, function_ids: Collection[str]) -> None:
@@ -96,10 +104,12 @@ class Scheduler:
 
     async def remove(self, record: FunctionRecord) -> None:
         """A function that is no longer part of its app."""
+        self._dormant.pop(record.function_id, None)
         if (pool := self._pools.get(record.function_id)) is not None:
             await self._close([pool], STOP_GRACE)
 
     async def close(self) -> None:
+        self._dormant.clear()
         await self._close(self.pools, 0.0)
 
     async def _close(self, pools: list[Pool], grace: float) -> None:

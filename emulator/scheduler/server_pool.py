@@ -8,6 +8,8 @@ from emulator.scheduler.policy import limits
 from emulator.scheduler.pool import EXIT_GRACE, Pool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from emulator.scheduler.services import Services
     from emulator.scheduler.slot import Slot
     from emulator.state import FunctionRecord
@@ -19,8 +21,10 @@ ACCEPT_INTERVAL = 0.02
 class ServerPool(Pool):
     """A pool whose work is requests, which the ingress hands to containers itself."""
 
-    def __init__(self, record: FunctionRecord, services: Services) -> None:
-        super().__init__(record, services)
+    def __init__(
+        self, record: FunctionRecord, services: Services, retired: Callable[[Pool], None] = lambda _: None
+    ) -> None:
+        super().__init__(record, services, retired)
         self._demanded = False
 
     def demand(self) -> None:

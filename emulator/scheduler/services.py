@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from emulator.containers.base import ContainerRuntime, ContainerSpec, OnOutput
     from emulator.scheduler.calls import Calls
     from emulator.scheduler.limiter import StartLimiter
+    from emulator.scheduler.pool import Pool
+    from emulator.scheduler.slot import Slot
     from emulator.signals import Signal
     from emulator.state import FunctionRecord
 
@@ -39,3 +41,5 @@ class Services:
     """Notified whenever anything about a pool has changed."""
     machine_limit: int
     """Containers of one function when its definition sets no maximum."""
+    places: dict[str, tuple[Pool, Slot]] = field(default_factory=dict)
+    """Every container that is there, by task id: each of its requests asks for it."""

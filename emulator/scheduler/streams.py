@@ -50,6 +50,10 @@ class DataStream:
         """Bytes that it holds, about."""
         return self._unread + self._kept
 
+    def blobs(self) -> list[str]:
+        """Ids of what was too large for the chunks that it holds."""
+        return [chunk.data_blob_id for chunk in self._chunks if chunk.data_blob_id]
+
     @property
     def whole(self) -> bool:
         """Whether a reader could still start from the beginning."""

@@ -12,7 +12,7 @@ from emulator.scheduler.policy import limits, retry_delay
 from emulator.scheduler.slot import Attempt, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
     from emulator.clock import Clock
@@ -75,6 +75,17 @@ class Work:
             slot.idle_since = None
             return item
         return None
+
+    def put_back(self, slot: Slot, input_ids: Sequence[str]) -> None:
+        """Undo `take`: the slot's container has not seen these inputs, and nothing counts against them."""
+        for input_id in reversed(input_ids):
+            attempt = slot.attempts.get(input_id)
+            if attempt is None:
+                continue
+            self._release(slot, input_id)
+            if not attempt.settled and not attempt.item.done:
+                attempt.item.task_id = ""
+                self.enqueue(attempt.item, first=True)
 
     def complete(self, slot: Slot, output: api_pb2.FunctionPutOutputsItem) -> None:
         """A container has handed in an outcome. One for an attempt that it no longer holds is ignored."""
