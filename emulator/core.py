@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -42,12 +43,17 @@ from emulator.storage.content import BlobStore, ContentStore
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from emulator.clock import Clock
     from emulator.containers import Kind
     from emulator.containers.base import Stream
     from emulator.logs import LogSink
+
+
+STOP_LIMIT = 20.0
+"""Seconds that each part has to close."""
 
 
 @runtime_checkable
@@ -95,7 +101,12 @@ class Core:
         folder = (options.state_directory or self._temporary / "state").absolute()
         self._listener = self._bind(options.port)
         self.server_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._assemble(folder)
+        try:
+            self._assemble(folder)
+        except BaseException:
+            self._listener.close()
+            self._run_folder.close()
+            raise
 
     def _bind(self, port: int) -> socket.socket:
         try:
@@ -108,7 +119,7 @@ class Core:
         options, clock, state = self.options, self.options.clock, self.state
         content, self._blobs = ContentStore(folder / "content"), BlobStore(folder / "blobs")
         self._blob_server = BlobServer(self._blobs)
-        self.calls = Calls(clock)
+        self.calls = Calls(clock, discard_blob=self._blobs.discard)
         sockets = self._temporary / "s"
         sockets.mkdir()
         self.aws = Aws(port=options.aws_port)
@@ -169,20 +180,37 @@ class Core:
         self._tasks.append(asyncio.create_task(self._warm()))
 
     async def stop(self) -> None:
-        """End every container and close everything. Harmless when repeated."""
+        """End every container and close everything. Harmless when repeated.
+
+        What fails to close keeps nothing else from it, and is raised in the end; what hangs is given up, which is said.
+        """
+        in_order = {
+            "its background": self._end_tasks,
+            "the ingress": self.ingress.close,
+            "the scheduler": self.scheduler.close,
+            "the runtime": self._runtime.close,
+            "the containers' sockets": self._launcher.close,
+            "the control plane": self._control_plane.close,
+            "the blob server": self._blob_server.close,
+            "S3 and DynamoDB": lambda: asyncio.to_thread(self.aws.close),
+            "its folder": lambda: asyncio.to_thread(self._run_folder.close),
+        }
+        async with AsyncExitStack() as closing:
+            closing.callback(self._listener.close)
+            for name, close in reversed(in_order.items()):
+                closing.push_async_callback(self._close, name, close)
+
+    async def _close(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with self.options.clock.timeout(STOP_LIMIT):
+                await close()
+        except TimeoutError:
+            self.say(f"stopping: {name} did not close within {STOP_LIMIT:g}s and is given up")
+
+    async def _end_tasks(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.ingress.close()
-        await self.scheduler.close()
-        await self._runtime.close()
-        await self._launcher.close()
-        if self._control_plane is not None:
-            await self._control_plane.close()
-        self._listener.close()
-        await self._blob_server.close()
-        await asyncio.to_thread(self.aws.close)
-        await asyncio.to_thread(self._run_folder.close)
 
     async def _warm(self) -> None:
         if isinstance(self._runtime, Warmable):
