@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emulator.scheduler.web import WebFunction, WebServer
+from emulator.backends import WebFunction, WebServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 from modal_proto import api_pb2
 
+from emulator.backends import WebFunction, WebServer
 from emulator.ingress.base import WebInputFailed
 from emulator.protocol.containers import ContainerHandlers
 from emulator.protocol.dispatch import Caller
 from emulator.scheduler.server_pool import ServerPool
-from emulator.scheduler.web import WebFunction, WebServer
 from tests.emulator.heart_kit import FakeMachine, machine, settle, slot_of, taken
 
 if TYPE_CHECKING:
