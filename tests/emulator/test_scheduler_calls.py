@@ -143,3 +143,20 @@ def test_the_calls_of_an_app_that_has_stopped_are_kept_for_a_while_only(monkeypa
     other = calls.create("fu-2")
     calls.orphaned(frozenset({"fu-1"}))
     assert [calls.get(call.call_id) is not None for call in (*stopped, other)] == [False, False, True, True]
+
+
+async def test_a_calls_blobs_go_with_it_and_no_sooner() -> None:
+    gone: list[str] = []
+    calls = Calls(TurnedClock(), discard_blob=gone.append)
+    call, other = calls.create("fu-1"), calls.create("fu-1")
+    calls.add_input(other, api_pb2.FunctionInput(args_blob_id="bl-other"), 0)
+    item = calls.add_input(call, api_pb2.FunctionInput(args_blob_id="bl-in"), 0)
+    await call.data_in.put([api_pb2.DataChunk(data_blob_id="bl-body"), api_pb2.DataChunk(data=b"small")])
+    await call.data_out.put([api_pb2.DataChunk(data_blob_id="bl-yielded")])
+    result = output()
+    result.result.data_blob_id = "bl-out"
+    calls.finish(item, result)
+    calls.taken(call)  # its client has the id, and asks for the blob only now
+    assert gone == []
+    calls.forget(call.call_id)
+    assert sorted(gone) == ["bl-body", "bl-in", "bl-out", "bl-yielded"]
