@@ -10,6 +10,7 @@ from modal_proto import api_pb2
 from emulator.ids import new_id
 from emulator.protocol.dispatch import not_found
 from emulator.protocol.metadata import app_layout
+from emulator.protocol.named import environment_named
 from emulator.protocol.options import rebind
 from emulator.state import DEFAULT_ENVIRONMENT, App
 
@@ -47,7 +48,7 @@ class AppHandlers:
         app = App(
             new_id("ap"),
             request.description,
-            request.environment_name or DEFAULT_ENVIRONMENT,
+            environment_named(self._state, request.environment_name).name,
             request.app_state or api_pb2.APP_STATE_INITIALIZING,
             created_at=self._clock.time(),
             last_heartbeat=self._clock.monotonic(),
@@ -76,7 +77,7 @@ class AppHandlers:
     async def AppGetOrCreate(
         self, request: api_pb2.AppGetOrCreateRequest, caller: Caller
     ) -> api_pb2.AppGetOrCreateResponse:
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        environment = environment_named(self._state, request.environment_name).name
         app = self._state.deployed(request.app_name, environment)
         if app is None:
             if request.object_creation_type != api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING:

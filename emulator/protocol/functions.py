@@ -11,7 +11,7 @@ from emulator.ids import derived_id, new_id
 from emulator.protocol.addresses import addresses
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
-from emulator.protocol.options import rebind, unsupported
+from emulator.protocol.options import rebind, remark, unsupported
 from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord, Staged
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ class FunctionHandlers:
             record = self._record(app, "", definition.function_name)
         record.staged = await self._stage(app, record, definition, request.function_data)
         notes = unsupported(definition)
-        for note in notes:
-            self._say(f"{record.tag}: {note}")
+        if line := remark(definition):
+            self._say(f"{record.tag}: {line}")
         return api_pb2.FunctionCreateResponse(
             function_id=record.function_id,
             function=record.staged.definition,
@@ -173,6 +173,8 @@ class FunctionHandlers:
             bound.serialized_params = request.serialized_params or base.serialized_params
             self._state.functions[bound_id] = bound
             rebind(bound, base)
+            if line := remark(bound.definition, base.definition):
+                self._say(f"{bound.tag} with other options: {line}")
             self._scheduler.published(bound)
         return api_pb2.FunctionBindParamsResponse(bound_function_id=bound_id, handle_metadata=handle_metadata(bound))
 

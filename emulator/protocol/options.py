@@ -9,7 +9,17 @@ from modal_proto import api_pb2
 if TYPE_CHECKING:
     from emulator.state import FunctionRecord
 
-_SAME_NAME = ("timeout_secs", "max_concurrent_inputs", "target_concurrent_inputs", "batch_max_size", "batch_linger_ms")
+HONOURED_EXPERIMENTS = frozenset({"max_concurrency"})
+
+_SAME_NAME = (
+    "timeout_secs",
+    "max_concurrent_inputs",
+    "target_concurrent_inputs",
+    "batch_max_size",
+    "batch_linger_ms",
+    "cloud_provider_str",
+    "routing_region",
+)
 _MESSAGES = ("resources", "retry_policy", "scheduler_placement")
 _SCALING = {
     "concurrency_limit": "max_containers",
@@ -37,6 +47,9 @@ def merged(definition: api_pb2.Function, options: api_pb2.FunctionOptions) -> ap
     if options.replace_volume_mounts:
         del result.volume_mounts[:]
     result.volume_mounts.extend(options.volume_mounts)
+    if options.replace_cloud_bucket_mounts:
+        del result.cloud_bucket_mounts[:]
+    result.cloud_bucket_mounts.extend(options.cloud_bucket_mounts)
     result.mount_ids.extend(options.mount_ids)
     return result
 
@@ -48,16 +61,54 @@ def rebind(bound: FunctionRecord, base: FunctionRecord) -> None:
 
 
 def unsupported(definition: api_pb2.Function) -> list[str]:
-    """One line for each thing that works on Modal and is not honoured by this emulator."""
-    notes = []
-    if definition.HasField("schedule"):
-        notes.append("its schedule is not run: this emulator has no timer for schedules yet")
-    if definition.cloud_bucket_mounts:
-        notes.append("its cloud bucket mounts are not mounted")
-    if definition.HasField("proxy_id"):
-        notes.append("its static outbound proxy is not used")
-    if definition.block_network:
-        notes.append("block_network is not enforced")
-    if definition._experimental_group_size > 1:
-        notes.append("clusters of containers are not formed: every container runs alone")
-    return notes
+    """What works on Modal and is not honoured by this emulator, in a few words each."""
+    webhooks = [definition.webhook_config, *(m.webhook_config for m in definition.method_definitions.values())]
+    access = definition.network_access.network_access_type
+    restricted = (api_pb2.NetworkAccess.BLOCKED, api_pb2.NetworkAccess.ALLOWLIST)
+    experimental = sorted(set(definition.experimental_options) - HONOURED_EXPERIMENTS)
+    found = {
+        "its schedule is not run: this emulator has no timer for schedules yet": definition.HasField("schedule"),
+        "its cloud bucket mounts are not mounted": bool(definition.cloud_bucket_mounts),
+        "its static outbound proxy is not used": definition.HasField("proxy_id"),
+        "its network is not restricted": definition.block_network or access in restricted,
+        "clusters of containers are not formed: every container runs alone": definition._experimental_group_size > 1,
+        "its rate limit is not kept": definition.HasField("rate_limit"),
+        "sessions are not isolated": definition.is_sessioned,
+        "it has no terminal": definition.pty_info.enabled,
+        "its custom domains are not served": any(webhook.custom_domains for webhook in webhooks),
+        "HTTP/2 is not spoken": definition.http_config.h2_enabled,
+        "its traffic is not lifted and shifted": definition.http_config.HasField("lift_and_shift_config"),
+        f"its experimental options have no effect ({', '.join(experimental)})": bool(experimental),
+    }
+    return [note for note, applies in found.items() if applies]
+
+
+def without_effect(definition: api_pb2.Function) -> list[str]:
+    """What is recorded and shown, and means nothing on one machine: names, for one short line."""
+    resources, placement = definition.resources, definition.scheduler_placement
+    found = {
+        "gpu": bool(resources.gpu_config.gpu_type or resources.gpu_config.count),
+        "cpu": bool(resources.milli_cpu or resources.milli_cpu_max),
+        "memory": bool(resources.memory_mb or resources.memory_mb_max),
+        "ephemeral_disk": bool(resources.ephemeral_disk_mb),
+        "rdma": resources.rdma,
+        "region": bool(placement.regions),
+        "nonpreemptible": placement.nonpreemptible,
+        "cloud": bool(definition.cloud_provider_str or definition.cloud_provider),
+        "memory snapshots": definition.checkpointing_enabled or definition.is_checkpointing_function,
+        "GPU snapshots": definition.enable_gpu_snapshot or definition._experimental_enable_gpu_snapshot,
+        "i6pn": definition.i6pn_enabled,
+        "restrict_modal_access": definition.untrusted,
+    }
+    return [name for name, asked_for in found.items() if asked_for]
+
+
+def remark(definition: api_pb2.Function, base: api_pb2.Function | None = None) -> str:
+    """One line about what does not hold here, or nothing; beside `base`, only what that has not said already."""
+    notes, ignored = unsupported(definition), without_effect(definition)
+    if base is not None:
+        notes = [note for note in notes if note not in unsupported(base)]
+        ignored = [name for name in ignored if name not in without_effect(base)]
+    if ignored:
+        notes.append(f"no effect here: {', '.join(ignored)}")
+    return "; ".join(notes)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from grpclib import GRPCError
 from modal_proto import api_pb2
 
 from emulator.front import IngressFront
 from emulator.ingress.ingress import NOTHING_YET, Ingress
 from emulator.protocol.apps import HEARTBEAT_TIMEOUT, AppHandlers
 from emulator.protocol.dispatch import Caller
+from emulator.protocol.environments import EnvironmentHandlers
 from emulator.protocol.functions import FunctionHandlers
 from tests.emulator.heart_kit import FakeMachine, machine, settle
 
@@ -31,6 +33,7 @@ class Deployer:
     """What the client does, request by request."""
 
     def __init__(self, machine: FakeMachine, ingress: Ingress) -> None:
+        EnvironmentHandlers(machine.state, machine.clock)
         self.front = IngressFront(ingress, calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
         self.apps = AppHandlers(
             machine.state, machine.clock, machine.scheduler, self.front, "http://pages", machine.said.append
@@ -173,3 +176,37 @@ async def test_apps_whose_client_fell_silent_are_stopped_though_one_of_them_make
         watching.cancel()
         assert [app.live for app in (deployed, troubled, *others)] == [True, True, False, False]
         assert any("it holds on" in line for line in machine.said)
+
+
+async def test_an_app_in_an_environment_that_is_not_there_is_refused(machine: FakeMachine) -> None:
+    async with deploying(machine) as deployer:
+        with pytest.raises(GRPCError, match="nowhere"):
+            await deployer.apps.AppCreate(api_pb2.AppCreateRequest(environment_name="nowhere"), CLIENT)
+        missing = api_pb2.AppGetOrCreateRequest(
+            app_name="x",
+            environment_name="nowhere",
+            object_creation_type=api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING,
+        )
+        with pytest.raises(GRPCError, match="nowhere"):
+            await deployer.apps.AppGetOrCreate(missing, CLIENT)
+
+
+async def test_what_has_no_effect_is_said_in_one_line_and_again_only_for_what_options_add(machine: FakeMachine) -> None:
+    async with deploying(machine) as deployer:
+        resources = api_pb2.Resources(memory_mb=512, gpu_config=api_pb2.GPUConfig(gpu_type="H100", count=1))
+        definition = api_pb2.Function(function_name="f", resources=resources, block_network=True)
+        created = await deployer.functions.FunctionCreate(
+            api_pb2.FunctionCreateRequest(app_id="ap-1", function=definition), CLIENT
+        )
+        (line,) = machine.said
+        assert line == "f: its network is not restricted; no effect here: gpu, memory"
+        await deployer.publish(f=created.function_id)
+        for options in (
+            api_pb2.FunctionOptions(timeout_secs=9),
+            api_pb2.FunctionOptions(cloud_bucket_mounts=[api_pb2.CloudBucketMount(bucket_name="b")]),
+        ):
+            await deployer.functions.FunctionBindParams(
+                api_pb2.FunctionBindParamsRequest(function_id=created.function_id, function_options=options), CLIENT
+            )
+        (_, added) = machine.said
+        assert added == "f with other options: its cloud bucket mounts are not mounted"
