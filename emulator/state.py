@@ -23,6 +23,8 @@ WORKSPACE = "local"
 DEFAULT_ENVIRONMENT = "main"
 IMAGE_BUILDER_VERSION = "2025.06"
 LOG_BATCHES_KEPT = 20_000
+LOG_BYTES_KEPT = 32 << 20
+"""Of one app's output."""
 
 LIVE_STATES = frozenset(
     {
@@ -39,8 +41,10 @@ LIVE_STATES = frozenset(
 class AppLog:
     """An app's output, newest last; entry ids count from 1."""
 
-    batches: deque[api_pb2.TaskLogsBatch] = field(default_factory=lambda: deque(maxlen=LOG_BATCHES_KEPT))
+    batches: deque[api_pb2.TaskLogsBatch] = field(default_factory=deque)
     count: int = 0
+    size: int = 0
+    """Bytes of the batches that are kept."""
     done: bool = False
     changed: Signal = field(default_factory=Signal)
 
@@ -48,6 +52,9 @@ class AppLog:
         self.count += 1
         batch.entry_id = f"{self.count}-0"
         self.batches.append(batch)
+        self.size += batch.ByteSize()
+        while len(self.batches) > 1 and (len(self.batches) > LOG_BATCHES_KEPT or self.size > LOG_BYTES_KEPT):
+            self.size -= self.batches.popleft().ByteSize()
         self.changed.notify()
 
     def after(self, entry_id: str) -> list[api_pb2.TaskLogsBatch]:

@@ -27,6 +27,9 @@ HEARTBEAT_TIMEOUT = 60.0
 """Seconds without a sign of the client after which an ephemeral app is stopped; it sends one every 15."""
 
 
+STOPPED_APPS_KEPT = 100
+
+
 class AppHandlers:
     def __init__(
         self,
@@ -206,6 +209,17 @@ class AppHandlers:
         app.state = api_pb2.APP_STATE_STOPPED
         app.stopped_at = self._clock.time()
         app.log.finish()
+        self._forget_stopped()
+
+    def _forget_stopped(self) -> None:
+        """Keep the last of the apps that have stopped, for lists and logs."""
+        stopped = [app for app in self._state.apps.values() if app.state == api_pb2.APP_STATE_STOPPED]
+        stopped.sort(key=lambda app: app.stopped_at)
+        gone = {app.app_id for app in stopped[:-STOPPED_APPS_KEPT]}
+        for app_id in gone:
+            del self._state.apps[app_id]
+        for record in [record for record in self._state.classes.values() if record.app_id in gone]:
+            del self._state.classes[record.class_id]
 
     async def watch_heartbeats(self) -> None:
         """Stop ephemeral apps whose client has gone without a word. Runs until cancelled."""

@@ -11,6 +11,8 @@ import pytest
 from grpclib import GRPCError
 from modal_proto import api_pb2
 
+import emulator.protocol.apps as apps_module
+import emulator.state as state_module
 from emulator.front import IngressFront
 from emulator.ingress.ingress import NOTHING_YET, Ingress
 from emulator.protocol.apps import HEARTBEAT_TIMEOUT, AppHandlers
@@ -210,3 +212,29 @@ async def test_what_has_no_effect_is_said_in_one_line_and_again_only_for_what_op
             )
         (_, added) = machine.said
         assert added == "f with other options: its cloud bucket mounts are not mounted"
+
+
+async def test_the_last_stopped_apps_are_kept_and_those_before_are_forgotten(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apps_module, "STOPPED_APPS_KEPT", 2)
+    async with deploying(machine) as deployer:
+        stopped = []
+        for _ in range(4):
+            created = await deployer.apps.AppCreate(api_pb2.AppCreateRequest(description="x"), CLIENT)
+            await deployer.functions.ClassCreate(api_pb2.ClassCreateRequest(app_id=created.app_id), CLIENT)
+            await deployer.apps.AppStop(api_pb2.AppStopRequest(app_id=created.app_id), CLIENT)
+            stopped.append(created.app_id)
+            await machine.clock.turn(1)
+        assert list(machine.state.apps) == ["ap-1", *stopped[2:]]
+        assert {record.app_id for record in machine.state.classes.values()} == set(stopped[2:])
+
+
+def test_a_log_keeps_its_last_lines_up_to_a_number_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "LOG_BYTES_KEPT", 10_000)
+    log = state_module.AppLog()
+    for number in range(10):
+        log.append(api_pb2.TaskLogsBatch(items=[api_pb2.TaskLogs(data=str(number) * 3000)]))
+    assert [batch.items[0].data[0] for batch in log.after("")] == ["7", "8", "9"]
+    assert [batch.entry_id for batch in log.after("8-0")] == ["9-0", "10-0"]
+    assert log.size <= 10_000
