@@ -6,6 +6,7 @@ disk has is missing, as on Modal. What is shown is read-only where the kernel ca
 
 from __future__ import annotations
 
+import os
 import site
 import sys
 import sysconfig
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/nix", "/gnu", "/sys")
 _LINKED = ("/etc/resolv.conf", "/etc/localtime", "/etc/ssl/certs", "/etc/ssl/cert.pem")
 _PREFIX_PARTS = ("bin", "sbin", "lib", "lib64", "libexec", "include", "share", "etc", "ssl", "pyvenv.cfg")
+
+_MOST_LINKS = 40
+"""As many as the kernel follows."""
 
 Bind = tuple[str, str, bool]
 
@@ -54,8 +58,22 @@ def interpreter_folders() -> list[Path]:
     prefixes = dict.fromkeys(Path(p) for p in (sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix))
     parts = [part for prefix in prefixes for part in environment_parts(prefix)]
     places = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    real = Path(sys.executable).resolve().parent
-    return [path for path in (*parts, *map(Path, (*places, *site.getsitepackages())), real) if path.exists()]
+    executable = Path(sys.executable)
+    real = executable.resolve().parent
+    found = (*parts, *map(Path, (*places, *site.getsitepackages())), real, *links_on_the_way(executable))
+    return [path for path in found if path.exists()]
+
+
+def links_on_the_way(path: Path) -> list[Path]:
+    """The links that `path` leads through: an environment's interpreter is often a link to a link elsewhere."""
+    found: list[Path] = []
+    while len(found) < _MOST_LINKS:
+        link = next((at for at in (*reversed(path.parents), path) if at.is_symlink()), None)
+        if link is None:
+            break
+        found.append(link)
+        path = Path(os.path.normpath(link.parent / link.readlink() / path.relative_to(link)))
+    return found
 
 
 def environment_parts(prefix: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from emulator.containers.base import ContainerSpec
 from emulator.containers.compat import IncompatibleClientError, judge_version, parse_version
 from emulator.containers.environment import container_environment, inherited
 from emulator.containers.guest.paths import installed_only
-from emulator.containers.rootplan import Survey, environment_parts, place_of, plan_root, uncovered
+from emulator.containers.rootplan import Survey, environment_parts, links_on_the_way, place_of, plan_root, uncovered
 from tests.emulator.containers_kit import machine
 
 
@@ -84,6 +84,19 @@ def test_an_environment_that_is_the_project_itself_is_shown_in_parts(tmp_path: P
     parts = environment_parts(tmp_path)
     assert tmp_path / "lib" in parts
     assert tmp_path not in parts
+
+
+def test_an_interpreter_that_is_a_link_to_a_link_is_reached_through_every_one_of_them(tmp_path: Path) -> None:
+    real, shims, venv = (tmp_path / name for name in ("real", "shims", "venv"))
+    for folder in (real, shims, venv):
+        folder.mkdir()
+    (real / "python3.11").touch()
+    (tmp_path / "opt").symlink_to(shims)
+    (shims / "python3").symlink_to("../real/python3.11")
+    (venv / "python").symlink_to(tmp_path / "opt/python3")
+    assert links_on_the_way(venv / "python") == [venv / "python", tmp_path / "opt", shims / "python3"]
+    (venv / "loop").symlink_to("loop")
+    assert set(links_on_the_way(venv / "loop")) == {venv / "loop"}
 
 
 def test_nothing_is_shown_twice() -> None:

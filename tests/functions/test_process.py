@@ -47,7 +47,7 @@ def test_it_is_ready_once_its_health_check_answers_and_gone_once_stopped() -> No
 
 
 def test_a_process_that_ends_while_starting_is_reported_with_its_last_line() -> None:
-    server = process("print('loading'); raise SystemExit('the weights are gone')")
+    server = process("print('loading', flush=True); raise SystemExit('the weights are gone')")
     with pytest.raises(EngineStartError, match=r"test-engine exited with code 1 while starting: the weights are gone"):
         server.start(timeout=20)
 
