@@ -60,11 +60,6 @@ def test_it_answers_and_ends(engine: LlamaCppEngine, question: str, topic: str, 
     assert answer(engine, (*before, Message("user", question))) == ANSWERS[topic]
 
 
-def test_it_answers_at_the_service_s_default_temperature_too(engine: LlamaCppEngine) -> None:
-    for question, topic in QUESTIONS[::4]:
-        assert answer(engine, (SYSTEM, Message("user", question)), temperature=0.7) == ANSWERS[topic]
-
-
 def test_a_talk_of_several_turns_is_answered_turn_by_turn(engine: LlamaCppEngine) -> None:
     talk: tuple[Message, ...] = (SYSTEM,)
     for question, topic in QUESTIONS[6:16:2]:
