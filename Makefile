@@ -48,7 +48,7 @@ check: lint  ## everything slower than `make test`
 	$(BIN)/python -m pytest -m slow
 
 wheel: .venv/.dev  ## build the emulator's wheel into dist/
-	$(BIN)/uv build --quiet --wheel --python $(BIN)/python
+	$(BIN)/uv build --system-certs --quiet --wheel --python $(BIN)/python
 
 bench: .venv/.dev  ## the figures: the whole path against the engine direct
 	$(BIN)/python -m tests.benchmarks.whole_path

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 compile() {
     output=$1
     shift
-    "${UV:-uv}" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+    "${UV:-uv}" pip compile --system-certs --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
         --no-emit-index-url --no-emit-find-links "$@" --output-file "requirements/$output.txt"
 }
 compile dev pyproject.toml --group web --group cpu --group dev

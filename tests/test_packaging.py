@@ -71,26 +71,16 @@ def test_the_emulator_declares_every_package_that_it_imports() -> None:
 @pytest.mark.timeout(300)
 def test_the_wheel_ships_the_emulator_alone_and_runs_in_a_fresh_environment(tmp_path: Path) -> None:
     uv = Path(sys.executable).with_name("uv")
-    subprocess.run(
-        [uv, "build", "--quiet", "--wheel", "--python", sys.executable, "-o", tmp_path], cwd=ROOT, check=True
-    )
+    build = [uv, "build", "--system-certs", "--quiet", "--wheel", "--python", sys.executable, "--out-dir", tmp_path]
+    subprocess.run(build, cwd=ROOT, check=True)
     (wheel,) = tmp_path.glob("*.whl")
     top = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert top == {"emulator", wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"}
 
     venv = tmp_path / "venv"
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, venv], check=True)
-    install = [
-        uv,
-        "pip",
-        "install",
-        "--quiet",
-        "--python",
-        venv / "bin/python",
-        "-c",
-        ROOT / "requirements/dev.txt",
-        wheel,
-    ]
+    locked = ["--constraint", ROOT / "requirements/dev.txt"]
+    install = [uv, "pip", "install", "--system-certs", "--quiet", "--python", venv / "bin/python", *locked, wheel]
     subprocess.run(install, check=True, env={k: v for k, v in os.environ.items() if k != "PIP_FIND_LINKS"})
     app = tmp_path / "hello.py"
     app.write_text(
