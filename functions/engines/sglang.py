@@ -30,8 +30,8 @@ def command_line(
 ) -> list[str]:
     """SGLang's command line for `model`. Pure.
 
-    `source` is a folder or a repository's name. `--enable-cache-report` makes usage tell the tokens found in the prefix
-    cache, and `--enable-memory-saver` lets it sleep.
+    `source` is a folder: the configured revision, where it was downloaded. `--enable-cache-report` makes usage tell the
+    tokens found in the prefix cache, and `--enable-memory-saver` lets it sleep.
     """
     command = [sys.executable, "-m", "sglang.launch_server", "--model-path", source, "--served-model-name", model.id]
     command += ["--host", address.host, "--port", str(address.port), "--device", device]
@@ -39,8 +39,6 @@ def command_line(
     command += ["--enable-cache-report", "--enable-metrics"]
     if device == "cuda":
         command += ["--enable-memory-saver", "--tensor-parallel-size", str(gpu_count(model.gpu))]
-    if model.revision is not None:
-        command += ["--revision", model.revision]
     if model.quantization is not None:
         command += QUANTIZATION_FLAGS[model.quantization]
     if api_key is not None:

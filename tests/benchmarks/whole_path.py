@@ -8,7 +8,6 @@ What is compared runs in turns, so that a noisy machine disturbs both alike; med
 from __future__ import annotations
 
 import os
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from functions.engines.llamacpp import LlamaCppEngine
 from functions.engines.scripted import ScriptedEngine
 from infra.settings import DEMO_MODEL
 from tests.benchmarks.load import Run, run
+from tests.ports import free_port
 from tests.service.deployment import DEMO, ROOT, Service, deploy, scripted, until
 
 if TYPE_CHECKING:
@@ -60,12 +60,6 @@ def compare(title: str, runs: dict[str, list[Run]], *, against: str) -> None:
         added = (first - median(base, "first_token")) * 1000
         rate = f"{speed:9.1f} tokens/s ({ratio:5.3f} of {against})"
         print(f"  {name:<14} {rate}   TTFT {first * 1000:7.1f} ms ({added:+.1f})")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def direct_scripted() -> ScriptedEngine:

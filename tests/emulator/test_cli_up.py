@@ -14,6 +14,7 @@ import pytest
 from emulator.problem import Problem
 from emulator.record import read
 from tests.emulator.cli_kit import all_gone, call, running
+from tests.ports import free_port
 
 APP = """
 import modal
@@ -38,12 +39,6 @@ def web():
 APP = APP.replace(
     'modal.App("tiny")', 'modal.App("tiny", image=modal.Image.debian_slim().add_local_python_source("helper"))'
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

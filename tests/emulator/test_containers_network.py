@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from emulator.containers.base import ContainerStartError
 from emulator.containers.forward import parse_request
 from emulator.containers.isolation import Isolation, detect
 from tests.emulator.containers_kit import WITHIN, Output, machine, spec_of
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -57,13 +57,6 @@ async def runtime(request: pytest.FixtureRequest) -> AsyncIterator[SupervisedRun
     runtime: Any = choose_runtime("zygote", entry="user_code:go", machine=machine(), isolation=isolation)
     yield runtime
     await runtime.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from emulator.ingress.balance import rendezvous
 from emulator.ingress.ingress import PortTaken
 from tests.emulator.ingress_kit import FakeFunction, FakeServer, FakeTarget, exchange, raw, read_head, running, until
+from tests.ports import free_port
 
 
 def saying(text: bytes) -> Any:
@@ -187,9 +188,3 @@ def test_sessions_are_spread_evenly() -> None:
     for number in range(4000):
         counts[rendezvous(b"session-%d" % number, containers)] += 1
     assert all(850 < count < 1150 for count in counts.values())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

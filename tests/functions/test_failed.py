@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import socket
-
 import aiohttp
 import pytest
 
 from functions.engines.base import Address
 from functions.engines.failed import FailureServer
+from tests.ports import free_port
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "/v1/chat/completions"), ("GET", "/health")])
 async def test_every_request_is_told_why(method: str, path: str) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = FailureServer(Address(host="127.0.0.1", port=port), "no such file: /models/x.gguf")
     server.start()
     try:

@@ -12,6 +12,7 @@ import pytest
 
 from functions.engines.base import Address, EngineStartError
 from functions.engines.process import ServerProcess
+from tests.ports import free_port
 
 SERVER = """
 import http.server, sys
@@ -23,9 +24,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 def free_address() -> Address:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Address(host="127.0.0.1", port=probe.getsockname()[1])
+    return Address(host="127.0.0.1", port=free_port())
 
 
 def process(source: str, *arguments: str, address: Address | None = None) -> ServerProcess:

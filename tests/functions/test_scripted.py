@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from functions.engines.base import Address, Engine, EngineStartError
 from functions.engines.script import Script, ScriptError
 from functions.engines.scripted import ScriptedEngine
 from functions.engines.scripted_server import Options, ScriptedServer
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -50,12 +50,6 @@ async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (the condition is another process's or task's)
             await asyncio.sleep(0.002)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def test_a_stream_is_role_then_tokens_then_finish_then_done(

@@ -31,7 +31,6 @@ def test_the_plain_command_line() -> None:
     ("model", "flags"),
     [
         (Model(id="m", name="n", gpu="H100:2"), "--tensor-parallel-size 2"),
-        (Model(id="m", name="n", revision="abc"), "--revision abc"),
         (Model(id="m", name="n", quantization="bf16"), "--dtype bfloat16"),
         (Model(id="m", name="n", quantization="q4"), "--quantization awq"),
         (Model(id="m", name="n", sglang_args=("--tool-call-parser", "qwen25")), "--tool-call-parser qwen25"),

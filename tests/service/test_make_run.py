@@ -12,6 +12,7 @@ from pathlib import Path
 import openai
 import pytest
 
+from tests.ports import free_port
 from tests.service.deployment import ROOT, processes, until
 
 
@@ -24,19 +25,20 @@ def recipe_of_make_run(*, state: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_make_run_answers_and_ctrl_c_leaves_nothing(tmp_path: Path, free_port: int) -> None:
+def test_make_run_answers_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
+    port = free_port()
     output = tmp_path / "output"
     state = tmp_path / "state"
-    marker = f"--port {free_port}"
+    marker = f"--port {port}"
     with output.open("wb") as file:
         up = subprocess.Popen(
-            ["sh", "-c", recipe_of_make_run(state=state)], env={**os.environ, "PORT": str(free_port)},
+            ["sh", "-c", recipe_of_make_run(state=state)], env={**os.environ, "PORT": str(port)},
             cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     try:
         until(lambda: up.poll() is not None or "\nReady: " in output.read_text(), within=90)
-        assert re.search(rf"^Ready: http://127\.0\.0\.1:{free_port}$", output.read_text(), re.M), output.read_text()
-        client = openai.OpenAI(base_url=f"http://127.0.0.1:{free_port}/v1", api_key="none", max_retries=0)
+        assert re.search(rf"^Ready: http://127\.0\.0\.1:{port}$", output.read_text(), re.M), output.read_text()
+        client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
         question = [{"role": "user", "content": "What is this project?"}]
         stream = client.chat.completions.create(model="demo", messages=question, stream=True)  # type: ignore[call-overload]
         assert len("".join(chunk.choices[0].delta.content or "" for chunk in stream)) > 20

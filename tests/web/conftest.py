@@ -30,12 +30,6 @@ Json = dict[str, Any]
 MODEL = "org/scripted-model"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def until(condition: Callable[[], Any], *, seconds: float = 5.0) -> None:
     """Return once `condition()` holds; fail after `seconds`."""
     async with asyncio.timeout(seconds):

@@ -11,7 +11,8 @@ import pytest
 from functions.engines.base import Address
 from functions.engines.failed import FailureServer
 from functions.engines.scripted_server import ScriptedServer
-from tests.web.conftest import chat, free_port, until
+from tests.ports import free_port
+from tests.web.conftest import chat, until
 
 if TYPE_CHECKING:
     import aiohttp

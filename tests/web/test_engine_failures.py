@@ -11,7 +11,8 @@ import pytest
 
 from functions.engines.base import Address
 from functions.engines.scripted import ScriptedEngine
-from tests.web.conftest import chat, free_port, payloads, until
+from tests.ports import free_port
+from tests.web.conftest import chat, payloads, until
 
 if TYPE_CHECKING:
     from functions.engines.scripted_server import ScriptedServer
