@@ -10,9 +10,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
-from web.dialects.openai import error_body
+from web.caller import request_id_of
+from web.dialects.errors import error_body
 from web.errors import InvalidRequest, MethodNotAllowed, RouteNotFound, ServiceError, to_wire
-from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin
+from web.generation import Generator
+from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin, route_path
 from web.openapi import describe
 from web.relay import Relay
 from web.routes import generation, health, models
@@ -46,8 +48,10 @@ def create_application(services: Services) -> ASGIApp:
     Its lifespan's shutdown closes the connections to the engines.
     """
     relay = Relay(services)
+    generator = Generator(relay)
+    most = services.settings.web.max_body_bytes
     app: ASGIApp = _fastapi(services, relay)
-    app = DirectRoutes(app, generation.endpoints(relay, max_body_bytes=services.settings.web.max_body_bytes))
+    app = DirectRoutes(app, {**generation.endpoints(generator, max_body_bytes=most)})
     app = Errors(app)
     app = RequestIdentity(app, clock=services.clock)
     return cross_origin(app, origins=services.settings.security.allowed_origins)
@@ -89,4 +93,5 @@ async def _error_response(request: Request, error: Exception) -> Response:
         first = error.errors()[0]
         error = InvalidRequest(first["msg"], param=str(first["loc"][-1]), code="invalid_value")
     wire = to_wire(error)
-    return Response(error_body(wire), wire.status, wire.headers, media_type="application/json")
+    body = error_body(route_path(request.scope), wire, request_id=request_id_of(request.scope))
+    return Response(body, wire.status, wire.headers, media_type="application/json")

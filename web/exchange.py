@@ -69,7 +69,10 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._response is not None:
-            self._response.close()
+            if self._asked:
+                self._response.close()
+            else:
+                self._upstream.settle(self._response)
         if self._asked and self._call.abort is not None:
             self._upstream.abort(self._target.url + "/abort_request", body=self._call.abort, headers=self._headers())
 
@@ -137,22 +140,6 @@ class Exchange:
     def finish(self) -> None:
         """The engine has said all of it: leaving now ends nothing."""
         self._asked = False
-
-    async def settle(self) -> None:
-        """After the end: let the connection end too, so that it can be used again. Never raises."""
-        if self._asked or self._response is None:
-            return
-        response, self._response = self._response, None
-        try:
-            async with self._clock.timeout(1.0):
-                await response.content.read()
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            response.close()
-        except BaseException:  # cancelled: nobody else knows of it any more
-            response.close()
-            raise
-        else:
-            response.release()
 
     def check_silence(self) -> None:
         """To be called from time to time: ends the exchange if the engine is what it has been waiting for for too

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from starlette.middleware.cors import CORSMiddleware
 
 from web.asgi import CallerLeft, header, send_body
-from web.dialects.openai import error_body
+from web.caller import request_id_of
+from web.dialects.errors import error_body
 from web.errors import MethodNotAllowed, ServiceError, to_wire
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class DirectRoutes:
         self._posts = posts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._posts.get(_route_path(scope)) if scope["type"] == "http" else None
+        endpoint = self._posts.get(route_path(scope)) if scope["type"] == "http" else None
         if endpoint is None:
             await self._app(scope, receive, send)
             return
@@ -90,7 +91,7 @@ class DirectRoutes:
         await endpoint(scope, receive, send)
 
 
-def _route_path(scope: Scope) -> str:
+def route_path(scope: Scope) -> str:
     """The path without the prefix under which the application is mounted (ASGI's `root_path`)."""
     path: str = scope["path"]
     prefix: str = scope.get("root_path", "")
@@ -98,7 +99,7 @@ def _route_path(scope: Scope) -> str:
 
 
 class Errors:
-    """Every error that reaches it becomes OpenAI's error object; what nobody expected is logged and told as a 500."""
+    """Every error that reaches it is told in the caller's dialect; what nobody expected is logged and told as a 500."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -123,11 +124,12 @@ class Errors:
                 log.exception("%s %s failed", scope["method"], scope["path"])
             if begun:
                 raise
-            await send_error(send, error)
+            await send_error(scope, send, error)
 
 
-async def send_error(send: Send, error: Exception) -> None:
-    """Answer with an error, as OpenAI would."""
+async def send_error(scope: Scope, send: Send, error: Exception) -> None:
+    """Answer with an error, in the dialect of the path that was asked."""
     wire = to_wire(error)
     more = [(name.lower().encode(), value.encode()) for name, value in wire.headers.items()]
-    await send_body(send, error_body(wire), status=wire.status, more=more)
+    body = error_body(route_path(scope), wire, request_id=request_id_of(scope))
+    await send_body(send, body, status=wire.status, more=more)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from web.asgi import Presence, send_body
 from web.dialects.engines import engine_call
-from web.dialects.openai_answer import OpenAIAnswer, OpenAIStream
-from web.dialects.sse import comment
 from web.dialects.translation import StreamedAnswer, WholeAnswer
 from web.errors import ServiceError, to_wire
 from web.exchange import Exchange, Patience
+from web.observation import Unobserved
+from web.outlets import StreamingResponse
 from web.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Send
 
+    from web.asgi import Header
+    from web.dialects.base import AnswerBuilder, Dialect, StreamRenderer
     from web.dialects.request import GenerationRequest
+    from web.dialects.translation import Translation
+    from web.observation import Observation
+    from web.outlets import Outlet
     from web.services import Services
 
 log = logging.getLogger(__name__)
 
-STREAM_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
 FIRST_SILENCE_SECONDS = 2.0
 """How long a streaming caller's status is held back, so that an engine's quick refusal can still be a status."""
 
@@ -45,22 +45,50 @@ class Relay:
         self._web = services.settings.web
         self._upstream = Upstream(clock=services.clock)
 
-    async def serve(self, request: GenerationRequest, receive: Receive, send: Send) -> None:
-        """Answer `request`. Returns early, having ended the engine's work, when the caller leaves.
+    async def serve(
+        self, request: GenerationRequest, dialect: Dialect, receive: Receive, send: Send,
+        *, observation: Observation | None = None, headers: list[Header] | None = None,
+    ) -> None:  # fmt: skip
+        """Answer `request` over HTTP. Returns early, having ended the engine's work, when the caller leaves.
 
-        Raises ServiceError as long as nothing of the answer was sent; later failures are told in the stream.
+        `headers`: more of the answer's. Raises ServiceError as long as nothing of the answer was sent; later failures
+        are told in the stream.
         """
-        answer_id = ("chatcmpl-" if request.kind == "chat" else "cmpl-") + secrets.token_hex(16)
-        created = int(self._clock.time())
-        async with self._exchange(request, answer_id) as exchange:
-            async with Presence(receive):
-                if request.stream:
-                    stream = OpenAIStream(request, answer_id=answer_id, created=created)
-                    await self._stream(exchange, StreamedAnswer(request, stream), StreamingResponse(send))
-                else:
-                    answer = OpenAIAnswer(request, answer_id=answer_id, created=created)
-                    await self._answer(exchange, WholeAnswer(request, answer), send)
-            await exchange.settle()
+        rid, created = secrets.token_hex(16), int(self._clock.time())
+        async with Presence(receive):
+            if request.stream:
+                renderer = dialect.stream(request, rid=rid, created=created)
+                outlet = StreamingResponse(send, headers=headers)
+                await self.tell(request, renderer, outlet, observation=observation, rid=rid)
+            else:
+                builder = dialect.answer(request, rid=rid, created=created)
+                body = await self.collect(request, builder, observation=observation, rid=rid)
+                await send_body(send, body, more=headers or ())
+
+    async def tell(
+        self, request: GenerationRequest, renderer: StreamRenderer, outlet: Outlet,
+        *, observation: Observation | None = None, rid: str | None = None,
+    ) -> None:  # fmt: skip
+        """Stream the answer to `outlet`. Cancelled (the caller has left), it ends the engine's work.
+
+        Raises ServiceError as long as nothing was sent; later failures are told to the outlet.
+        """
+        answer = StreamedAnswer(request, renderer)
+        rid = rid or secrets.token_hex(16)
+        watched = self._observed(answer, observation or Unobserved())
+        async with watched as watch, self._exchange(request, rid) as exchange:
+            await self._stream(exchange, answer, outlet, watch)
+
+    async def collect(
+        self, request: GenerationRequest, builder: AnswerBuilder,
+        *, observation: Observation | None = None, rid: str | None = None,
+    ) -> bytes:  # fmt: skip
+        """The whole answer. Cancelled (the caller has left), it ends the engine's work. Raises ServiceError."""
+        answer = WholeAnswer(request, builder)
+        rid = rid or secrets.token_hex(16)
+        watched = self._observed(answer, observation or Unobserved())
+        async with watched as watch, self._exchange(request, rid) as exchange:
+            return await self._answer(exchange, answer, watch)
 
     async def close(self) -> None:
         await self._upstream.close()
@@ -76,29 +104,52 @@ class Relay:
             call=engine_call(request, kind=target.kind, model=target.model, rid=rid),
         )  # fmt: skip
 
-    async def _answer(self, exchange: Exchange, answer: WholeAnswer, send: Send) -> None:
+    @contextlib.asynccontextmanager
+    async def _observed(self, answer: Translation, observation: Observation) -> AsyncIterator[_Watch]:
+        """Whatever happens to it, the request's end is told."""
+        watch = _Watch(observation)
+        try:
+            yield watch
+        except BaseException as error:
+            watch.error = error
+            raise
+        finally:
+            observation.ended(answer.usage, watch.error, self._clock.monotonic())
+
+    async def _answer(self, exchange: Exchange, answer: WholeAnswer, watch: _Watch) -> bytes:
         async with self._watched(exchange, None):
-            await exchange.open()
+            await self._open(exchange, watch, None)
             while not answer.done:
                 answer.feed(await exchange.read())
+                watch.heard(answer, self._clock.monotonic())
                 if answer.failure is not None:
                     raise answer.failure
         exchange.finish()
-        await send_body(send, answer.body())
+        return answer.body()
 
-    async def _stream(self, exchange: Exchange, answer: StreamedAnswer, out: StreamingResponse) -> None:
+    async def _open(self, exchange: Exchange, watch: _Watch, out: Outlet | None) -> None:
+        async def on_wait() -> None:
+            watch.observation.waiting(exchange.phase, self._clock.monotonic())
+            if out is not None:
+                await out.comment(_status(exchange))
+
+        await exchange.open(on_wait=on_wait)
+        watch.observation.opened(self._clock.monotonic())
+
+    async def _stream(self, exchange: Exchange, answer: StreamedAnswer, out: Outlet, watch: _Watch) -> None:
         try:
             async with self._watched(exchange, out):
-                await exchange.open(on_wait=lambda: out.comment(_status(exchange)))
-                await self._forward(exchange, answer, out)
+                await self._open(exchange, watch, out)
+                await self._forward(exchange, answer, out, watch)
         except Exception as error:
             if not out.begun:
                 raise
+            watch.error = error
             if not isinstance(error, ServiceError):
                 log.exception("a stream failed")
-            await out.end(OpenAIStream.error(to_wire(error)))
+            await out.end(answer.error(to_wire(error)))
 
-    async def _forward(self, exchange: Exchange, answer: StreamedAnswer, out: StreamingResponse) -> None:
+    async def _forward(self, exchange: Exchange, answer: StreamedAnswer, out: Outlet, watch: _Watch) -> None:
         pause = self._services.coalesce_seconds
         sent = -pause
         while True:
@@ -107,18 +158,20 @@ class Relay:
                 await self._clock.sleep(early)
                 data += exchange.read_ready()
             told = answer.feed(data)
+            now = self._clock.monotonic()
+            watch.heard(answer, now)
             if answer.done:
                 exchange.finish()
                 await out.end(told + answer.end())
                 return
             if told:
                 await out.write(told)
-                sent = self._clock.monotonic() if pause else 0.0
+                sent = now
             if answer.failure is not None:
                 raise answer.failure
 
     @contextlib.asynccontextmanager
-    async def _watched(self, exchange: Exchange, out: StreamingResponse | None) -> AsyncIterator[None]:
+    async def _watched(self, exchange: Exchange, out: Outlet | None) -> AsyncIterator[None]:
         """Meanwhile: comments for a caller who hears nothing, and an end to an engine that says nothing."""
         beat = asyncio.create_task(self._beat(exchange, out), name="heartbeat")
         try:
@@ -126,7 +179,7 @@ class Relay:
         finally:
             beat.cancel()
 
-    async def _beat(self, exchange: Exchange, out: StreamingResponse | None) -> None:
+    async def _beat(self, exchange: Exchange, out: Outlet | None) -> None:
         # A comment goes where nothing was written for a whole pause: so a silence is shorter than two of them.
         pause = min(self._web.heartbeat_interval, self._services.silence_seconds) / 2
         await self._clock.sleep(min(FIRST_SILENCE_SECONDS, pause))
@@ -143,44 +196,15 @@ def _status(exchange: Exchange) -> str:
     return f"{exchange.phase} {exchange.waited:.1f} s"
 
 
-class StreamingResponse:
-    """The response of a streaming caller: its headers go with its first bytes. `written` is set by every write."""
+class _Watch:
+    """One request's observation, and what it still has to be told."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._writing = False
-        self._commenting: asyncio.Future[None] | None = None
-        self.begun = False
-        self.written = False
+    def __init__(self, observation: Observation) -> None:
+        self.observation = observation
+        self.error: BaseException | None = None
+        self._heard = 0
 
-    async def write(self, data: bytes, *, more: bool = True) -> None:
-        """Send bytes: whole events. Waits while the caller reads slowly."""
-        if self._commenting is not None:
-            await self._commenting
-        self._writing = self.written = True
-        if not self.begun:
-            await self._begin()
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
-        # Left set by an interruption, and by the end: no comment may follow either.
-        self._writing = not more
-
-    async def end(self, data: bytes) -> None:
-        await self.write(data, more=False)
-
-    async def comment(self, text: str) -> None:
-        """Send a comment, unless the caller has not taken yet what was sent before."""
-        if self._writing or self._commenting is not None:
-            return
-        self._commenting = done = asyncio.get_running_loop().create_future()
-        try:
-            if not self.begun:
-                await self._begin()
-            await self._send({"type": "http.response.body", "body": comment(text), "more_body": True})
-        finally:
-            self._commenting = None
-            if not done.done():
-                done.set_result(None)
-
-    async def _begin(self) -> None:
-        await self._send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
-        self.begun = True
+    def heard(self, answer: Translation, now: float) -> None:
+        if (pieces := answer.heard - self._heard) > 0:
+            self._heard = answer.heard
+            self.observation.heard(pieces, now)

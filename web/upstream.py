@@ -20,6 +20,8 @@ MOST_CONNECTIONS = 2048
 MOST_ABORTS = 512
 """Aborts on their way at once; above it a closed connection has to be enough."""
 ABORT_SECONDS = 5.0
+SETTLE_SECONDS = 1.0
+"""For a response to end after its last event; then its connection is closed instead of used again."""
 CONNECT_SECONDS = 10.0
 """For the TCP connection alone. aiohttp counts it on the machine's own time."""
 
@@ -31,6 +33,7 @@ class Upstream:
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
         self._aborts: set[asyncio.Task[None]] = set()
+        self._settling: set[asyncio.Task[None]] = set()
 
     async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """The response once its headers are there. Raises aiohttp.ClientError and OSError."""
@@ -45,10 +48,21 @@ class Upstream:
         self._aborts.add(task)
         task.add_done_callback(self._aborts.discard)
 
+    def settle(self, response: aiohttp.ClientResponse) -> None:
+        """After an answer's end: let the response end too, so that its connection can be used again. Nobody waits."""
+        if response.content.at_eof():
+            response.release()
+            return
+        task = asyncio.create_task(self._settle(response), name="settle")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
     async def close(self) -> None:
         """Wait for the aborts on their way, and close every connection."""
-        if self._aborts:
-            await asyncio.wait(set(self._aborts))
+        for task in self._settling:
+            task.cancel()
+        if under_way := self._aborts | self._settling:
+            await asyncio.wait(under_way)
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -62,6 +76,18 @@ class Upstream:
                     log.info("an abort was answered %d", answer.status)
         except (TimeoutError, OSError, aiohttp.ClientError) as error:
             log.info("an abort did not arrive: %r", error)
+
+    async def _settle(self, response: aiohttp.ClientResponse) -> None:
+        try:
+            async with self._clock.timeout(SETTLE_SECONDS):
+                await response.content.read()
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            response.close()
+        except BaseException:  # cancelled: nobody else knows of it any more
+            response.close()
+            raise
+        else:
+            response.release()
 
     def _open_session(self) -> aiohttp.ClientSession:
         if self._session is None:

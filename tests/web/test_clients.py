@@ -13,7 +13,7 @@ import pytest
 from functions.engines.scripted_server import Options, ScriptedServer
 from tests.web.conftest import MODEL, chat, settings_with, until
 from web.engines import EngineTarget
-from web.relay import StreamingResponse
+from web.outlets import StreamingResponse
 
 if TYPE_CHECKING:
     import aiohttp

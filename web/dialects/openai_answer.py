@@ -32,6 +32,20 @@ def usage_object(usage: Usage | None) -> Json:
     return told
 
 
+class OpenAIDialect:
+    """Chat completions and completions, by the request's kind."""
+
+    def stream(self, request: GenerationRequest, *, rid: str, created: int) -> OpenAIStream:
+        return OpenAIStream(request, answer_id=_prefix(request) + rid, created=created)
+
+    def answer(self, request: GenerationRequest, *, rid: str, created: int) -> OpenAIAnswer:
+        return OpenAIAnswer(request, answer_id=_prefix(request) + rid, created=created)
+
+
+def _prefix(request: GenerationRequest) -> str:
+    return "chatcmpl-" if request.kind == "chat" else "cmpl-"
+
+
 class OpenAIStream:
     """The chunks of a streamed answer: for each choice the role (chat), pieces and a finish, then usage if it was
     asked for, then `[DONE]`. The same id, created and model throughout."""
@@ -64,8 +78,7 @@ class OpenAIStream:
             return DONE
         return self._open + b'],"usage":' + orjson.dumps(usage_object(usage)) + b"}\n\n" + DONE
 
-    @staticmethod
-    def error(error: WireError) -> bytes:
+    def error(self, error: WireError) -> bytes:
         """The last bytes of an answer that failed: nested, so that SDKs raise it; no `[DONE]`, which would end well."""
         return b"data: " + error_body(error) + b"\n\n"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -11,35 +11,12 @@ from web.dialects.sse import EventReader
 from web.errors import ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from web.dialects.base import AnswerBuilder, StreamRenderer
     from web.dialects.pieces import Piece, Usage
     from web.dialects.request import GenerationRequest
+    from web.errors import WireError
 
 TEXT_KEYS = (b'"content":', b'"content": ', b'"text":', b'"text": ')
-
-
-class StreamRenderer(Protocol):
-    """A client's dialect, streamed."""
-
-    def pieces(self, pieces: Iterable[Piece]) -> bytes:
-        """The bytes of these pieces."""
-
-    def around(self, choice: int) -> tuple[bytes, bytes]:
-        """What stands before and after the text (as a JSON string) in a piece of nothing but text."""
-
-    def end(self, usage: Usage | None) -> bytes:
-        """The last bytes of a complete answer."""
-
-
-class AnswerBuilder(Protocol):
-    """A client's dialect, whole."""
-
-    def add(self, pieces: Iterable[Piece]) -> None:
-        """Take in these pieces."""
-
-    def body(self, usage: Usage | None) -> bytes:
-        """The complete answer."""
 
 
 class Translation:
@@ -49,6 +26,13 @@ class Translation:
         self._events = EventReader()
         self._engine = EngineStream(kind=request.kind, choices=request.choices)
         self.failure: ServiceError | None = None
+        self.heard = 0
+        """How many pieces of text there were."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """As far as the engine has told it."""
+        return self._engine.usage
 
     @property
     def done(self) -> bool:
@@ -62,6 +46,7 @@ class Translation:
                 pieces += self._engine.read(payload)
         except ServiceError as error:
             self.failure = error
+        self.heard += sum(piece.kind != "finish" for piece in pieces)
         return pieces
 
 
@@ -95,6 +80,7 @@ class StreamedAnswer(Translation):
         if before is not None and data.startswith(before) and data.endswith(self._after) and self._events.empty:
             text = data[len(before) : -len(self._after)]
             if text.count(b'"') == 2 and text[0] == text[-1] == 34:  # one JSON string, with no quote in it
+                self.heard += 1
                 return self._rendered_before + text + self._rendered_after
         whole = self._events.empty
         pieces = self._read(data)
@@ -106,9 +92,16 @@ class StreamedAnswer(Translation):
         """The last bytes, once it is done."""
         return self._client.end(self._engine.usage)
 
+    def error(self, error: WireError) -> bytes:
+        """The last bytes, once it has failed."""
+        return self._client.error(error)
+
     def _learn(self, data: bytes, piece: Piece) -> None:
         """Remember what is around the text of an event that is one piece of text and nothing else."""
         if piece.kind != "text" or piece.logprobs is not None or data.count(b"\n\n") != 1:
+            return
+        around = self._client.around(piece.choice)
+        if around is None:
             return
         text: bytes = orjson.dumps(piece.value)
         before, found, after = data.partition(text)
@@ -118,4 +111,4 @@ class StreamedAnswer(Translation):
             and before.endswith((b'"content":', b'"content": ', b'"text":', b'"text": '))
         ):
             self._before, self._after = before, after
-            self._rendered_before, self._rendered_after = self._client.around(piece.choice)
+            self._rendered_before, self._rendered_after = around

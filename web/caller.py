@@ -1,0 +1,38 @@
+"""Who asks: known once keys are checked, and carried in the ASGI scope's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from starlette.types import Scope
+
+KeyScope = Literal["inference", "admin"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """`identity` is what limits and sessions are kept by: `key:<start of its hash>`, or `ip:<address>` without keys."""
+
+    identity: str
+    name: str | None = None
+    """The key's name, for logs. None without a key."""
+    scopes: frozenset[KeyScope] = frozenset({"inference", "admin"})
+    requests_per_minute: int | None = None
+    """The key's own limit; None: the default one."""
+
+
+ANYBODY = Caller(identity="anybody")
+
+
+def caller_of(scope: Scope) -> Caller:
+    """The caller of this request, as the authentication found it; ANYBODY where nothing was checked."""
+    caller = scope.get("state", {}).get("caller", ANYBODY)
+    assert isinstance(caller, Caller)
+    return caller
+
+
+def request_id_of(scope: Scope) -> str:
+    """The request's id, as it is told in `x-request-id`."""
+    return str(scope.get("state", {}).get("request_id", ""))
