@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from pydantic import ValidationError
 
 from web.dialects.openai_schema import ChatRequest, TextRequest
 from web.dialects.request import GenerationRequest
+from web.dialects.validation import validated
 from web.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from pydantic_core import ErrorDetails
 
     from web.dialects.openai_schema import Sampling
     from web.errors import WireError
@@ -47,7 +45,7 @@ REFUSED = {
 
 def parse_chat(body: bytes) -> GenerationRequest:
     """The body of `POST /v1/chat/completions`. Raises InvalidRequest naming the parameter at fault."""
-    given = _validated(body, ChatRequest)
+    given = validated(body, ChatRequest, refused=REFUSED)
     fields = {name: given[name] for name in CHAT_FIELDS if given.get(name) is not None}
     if (limit := given.get("max_completion_tokens")) is not None:
         fields["max_tokens"] = limit
@@ -66,7 +64,7 @@ def parse_chat(body: bytes) -> GenerationRequest:
 
 def parse_text(body: bytes) -> GenerationRequest:
     """The body of `POST /v1/completions`. Raises InvalidRequest naming the parameter at fault."""
-    given = _validated(body, TextRequest)
+    given = validated(body, TextRequest, refused=REFUSED)
     fields = {name: given[name] for name in TEXT_FIELDS if given.get(name) is not None}
     prompt = fields["prompt"]
     prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
@@ -77,69 +75,6 @@ def error_body(error: WireError) -> bytes:
     """OpenAI's error object, nested: openai-node reads nothing else."""
     told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
     return orjson.dumps({"error": told})
-
-
-def _validated(body: bytes, schema: type[Sampling]) -> Json:
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        reason = str(error).partition(":")[0]
-        raise InvalidRequest(f"The request's body is not JSON: {reason}.", code="invalid_json") from None
-    if not isinstance(given, dict):
-        raise InvalidRequest("The request's body is not a JSON object.", code="invalid_json")
-    for name, reason in REFUSED.items():
-        if given.get(name):
-            raise InvalidRequest(f"'{name}' is not supported. {reason}", param=name, code="unsupported_parameter")
-    try:
-        schema.model_validate(given)
-    except ValidationError as error:
-        raise _explained(error.errors(include_url=False), given) from None
-    return given
-
-
-def _explained(mistakes: list[ErrorDetails], given: Json) -> InvalidRequest:
-    """The mistake that lies deepest, and there a wrong value before a wrong type: of the branches of a union, that
-    is the one which the caller meant."""
-    paths = [(_where(mistake, given), mistake) for mistake in mistakes]
-    path, mistake = max(paths, key=lambda pair: (len(pair[0]), not _of_type(pair[1])))
-    param = _spelled(path)
-    if mistake["type"] in ("missing", "union_tag_not_found"):
-        return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
-    kind = "invalid_type" if _of_type(mistake) else "invalid_value"
-    alike = {other["msg"] for where, other in paths if where == path and _of_type(other) == _of_type(mistake)}
-    return InvalidRequest(f"Invalid value for '{param}': {'; or '.join(sorted(alike))}.", param=param, code=kind)
-
-
-def _of_type(mistake: ErrorDetails) -> bool:
-    return mistake["type"].endswith("_type")
-
-
-def _where(mistake: ErrorDetails, given: Json) -> list[int | str]:
-    path = _path(mistake["loc"], given)
-    if mistake["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        path.append(mistake["ctx"]["discriminator"].strip("'"))
-    return path
-
-
-def _path(location: tuple[int | str, ...], given: Any) -> list[int | str]:
-    """Where in the body a mistake lies: pydantic's location without the names of union branches."""
-    path: list[int | str] = []
-    here = given
-    for position, step in enumerate(location):
-        last = position == len(location) - 1
-        if isinstance(here, dict) and isinstance(step, str) and (step in here or last):
-            here = here.get(step)
-        elif isinstance(here, list) and isinstance(step, int) and step < len(here):
-            here = here[step]
-        else:
-            continue
-        path.append(step)
-    return path
-
-
-def _spelled(path: list[int | str]) -> str:
-    spelled = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return spelled.removeprefix(".")
 
 
 def _message(message: Mapping[str, Any]) -> Mapping[str, Any]:
