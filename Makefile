@@ -9,7 +9,7 @@ install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --
 	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format check bench demo-model lock wheel clean
+.PHONY: help setup run test lint format check bench bench-gateway demo-model lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -52,6 +52,9 @@ wheel: .venv/.dev  ## build the emulator's wheel into dist/
 
 bench: .venv/.dev  ## the figures: the whole path against the engine direct
 	$(BIN)/python -m tests.benchmarks.whole_path
+
+bench-gateway: .venv/.dev  ## the figures: what the service costs beside other gateways (installs them into .venvs)
+	$(BIN)/python -m tests.benchmarks.gateway
 
 demo-model:  ## train the demo model again, from its corpus
 	functions/demo/train.sh

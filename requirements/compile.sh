@@ -15,3 +15,7 @@ compile run pyproject.toml --group web --group cpu --constraint requirements/dev
 compile web --group web --constraint requirements/dev.txt
 compile cpu --group cpu --constraint requirements/dev.txt
 compile uv --group setup --constraint requirements/dev.txt
+# The gateways that this service is measured beside, each to be installed apart from everything else.
+for gateway in smg litellm; do
+    compile "../tests/benchmarks/requirements/$gateway" "tests/benchmarks/requirements/$gateway.in"
+done
