@@ -1,4 +1,4 @@
-"""Processes that are measured: started, waited for, their CPU time told to the nanosecond, ended with their children."""
+"""Processes that are measured: started, waited for, their CPU time told in nanoseconds, ended with their children."""
 
 from __future__ import annotations
 
