@@ -128,6 +128,22 @@ class Exchange:
             )
         return data
 
+    async def whole(self) -> bytes:
+        """All of an answer that is one body and no stream: in place of `read` and `finish`. Raises EngineBroken when
+        the engine dies or stalls before it is complete."""
+        if self._response is None:
+            raise RuntimeError("an exchange is opened before it is read")
+        try:
+            async with self._clock.timeout(self._patience.silence):
+                body = await self._response.read()
+        except TimeoutError:
+            raise self._silence() from None
+        except (aiohttp.ClientError, OSError):
+            self._asked = False
+            raise EngineBroken("The engine died before the answer was complete.", code="engine_died") from None
+        self._asked = False
+        return body
+
     def read_ready(self) -> bytes:
         """What has come and was not read, without waiting. What is wrong is left for `read` to tell."""
         if self._response is None:

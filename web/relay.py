@@ -76,7 +76,7 @@ class Relay:
         answer = StreamedAnswer(request, renderer)
         rid = rid or secrets.token_hex(16)
         watched = self._observed(answer, observation or Unobserved())
-        async with watched as watch, self._exchange(request, rid) as exchange:
+        async with watched as watch, self._exchange(request, rid, answer) as exchange:
             await self._stream(exchange, answer, outlet, watch)
 
     async def collect(
@@ -87,21 +87,23 @@ class Relay:
         answer = WholeAnswer(request, builder)
         rid = rid or secrets.token_hex(16)
         watched = self._observed(answer, observation or Unobserved())
-        async with watched as watch, self._exchange(request, rid) as exchange:
+        async with watched as watch, self._exchange(request, rid, answer) as exchange:
             return await self._answer(exchange, answer, watch)
 
     async def close(self) -> None:
         await self._upstream.close()
 
-    def _exchange(self, request: GenerationRequest, rid: str) -> Exchange:
+    def _exchange(self, request: GenerationRequest, rid: str, answer: Translation) -> Exchange:
         target = self._services.engines.resolve(request.model)
         patience = Patience(
             boot=self._web.boot_deadline if request.stream else self._web.plain_deadline,
             silence=self._services.silence_seconds,
         )
+        call = engine_call(request, kind=target.kind, model=target.model, rid=rid)
+        answer.filter = call.filter
         return Exchange(
             upstream=self._upstream, clock=self._clock, target=target, patience=patience, affinity=request.affinity,
-            call=engine_call(request, kind=target.kind, model=target.model, rid=rid),
+            call=call,
         )  # fmt: skip
 
     @contextlib.asynccontextmanager

@@ -10,8 +10,13 @@ import orjson
 from web.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from infra.settings import EngineKind
+    from web.dialects.pieces import Piece
     from web.dialects.request import GenerationRequest
+
+    PieceFilter = Callable[[list[Piece]], list[Piece]]
 
 PATHS = {"chat": "/v1/chat/completions", "text": "/v1/completions"}
 
@@ -24,6 +29,8 @@ class EngineCall:
     body: bytes
     abort: bytes | None
     """The body of `POST /abort_request` that ends it, where the engine has that."""
+    filter: PieceFilter | None = None
+    """Made for this request: what its answer's pieces pass, where the engine's words are not the caller's."""
 
 
 def engine_call(request: GenerationRequest, *, kind: EngineKind, model: str, rid: str) -> EngineCall:

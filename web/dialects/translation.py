@@ -12,6 +12,7 @@ from web.errors import ServiceError
 
 if TYPE_CHECKING:
     from web.dialects.base import AnswerBuilder, StreamRenderer
+    from web.dialects.engines import PieceFilter
     from web.dialects.pieces import Piece, Usage
     from web.dialects.request import GenerationRequest
     from web.errors import WireError
@@ -26,6 +27,8 @@ class Translation:
         self._events = EventReader()
         self._engine = EngineStream(kind=request.kind, choices=request.choices)
         self.failure: ServiceError | None = None
+        self.filter: PieceFilter | None = None
+        """What pieces pass before the caller's dialect sees them, where this engine needs that for this request."""
         self.heard = 0
         """How many pieces of text there were."""
 
@@ -46,6 +49,8 @@ class Translation:
                 pieces += self._engine.read(payload)
         except ServiceError as error:
             self.failure = error
+        if self.filter is not None:
+            pieces = self.filter(pieces)
         self.heard += sum(piece.kind != "finish" for piece in pieces)
         return pieces
 
@@ -98,7 +103,9 @@ class StreamedAnswer(Translation):
 
     def _learn(self, data: bytes, piece: Piece) -> None:
         """Remember what is around the text of an event that is one piece of text and nothing else."""
-        if piece.kind != "text" or piece.logprobs is not None or data.count(b"\n\n") != 1:
+        if self.filter is not None or piece.kind != "text" or piece.logprobs is not None:
+            return
+        if data.count(b"\n\n") != 1:
             return
         around = self._client.around(piece.choice)
         if around is None:
