@@ -19,9 +19,10 @@ class StreamRenderer(Protocol):
         """The bytes of these pieces."""
 
     def around(self, choice: int) -> tuple[bytes, bytes] | None:
-        """What stands before and after the text (as a JSON string) in a piece of nothing but text, for as long as the
-        stream lasts: such pieces are then relayed unparsed, past `pieces`. None where no two events are alike, or where
-        the renderer has to see every piece."""
+        """What stands before and after the text (as a JSON string) in a piece of nothing but text, until `pieces` is
+        given one of another kind: such pieces are then relayed unparsed, past `pieces`. Asked before `pieces` is given
+        the one that gave the occasion. None where no two events are alike, or where the renderer has to see every
+        piece."""
 
     def end(self, usage: Usage | None) -> bytes:
         """The last bytes of a complete answer."""

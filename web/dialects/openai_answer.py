@@ -83,7 +83,7 @@ class OpenAIStream:
         return b"data: " + error_body(error) + b"\n\n"
 
     def _piece(self, piece: Piece) -> bytes:
-        choice, kind, value, logprobs = piece
+        choice, kind, value, logprobs, _ = piece
         if not self._chat:
             return self._text(choice, kind, value, logprobs)
         role = b""

@@ -20,12 +20,14 @@ LONGEST_MESSAGE = 1000
 class Piece(NamedTuple):
     """A piece of one choice. `value` is the text of `text` and `reasoning`, the reason of `finish`, and of `tool`
     `{"index", "id", "type", "function": {"name", "arguments": ""}}` first, then `{"index", "function": {"arguments"}}`.
+    `matched_stop`, of a `finish`: the stop string that ended the text, where the engine tells it (SGLang does).
     """
 
     choice: int
     kind: Literal["text", "reasoning", "tool", "finish"]
     value: Any
     logprobs: Json | None
+    matched_stop: str | None = None
 
 
 class Usage(NamedTuple):
@@ -102,7 +104,8 @@ class EngineStream:
             if reason not in FINISH_REASONS:
                 raise EngineBroken(f"The engine ended the answer early ({reason}).", code="engine_aborted")
             self._finished.add(index)
-            pieces.append(Piece(index, "finish", reason, None))
+            stop = choice.get("matched_stop")
+            pieces.append(Piece(index, "finish", reason, None, stop if isinstance(stop, str) else None))
 
     def _read_tool(self, choice: int, position: int, call: Json, pieces: list[Piece]) -> None:
         index = call.get("index")

@@ -89,7 +89,9 @@ class StreamedAnswer(Translation):
                 return self._rendered_before + text + self._rendered_after
         whole = self._events.empty
         pieces = self._read(data)
-        if whole and len(pieces) == 1 and self._events.empty:
+        if any(piece.kind != "text" for piece in pieces):
+            self._before = None
+        elif whole and len(pieces) == 1 and self._events.empty:
             self._learn(data, pieces[0])
         return self._client.pieces(pieces)
 
