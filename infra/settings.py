@@ -107,6 +107,8 @@ class Models(Section):
     default_device: Device = "cuda"
     max_concurrent_requests: Annotated[int, Field(ge=1)] = 10
     """Requests that one engine container takes at once; above it, it answers 429 and another container starts."""
+    max_queued_requests: Annotated[int, Field(ge=0)] = 200
+    """Requests for one model that one web container lets wait for a place; above it, callers get 503."""
     available_models: Annotated[tuple[Model, ...], Field(min_length=1)] = (DEMO_MODEL,)
     hf_token: SecretStr | None = None
     """Hugging Face token, for gated models. Travels as a Modal Secret."""
@@ -151,6 +153,30 @@ class Limits(Section):
     default_rate_limit_per_minute: Annotated[int, Field(ge=1)] = 60
 
 
+class Sessions(Section):
+    """Chats that the service remembers."""
+
+    system_prompt: str = "You are a helpful AI assistant."
+    """Begins a session unless its caller sets another."""
+    context_messages: Annotated[int, Field(ge=1)] = 20
+    """How many messages of a session the model sees at most, beside the system prompt."""
+    history_messages: Annotated[int, Field(ge=2)] = 1000
+    """How many a session keeps at most; the oldest go first."""
+    turn_wait_seconds: Annotated[float, Field(ge=0)] = 10.0
+    """How long a second turn waits for the one that is under way on its session; then 409."""
+
+
+class Socket(Section):
+    """`/chat/ws`."""
+
+    idle_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """After which a WebSocket on which nothing is answered and nothing comes is closed."""
+    max_frame_bytes: Annotated[int, Field(ge=256)] = 1024 * 1024
+    """A longer frame of a client is answered by an error."""
+    max_queued_prompts: Annotated[int, Field(ge=0)] = 8
+    """Prompts that may wait on one WebSocket while another is answered."""
+
+
 class Observability(Section):
     enable_metrics: bool = True
     enable_tracing: bool = True
@@ -168,12 +194,27 @@ class Web(Section):
     """How long a streaming caller is kept waiting (with comments) for an engine to boot."""
     plain_deadline: Annotated[float, Field(gt=0, lt=150)] = 120.0
     """How long a plain caller waits for an engine to boot: below the 150 s after which Modal redirects."""
+    plain_keepalive_after: Annotated[float, Field(gt=0, lt=150)] = 100.0
+    """When a plain answer under way begins with white space, for the same reason."""
+    queue_timeout: Annotated[float, Field(gt=0)] = 60.0
+    """How long a caller waits for a place at a model whose engines are up and busy."""
+    request_deadline: Annotated[float, Field(gt=0)] | None = None
+    """The longest that one answer may take, waiting included; `timeout` less 30 s unless set."""
+    write_timeout: Annotated[float, Field(gt=0)] = 60.0
+    """How long a caller may take nothing of an answer before the connection is cut and the engine freed."""
+    drain_seconds: Annotated[float, Field(ge=0)] = 25.0
+    """How long what is under way may still take once the server was told to stop."""
     heartbeat_interval: Annotated[float, Field(gt=0, le=15)] = 10.0
     """The longest silence on a stream."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 20 * 1024 * 1024
     coalesce_seconds: Annotated[float, Field(ge=0, le=0.01)] = 0.005
     """How long events that come close together may wait for each other: Modal's bridge costs CPU for each write."""
     scaling: WebScaling = WebScaling()
+
+    @property
+    def deadline(self) -> float:
+        """Seconds that one answer may take: short enough to be told before the platform ends the request."""
+        return self.request_deadline or self.timeout - 30.0
 
 
 class Deploy(Section):
@@ -191,6 +232,8 @@ class Settings(Section):
     models: Models = Models()
     security: Security = Security()
     limits: Limits = Limits()
+    sessions: Sessions = Sessions()
+    socket: Socket = Socket()
     observability: Observability = Observability()
     web: Web = Web()
     deploy: Deploy = Deploy()

@@ -11,7 +11,15 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
+
+
+class Timer(Protocol):
+    """What is to happen once."""
+
+    def cancel(self) -> object:
+        """Let it not happen. Harmless once it has."""
 
 
 class Clock(Protocol):
@@ -32,6 +40,9 @@ class Clock(Protocol):
         `None` never times out.
         """
 
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        """Call `callback` on the running loop once `seconds` have passed. Costs less than a task that sleeps."""
+
 
 class RealClock:
     """The machine's own time."""
@@ -47,3 +58,6 @@ class RealClock:
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
         return asyncio.timeout(seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
+        return asyncio.get_running_loop().call_later(seconds, callback)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+SHUTDOWN_RETRY_SECONDS = 1.0
+"""Another container, or the one that comes next, may take the request."""
 LONGEST_ECHO = 200
 """Characters of a caller's own words that an error repeats."""
 
@@ -28,6 +30,36 @@ class InvalidRequest(ServiceError):
         super().__init__(message)
         self.param = param
         self.code = code
+
+
+class KeyRefused(ServiceError):
+    """No key, an unknown one or a disabled one: the same words for all, so that nobody learns which."""
+
+    def __init__(self) -> None:
+        super().__init__("No valid API key was given. Send one as 'Authorization: Bearer <key>' or as 'x-api-key'.")
+
+
+class PermissionDenied(ServiceError):
+    """The key is valid, and not for this. `code`: `insufficient_scope` or `model_not_allowed`."""
+
+    def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+class RateLimited(ServiceError):
+    """The caller has used what a minute allows. `retry_after`: seconds until the same request would pass, None if it
+    never will."""
+
+    def __init__(self, message: str, *, kind: Literal["requests", "tokens"], retry_after: float | None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.retry_after = retry_after
+
+
+class UnsupportedMedia(ServiceError):
+    """The body says that it is no JSON, or that it is compressed."""
 
 
 class BodyTooLarge(ServiceError):
@@ -59,10 +91,33 @@ class EngineStillBooting(ServiceError):
 
 
 class EngineOverloaded(ServiceError):
-    """The engine (its queue) or the platform (its containers) takes no more requests now."""
+    """The engine (its queue), the platform (its containers) or this service (its queue) takes no more requests now.
+    `retry_after`: seconds after which there should be room, where that is known."""
+
+    def __init__(self, *, retry_after: float | None = None) -> None:
+        super().__init__("The model is at capacity. Try again shortly.")
+        self.retry_after = retry_after
+
+
+class DeadlinePassed(ServiceError):
+    """The request took longer than any may. `seconds`: how long that is."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The request was not finished within {seconds:g} s.")
+
+
+class ReaderStalled(ServiceError):
+    """The caller has taken nothing of the answer for too long: the connection is cut, so nobody is told this."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The answer was not read for {seconds:.0f} s.")
+
+
+class ServerShuttingDown(ServiceError):
+    """The service is on its way out."""
 
     def __init__(self) -> None:
-        super().__init__("The model is at capacity. Try again shortly.")
+        super().__init__("The server is shutting down. Try again.")
 
 
 class EngineFailed(ServiceError):
@@ -70,6 +125,18 @@ class EngineFailed(ServiceError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"The model cannot be served: {reason}")
+        self.reason = reason
+
+
+class ModelBusy(ServiceError):
+    """The model's engine works on requests, and was not to be stopped under them."""
+
+    def __init__(self, requests: int) -> None:
+        super().__init__(f"The model is busy with {requests} request(s). Try again later, or unload it with force=true.")
+
+
+class NotSupported(ServiceError):
+    """This deployment cannot do what was asked."""
 
 
 class EngineRefused(ServiceError):
@@ -108,7 +175,7 @@ class WireError:
 def to_wire(error: BaseException, *, patience: float = 5.0) -> WireError:
     """The one place that knows which error is which status. `patience`: seconds that a caller of a full or booting
     engine is asked to wait; SDKs honour at most 60. Anything unknown is a 500 that tells nothing."""
-    retry = {"Retry-After": str(min(60, max(1, math.ceil(patience)))), "x-should-retry": "true"}
+    retry = _retry(patience)
     match error:
         case InvalidRequest() | EngineRefused():
             return _invalid(400, error.message, code=error.code, param=error.param)
@@ -118,12 +185,40 @@ def to_wire(error: BaseException, *, patience: float = 5.0) -> WireError:
             return _invalid(404, error.message, code="unknown_url")
         case MethodNotAllowed():
             return _invalid(405, error.message, code="method_not_supported", headers={"Allow": error.allowed})
+        case KeyRefused():
+            challenge = {"WWW-Authenticate": "Bearer"}
+            return _invalid(401, error.message, code="invalid_api_key", headers=challenge)
+        case PermissionDenied():
+            return WireError(
+                status=403, type="permission_error", code=error.code, message=error.message, param=error.param
+            )
+        case RateLimited():
+            waiting = _waiting(error.retry_after) if error.retry_after is not None else {"x-should-retry": "false"}
+            return WireError(
+                status=429, type=error.kind, code="rate_limit_exceeded", message=error.message, headers=waiting
+            )
+        case UnsupportedMedia():
+            return _invalid(415, error.message, code="unsupported_media_type", headers={"Accept-Encoding": "identity"})
         case BodyTooLarge():
             return _invalid(413, error.message, code="request_too_large")
+        case ModelBusy():
+            return _invalid(409, error.message, code="model_busy")
+        case NotSupported():
+            return WireError(status=501, type="invalid_request_error", code="not_supported", message=error.message)
         case EngineStillBooting():
             return _unavailable(error.message, code="model_booting", headers=retry)
         case EngineOverloaded():
-            return _unavailable(error.message, code="server_is_overloaded", headers=retry)
+            after = retry if error.retry_after is None else _retry(error.retry_after)
+            return _unavailable(error.message, code="server_is_overloaded", headers=after)
+        case ServerShuttingDown():
+            leaving = {**_retry(SHUTDOWN_RETRY_SECONDS), "Connection": "close"}
+            return _unavailable(error.message, code="server_shutting_down", headers=leaving)
+        case DeadlinePassed():
+            # Asked again, it would take as long again.
+            last = {"x-should-retry": "false"}
+            return WireError(status=504, type="timeout", code="deadline_exceeded", message=error.message, headers=last)
+        case ReaderStalled():
+            return WireError(status=408, type="timeout", code="write_timeout", message=error.message)
         case EngineFailed():
             return _unavailable(error.message, code="engine_start_failed", headers={"x-should-retry": "false"})
         case EngineBroken():
@@ -136,6 +231,19 @@ def to_wire(error: BaseException, *, patience: float = 5.0) -> WireError:
     return WireError(
         status=500, type="server_error", code="internal_error", message="The server had an error. Try again."
     )
+
+
+def _retry(seconds: float) -> dict[str, str]:
+    return {"Retry-After": str(min(60, max(1, math.ceil(seconds)))), "x-should-retry": "true"}
+
+
+def _waiting(seconds: float) -> dict[str, str]:
+    """To the millisecond for the SDKs, which prefer it, and in whole seconds for everyone; at most a minute."""
+    seconds = min(60.0, max(0.001, seconds))
+    milliseconds = math.ceil(round(seconds * 1000, 3))
+    return {
+        "Retry-After": str(math.ceil(round(seconds, 6))), "retry-after-ms": str(milliseconds), "x-should-retry": "true",
+    }  # fmt: skip
 
 
 def _invalid(

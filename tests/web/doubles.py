@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
 
 
@@ -30,12 +30,24 @@ class HandClock:
         return self._now
 
     async def sleep(self, seconds: float) -> None:
+        await self._due_in(seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> asyncio.Future[None]:
+        def due(future: asyncio.Future[None]) -> None:
+            if not future.cancelled():
+                callback()
+
+        timer = self._due_in(seconds)
+        timer.add_done_callback(due)
+        return timer
+
+    def _due_in(self, seconds: float) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
-        wake = loop.create_future()
+        wake: asyncio.Future[None] = loop.create_future()
         with self._lock:
             self._count += 1
             heapq.heappush(self._sleepers, (self._now + seconds, self._count, loop, wake))
-        await wake
+        return wake
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
         return _turned_timeout(self, seconds)
