@@ -193,7 +193,7 @@ def to_wire(error: BaseException, *, patience: float = 5.0) -> WireError:
                 status=403, type="permission_error", code=error.code, message=error.message, param=error.param
             )
         case RateLimited():
-            waiting = _waiting(error.retry_after) if error.retry_after is not None else {"x-should-retry": "false"}
+            waiting = _retry(error.retry_after) if error.retry_after is not None else {"x-should-retry": "false"}
             return WireError(
                 status=429, type=error.kind, code="rate_limit_exceeded", message=error.message, headers=waiting
             )
@@ -234,10 +234,6 @@ def to_wire(error: BaseException, *, patience: float = 5.0) -> WireError:
 
 
 def _retry(seconds: float) -> dict[str, str]:
-    return {"Retry-After": str(min(60, max(1, math.ceil(seconds)))), "x-should-retry": "true"}
-
-
-def _waiting(seconds: float) -> dict[str, str]:
     """To the millisecond for the SDKs, which prefer it, and in whole seconds for everyone; at most a minute."""
     seconds = min(60.0, max(0.001, seconds))
     milliseconds = math.ceil(round(seconds * 1000, 3))
