@@ -44,8 +44,6 @@ NOT_YET = {
     "security.api_keys": "API keys are not checked yet in this version",
     "limits.max_prompt_length": "prompts are not measured yet in this version",
     "limits.max_response_tokens": "answers are not clamped yet in this version",
-    "limits.max_sessions": "sessions are not kept yet in this version",
-    "limits.session_ttl_seconds": "sessions are not kept yet in this version",
     "limits.default_rate_limit_per_minute": "rates are not limited yet in this version",
     "observability.enable_metrics": "metrics are not served yet in this version",
     "observability.enable_tracing": "traces are not recorded yet in this version",

@@ -83,6 +83,35 @@ class MethodNotAllowed(ServiceError):
         self.allowed = allowed
 
 
+class SessionBusy(ServiceError):
+    """Another turn is under way on the session, and did not end while this one waited."""
+
+    def __init__(self, waited: float) -> None:
+        super().__init__(f"Another turn of this session is still under way after {waited:.0f} s.")
+
+
+class SessionConflict(ServiceError):
+    """The session is not what it was when it was read: somebody else changed or deleted it."""
+
+    def __init__(self) -> None:
+        super().__init__("The session was changed by another request. Try again.")
+
+
+class SessionDeleted(ServiceError):
+    """The session was deleted while its answer was on its way: the answer stops, and nothing of it is kept."""
+
+    def __init__(self) -> None:
+        super().__init__("The session was deleted while it was being answered.")
+
+
+class TooManySessions(ServiceError):
+    """`most`: how many there may be at once. `retry_after`: seconds until the next one expires, if that is known."""
+
+    def __init__(self, most: int, *, retry_after: float | None = None) -> None:
+        super().__init__(f"There are {most} sessions already. Delete one, or wait until one expires.")
+        self.retry_after = retry_after
+
+
 class EngineStillBooting(ServiceError):
     """No engine came up within the time that this caller waits. `waited`: seconds."""
 
@@ -132,7 +161,7 @@ class ModelBusy(ServiceError):
     """The model's engine works on requests, and was not to be stopped under them."""
 
     def __init__(self, requests: int) -> None:
-        super().__init__(f"The model is busy with {requests} request(s). Try again later, or unload it with force=true.")
+        super().__init__(f"The model works on {requests} request(s). Try again later, or unload it with force=true.")
 
 
 class NotSupported(ServiceError):
@@ -205,6 +234,16 @@ def to_wire(error: BaseException, *, patience: float = 5.0) -> WireError:
             return _invalid(409, error.message, code="model_busy")
         case NotSupported():
             return WireError(status=501, type="invalid_request_error", code="not_supported", message=error.message)
+        case SessionBusy() | SessionConflict():
+            return _conflict(error.message, code="session_busy", headers=_retry(1.0))
+        case SessionDeleted():
+            # Asked again, it would begin the session anew.
+            return _conflict(error.message, code="session_deleted", headers={"x-should-retry": "false"})
+        case TooManySessions():
+            after = {**_retry(error.retry_after or patience), "x-should-retry": "false"}
+            return WireError(
+                status=429, type="requests", code="max_sessions_reached", message=error.message, headers=after
+            )
         case EngineStillBooting():
             return _unavailable(error.message, code="model_booting", headers=retry)
         case EngineOverloaded():
@@ -248,6 +287,10 @@ def _invalid(
     return WireError(
         status=status, type="invalid_request_error", message=message, code=code, param=param, headers=headers or {}
     )
+
+
+def _conflict(message: str, *, code: str, headers: Mapping[str, str]) -> WireError:
+    return WireError(status=409, type="conflict_error", message=message, code=code, headers=headers)
 
 
 def _unavailable(message: str, *, code: str, headers: Mapping[str, str]) -> WireError:
