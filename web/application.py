@@ -19,6 +19,7 @@ from web.openapi import describe
 from web.relay import Relay
 from web.routes import generation, health, models
 from web.services import Services
+from web.states import ModelStates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,17 +48,20 @@ def create_application(services: Services) -> ASGIApp:
 
     Its lifespan's shutdown closes the connections to the engines.
     """
-    relay = Relay(services)
+    states = ModelStates(
+        services.settings.models, control=services.control, sightings=services.sightings, clock=services.clock
+    )
+    relay = Relay(services, states=states)
     generator = Generator(relay)
     most = services.settings.web.max_body_bytes
-    app: ASGIApp = _fastapi(services, relay)
+    app: ASGIApp = _fastapi(services, relay, states)
     app = DirectRoutes(app, {**generation.endpoints(generator, max_body_bytes=most)})
     app = Errors(app)
     app = RequestIdentity(app, clock=services.clock)
     return cross_origin(app, origins=services.settings.security.allowed_origins)
 
 
-def _fastapi(services: Services, relay: Relay) -> FastAPI:
+def _fastapi(services: Services, relay: Relay, states: ModelStates) -> FastAPI:
     """Every route that is not hot, and the OpenAPI document of all."""
     uptime = health.Uptime(services.clock)
 
@@ -66,6 +70,7 @@ def _fastapi(services: Services, relay: Relay) -> FastAPI:
         uptime.begin()
         yield
         await relay.close()
+        await states.close()
 
     api = FastAPI(
         title="LLM inference service", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
@@ -73,8 +78,8 @@ def _fastapi(services: Services, relay: Relay) -> FastAPI:
     for kind in (HTTPException, RequestValidationError, ServiceError, Exception):
         api.add_exception_handler(kind, _error_response)
     describe(api)
-    api.include_router(models.router(services.settings.models))
-    api.include_router(health.router(services, uptime))
+    api.include_router(models.router(services, states))
+    api.include_router(health.router(services, states, uptime))
 
     @api.get("/", include_in_schema=False, response_class=PlainTextResponse)
     async def greeting() -> str:

@@ -32,9 +32,10 @@ class EngineDirectory(Protocol):
 
     def resolve(self, label: str) -> EngineTarget:
         """The engine of the model whose id or name is `label`. Must not block: it is called on the event loop for
-        every request that wants tokens, and for no other, so it may take the call as demand and start an engine.
+        every request that wants tokens, again for each of its further attempts, and for no other, so it may take the
+        call as demand and start an engine.
 
-        Raises ModelNotFound when no such model is configured.
+        Raises ModelNotFound when no such model is configured, EngineFailed for one that is known not to start.
         """
 
 

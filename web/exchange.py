@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from web.clock import Clock
     from web.dialects.engines import EngineCall
     from web.engines import EngineTarget
+    from web.sightings import Visit
     from web.upstream import Upstream
 
 LONGEST_ERROR = 64 * 1024
@@ -46,12 +47,17 @@ class Exchange:
     def __init__(
         self, *, upstream: Upstream, clock: Clock, target: EngineTarget, call: EngineCall,
         affinity: str | None, patience: Patience,
+        again: Callable[[], EngineTarget] | None = None, visit: Visit | None = None,
     ) -> None:  # fmt: skip
+        """`again`: where the engine is by now, asked before every further attempt: as at first, it counts as demand
+        and may raise ServiceError. `visit`: is told how it goes; entering and leaving this context end it."""
         self.phase: Phase = "waiting"
         self.began = clock.monotonic()
         self._upstream = upstream
         self._clock = clock
         self._target = target
+        self._again = again
+        self.visit = visit
         self._call = call
         self._affinity = affinity or secrets.token_hex(16)
         self._patience = patience
@@ -68,6 +74,8 @@ class Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self.visit is not None:
+            self.visit.ended(error, self._clock.monotonic())
         if self._response is not None:
             if self._asked:
                 self._response.close()
@@ -85,15 +93,18 @@ class Exchange:
         """Return once an engine has taken the request and begun to answer. `on_wait` is called when it turns out that
         there is no engine yet, or no place at one; `phase` says which.
 
-        Raises EngineStillBooting, EngineOverloaded, and whatever `judge` makes of the engine's answer.
+        Raises EngineStillBooting, EngineOverloaded, and whatever `judge` makes of the engine's answer, or `again` of
+        its state.
         """
         losses = 0
         busy_since: float | None = None
         while (retry := await self._attempt()) is not None:
             before, self.phase = self.phase, "busy" if retry.reason == "busy" else "booting"
+            now = self._clock.monotonic()
+            if self.visit is not None and self.phase == "booting":
+                self.visit.waits(now)
             if on_wait is not None and self.phase != before:
                 await on_wait()
-            now = self._clock.monotonic()
             if retry.reason == "busy":
                 busy_since = busy_since or now
                 self._affinity = secrets.token_hex(16)
@@ -106,7 +117,11 @@ class Exchange:
             if left <= 0:
                 raise EngineStillBooting(self.waited)
             await self._clock.sleep(min(left, retry_delay(self.waited)))
+            if self._again is not None:
+                self._target = self._again()
         self.phase = "streaming"
+        if self.visit is not None:
+            self.visit.answered()
 
     async def read(self) -> bytes:
         """What has come of the engine's stream, at least something. Raises EngineBroken when it dies or stalls."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from web.observation import Observation
     from web.outlets import Outlet
     from web.services import Services
+    from web.states import ModelStates
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,10 @@ FIRST_SILENCE_SECONDS = 2.0
 class Relay:
     """Serves requests from engines. Holds no connection before the first request, nor after `close`."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, *, states: ModelStates | None = None) -> None:
+        """`states`: what those who wait for an engine are told of its boot."""
         self._services = services
+        self._states = states
         self._clock = services.clock
         self._web = services.settings.web
         self._upstream = Upstream(clock=services.clock)
@@ -94,7 +97,9 @@ class Relay:
         await self._upstream.close()
 
     def _exchange(self, request: GenerationRequest, rid: str, answer: Translation) -> Exchange:
-        target = self._services.engines.resolve(request.model)
+        engines = self._services.engines
+        target = engines.resolve(request.model)
+        model = self._services.settings.models.find(request.model)
         patience = Patience(
             boot=self._web.boot_deadline if request.stream else self._web.plain_deadline,
             silence=self._services.silence_seconds,
@@ -103,7 +108,8 @@ class Relay:
         answer.filter = call.filter
         return Exchange(
             upstream=self._upstream, clock=self._clock, target=target, patience=patience, affinity=request.affinity,
-            call=call,
+            call=call, again=lambda: engines.resolve(request.model),
+            visit=None if model is None else self._services.sightings.begin(model.id, self._clock.monotonic()),
         )  # fmt: skip
 
     @contextlib.asynccontextmanager
@@ -133,7 +139,7 @@ class Relay:
         async def on_wait() -> None:
             watch.observation.waiting(exchange.phase, self._clock.monotonic())
             if out is not None:
-                await out.comment(_status(exchange))
+                await out.comment(self._status(exchange))
 
         await exchange.open(on_wait=on_wait)
         watch.observation.opened(self._clock.monotonic())
@@ -189,13 +195,17 @@ class Relay:
             exchange.check_silence()
             if out is not None:
                 if not out.written:
-                    await out.comment(_status(exchange))
+                    await out.comment(self._status(exchange))
                 out.written = False
             await self._clock.sleep(pause)
 
-
-def _status(exchange: Exchange) -> str:
-    return f"{exchange.phase} {exchange.waited:.1f} s"
+    def _status(self, exchange: Exchange) -> str:
+        """What a caller who hears nothing yet is told: `booting (weights) 12.3 s`."""
+        doing: str = exchange.phase
+        if doing == "booting" and self._states is not None and exchange.visit is not None:
+            phase = self._states.last(exchange.visit.model).phase
+            doing += f" ({phase})" if phase else ""
+        return f"{doing} {exchange.waited:.1f} s"
 
 
 class _Watch:

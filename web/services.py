@@ -6,20 +6,30 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from web.clock import Clock, RealClock
+from web.sightings import Sightings
 
 if TYPE_CHECKING:
     from infra.settings import Settings
+    from web.draining import Draining
     from web.engines import EngineDirectory
+    from web.states import EngineControl
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """`coalesce_seconds`: events that come closer together than this are sent as one, never the first; 0: each as it
     comes. Worth it where a write is dear (Modal's bridge), and not under uvicorn. `silence_seconds`: how long an
-    engine that has taken a request may show no sign of life."""
+    engine that has taken a request may show no sign of life. `control`: what runs the engines, where it can be asked.
+    `sightings`: what this process's requests see of the engines. `draining`: given by whoever runs the server and
+    drains it; else the application has one that never begins. `engine_containers`: how many engines of one model there
+    can be at most; None: as many as the model's scaling allows."""
 
     settings: Settings
     engines: EngineDirectory
     clock: Clock = field(default_factory=RealClock)
+    control: EngineControl | None = None
+    sightings: Sightings = field(default_factory=Sightings)
     coalesce_seconds: float = 0.0
     silence_seconds: float = 300.0
+    draining: Draining | None = None
+    engine_containers: int | None = None

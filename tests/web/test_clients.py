@@ -187,7 +187,7 @@ class TestHealth:
         assert (health["status"], health["uptime"] >= 0) == ("ok", True)
         async with http.get(served.url + "/readiness") as response:
             readiness = await response.json()
-        assert set(readiness) == {"status", "models_available", "timestamp"}
+        assert set(readiness) == {"status", "models_available", "models", "timestamp"}
         assert (readiness["status"], readiness["models_available"]) == ("ready", 1)
 
     async def test_uptime_is_counted_from_the_start_of_serving(
@@ -309,6 +309,7 @@ async def test_the_document_describes_every_route(served: Served, http: aiohttp.
         document = await response.json()
     assert set(document["paths"]) == {
         "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model}", "/health", "/readiness",
+        "/models", "/models/{model}", "/models/{model}/load", "/models/{model}/unload",
     }  # fmt: skip
     text = json.dumps(document)
     for name in re.findall(r'"#/components/schemas/(\w+)"', text):

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Response
 if TYPE_CHECKING:
     from web.clock import Clock
     from web.services import Services
+    from web.states import ModelStates
 
 
 class Uptime:
@@ -29,9 +30,9 @@ class Uptime:
         return round(self._clock.monotonic() - (self._began or 0.0), 3)
 
 
-def router(services: Services, uptime: Uptime) -> APIRouter:
+def router(services: Services, states: ModelStates, uptime: Uptime) -> APIRouter:
     api = APIRouter(tags=["health"])
-    clock, models = services.clock, services.settings.models.available_models
+    clock = services.clock
 
     def timestamp() -> str:
         return datetime.fromtimestamp(clock.time(), UTC).isoformat()
@@ -42,9 +43,13 @@ def router(services: Services, uptime: Uptime) -> APIRouter:
 
     @api.get("/readiness", summary="Whether a model can serve", responses={503: {"description": "No model can"}})
     async def readiness(response: Response) -> dict[str, Any]:
-        if models:
-            return {"status": "ready", "models_available": len(models), "timestamp": timestamp()}
+        known = await states.all()
+        told = [{"id": model, "state": state.state} for model, state in known.items()]
+        if available := sum(state.available for state in known.values()):
+            return {"status": "ready", "models_available": available, "models": told, "timestamp": timestamp()}
         response.status_code = 503
-        return {"status": "not_ready", "reason": "no model is configured", "timestamp": timestamp()}
+        reasons = "; ".join(f"{model}: {state.reason}" for model, state in known.items())
+        return {"status": "not_ready", "reason": f"no model can be served: {reasons}", "models": told,
+                "timestamp": timestamp()}  # fmt: skip
 
     return api

@@ -1,37 +1,120 @@
-"""`GET /v1/models` and `GET /v1/models/{id or name}`: answered from the configuration; no engine is woken."""
+"""The models: listed, described with their state, loaded and unloaded. Telling a state wakes no engine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query, Request, Response
 
-from web.errors import ModelNotFound
+from web.asgi import Presence
+from web.errors import EngineFailed, ModelNotFound, NotSupported
 
 if TYPE_CHECKING:
-    from infra.settings import Model, Models
+    from infra.settings import Model
+    from web.services import Services
+    from web.states import EngineControl, ModelState, ModelStates
+
+LOOK_SECONDS = 0.25
+"""Between two looks at a model that a caller waits for."""
+FAILURES: dict[int | str, dict[str, Any]] = {
+    404: {"description": "The model does not exist"},
+    501: {"description": "This deployment cannot do that"},
+}
+
+Wait = Annotated[bool, Query(description="Answer once it is loaded, or after the time that a plain caller waits")]
+Force = Annotated[bool, Query(description="Stop it though it is busy: its requests end with an error")]
 
 
-def router(models: Models) -> APIRouter:
+def router(services: Services, states: ModelStates) -> APIRouter:
+    """Paths of one model may hold slashes, so the routes with more behind them come first."""
     api = APIRouter(tags=["models"])
+    models, clock = services.settings.models, services.clock
+
+    def find(label: str) -> Model:
+        found = models.find(label)
+        if found is None:
+            raise ModelNotFound(label)
+        return found
+
+    def controls() -> EngineControl:
+        if services.control is None:
+            raise NotSupported("This deployment's engines are not its own: it can neither load nor unload one.")
+        return services.control
 
     @api.get("/v1/models", summary="The models that are offered")
     async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [card(model) for model in models.available_models]}
+        known = await states.all()
+        return {"object": "list", "data": [card(model, known[model.id]) for model in models.available_models]}
 
-    @api.get("/v1/models/{model:path}", summary="One model, by its id or its name (which may hold slashes)")
+    @api.get("/v1/models/{model:path}", summary="One model, by its id or its name (which may hold slashes)",
+             responses={404: FAILURES[404]})  # fmt: skip
     async def get_model(model: str) -> dict[str, Any]:
-        found = models.find(model)
-        if found is None:
-            raise ModelNotFound(model)
-        return card(found)
+        found = find(model)
+        return card(found, await states.of(found.id))
+
+    @api.get("/models", summary="The names of the models")
+    async def list_names() -> dict[str, Any]:
+        return {"models": [model.name for model in models.available_models]}
+
+    @api.get("/models/{model:path}", summary="One model, as the service itself describes it",
+             responses={404: FAILURES[404]})  # fmt: skip
+    async def describe_model(model: str) -> dict[str, Any]:
+        found = find(model)
+        return description(found, await states.of(found.id))
+
+    @api.post(
+        "/models/{model:path}/load", summary="Start a model's engine, and keep it", status_code=202,
+        responses={**FAILURES, 200: {"description": "It is loaded"}, 503: {"description": "It cannot be"}},
+    )  # fmt: skip
+    async def load(request: Request, response: Response, model: str, wait: Wait = False) -> dict[str, Any]:
+        found = find(model)
+        await controls().load(found.id)
+        state = await states.anew(found.id)
+        if wait:
+            async with Presence(request.receive):
+                state = await until_loaded(found.id, state)
+        response.status_code = 200 if state.state == "ready" else 202
+        return description(found, state)
+
+    async def until_loaded(model: str, state: ModelState) -> ModelState:
+        until = clock.monotonic() + services.settings.web.plain_deadline
+        while state.state not in ("ready", "failed") and clock.monotonic() < until:
+            await clock.sleep(LOOK_SECONDS)
+            state = await states.anew(model)
+        if state.state == "failed":
+            raise EngineFailed(state.reason or "its engine does not start")
+        return state
+
+    @api.post(
+        "/models/{model:path}/unload", summary="Stop a model's engine; the next request starts it again",
+        status_code=202,
+        responses={**FAILURES, 200: {"description": "It is cold"}, 409: {"description": "It is busy"}},
+    )  # fmt: skip
+    async def unload(response: Response, model: str, force: Force = False) -> dict[str, Any]:
+        found = find(model)
+        await controls().unload(found.id, force=force)
+        state = await states.anew(found.id)
+        response.status_code = 200 if state.state == "cold" else 202
+        return description(found, state)
 
     return api
 
 
-def card(model: Model) -> dict[str, Any]:
+def card(model: Model, state: ModelState) -> dict[str, Any]:
     """OpenAI's model object, and what else there is to know. A model has no time of creation here: 0."""
-    return {
-        "id": model.id, "object": "model", "created": 0, "owned_by": "local", "name": model.name,
-        "context_length": model.context_length, "quantization": model.quantization,
+    return {"id": model.id, "object": "model", "created": 0, "owned_by": "local", **_facts(model, state)}
+
+
+def description(model: Model, state: ModelState) -> dict[str, Any]:
+    """The service's own model object."""
+    return {"id": model.id, **_facts(model, state)}
+
+
+def _facts(model: Model, state: ModelState) -> dict[str, Any]:
+    facts = {
+        "name": model.name, "context_length": model.context_length, "quantization": model.quantization,
+        "state": state.state, "phase": state.phase,
+        "seconds": None if state.seconds is None else round(state.seconds, 1),
+        "containers": state.containers, "requests": state.requests,
     }  # fmt: skip
+    return facts if state.reason is None else {**facts, "reason": state.reason}
