@@ -11,6 +11,7 @@ from functions.deployment import settings_for_deploy
 from functions.endpoint import Endpoint
 from functions.images import WEIGHTS, engine_image, web_image
 from functions.servers import MODEL_VARIABLE, PORT, STARTUP_MARGIN, EngineServer, gpu_of
+from infra.keys import carry_keys
 from infra.secrets import SecretNames
 
 settings = settings_for_deploy()
@@ -39,7 +40,7 @@ servers = {
 
 @app.cls(
     image=web_image(settings),
-    secrets=[modal.Secret.from_name(names.web)],
+    secrets=[modal.Secret.from_name(names.web), modal.Secret.from_dict({**carry_keys(settings)})],
     timeout=settings.web.timeout,
     enable_memory_snapshot=True,
     **settings.web.scaling.model_dump(),

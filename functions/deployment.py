@@ -36,7 +36,7 @@ def refuse_unprotected(settings: Settings) -> None:
     if settings.deploy.target == "modal" and not security.enable_auth and not security.allow_public:
         raise ConfigurationError(
             "security.enable_auth: is off, so anybody could use (and make you pay for) the deployed endpoint; "
-            "expected API keys, or security.allow_public = true to allow just that"
+            "expected it on, and API keys (config.example.toml), or security.allow_public = true to allow just that"
         )
 
 

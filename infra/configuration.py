@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict, SettingsError
 
+from infra.keys import KEYS_CARRIER, carried_keys
 from infra.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pydantic_core import ErrorDetails
 
@@ -40,11 +41,6 @@ SHORT_NAMES = {
 
 NOT_YET = {
     "server.host": "on this machine the service runs on the emulator, which listens on 127.0.0.1 only",
-    "security.enable_auth": "API keys are not checked yet in this version",
-    "security.api_keys": "API keys are not checked yet in this version",
-    "limits.max_prompt_length": "prompts are not measured yet in this version",
-    "limits.max_response_tokens": "answers are not clamped yet in this version",
-    "limits.default_rate_limit_per_minute": "rates are not limited yet in this version",
     "observability.enable_metrics": "metrics are not served yet in this version",
     "observability.enable_tracing": "traces are not recorded yet in this version",
     "observability.metrics_path": "metrics are not served yet in this version",
@@ -60,11 +56,30 @@ def load_settings(environment: Mapping[str, str] | None = None, directory: Path 
     """The settings as this process should see them. Raises `ConfigurationError`."""
     environment = os.environ if environment is None else environment
     if carried := environment.get(CARRIER):
-        return _validate({}, {}, carried=carried)
+        return _with_keys(_validate({}, {}, carried=carried), environment)
     path = _file(environment, directory or Path.cwd())
     settings = _validate(_read(path), _overrides(environment), path=path)
     _refuse_what_is_not_built(settings, path)
+    refuse_locked_out(settings)
     return settings
+
+
+def refuse_locked_out(settings: Settings) -> None:
+    """Raise ConfigurationError when keys are asked for and nobody can have one."""
+    security = settings.security
+    if security.enable_auth and not any(key.enabled for key in security.api_keys):
+        raise ConfigurationError(
+            "security.enable_auth: is on, and no API key is enabled, so every request would be refused; "
+            "expected a table [[security.api_keys]], or the environment's API_KEY"
+        )
+
+
+def _with_keys(settings: Settings, environment: Mapping[str, str]) -> Settings:
+    try:
+        security = settings.security.model_copy(update={"api_keys": carried_keys(environment)})
+    except ValidationError:
+        raise ConfigurationError(f"{KEYS_CARRIER}: not what a deploy puts there") from None
+    return settings.model_copy(update={"security": security})
 
 
 def carry(settings: Settings) -> dict[str, str]:
@@ -120,7 +135,8 @@ def _overrides(environment: Mapping[str, str]) -> dict[str, Any]:
             try:
                 overrides = _merge(overrides, _Source({variable: value})())
             except SettingsError:
-                raise ConfigurationError(f"environment: {variable}: expected JSON, got {value!r}") from None
+                told = "" if _is_secret(variable.lower().split("__")) else f", got {value!r}"
+                raise ConfigurationError(f"environment: {variable}: expected JSON{told}") from None
     return overrides
 
 
@@ -192,8 +208,12 @@ def _expectation(error: ErrorDetails) -> str:
     message = message.removeprefix("Value error, ").removeprefix("Input should be ")
     if error["type"] == "value_error":
         return message
-    secret = error["loc"][-1] in ("key", "hf_token")
-    return f"expected {message}" + ("" if secret else f", got {error['input']!r}")
+    return f"expected {message}" + ("" if _is_secret(error["loc"]) else f", got {error['input']!r}")
+
+
+def _is_secret(location: Sequence[int | str]) -> bool:
+    """Whether what stands there is a secret, or may hold one."""
+    return location[-1] in ("key", "hf_token", "api_keys") or "api_keys" in location[-2:]
 
 
 def _refuse_what_is_not_built(settings: Settings, path: Path | None) -> None:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 
+from web.auth import Authentication
 from web.caller import request_id_of
 from web.dialects.errors import error_body
 from web.errors import InvalidRequest, MethodNotAllowed, RouteNotFound, ServiceError, to_wire
@@ -56,6 +57,7 @@ def create_application(services: Services) -> ASGIApp:
     most = services.settings.web.max_body_bytes
     app: ASGIApp = _fastapi(services, relay, states)
     app = DirectRoutes(app, {**generation.endpoints(generator, max_body_bytes=most)})
+    app = Authentication(app, services.settings.security)
     app = Errors(app)
     app = RequestIdentity(app, clock=services.clock)
     return cross_origin(app, origins=services.settings.security.allowed_origins)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starlette.types import Scope
 
-KeyScope = Literal["inference", "admin"]
+    from infra.settings import KeyScope
+    from web.limits import Ticket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +19,15 @@ class Caller:
     identity: str
     name: str | None = None
     """The key's name, for logs. None without a key."""
-    scopes: frozenset[KeyScope] = frozenset({"inference", "admin"})
+    scopes: frozenset[KeyScope] = frozenset({"inference", "admin", "metrics"})
+    models: frozenset[str] | None = None
+    """The ids and names that the key may ask; None: all."""
     requests_per_minute: int | None = None
     """The key's own limit; None: the default one."""
+    tokens_per_minute: int | None = None
+    """Likewise."""
+    ticket: Ticket | None = None
+    """Set where the edge has counted this request already (`web.limits`)."""
 
 
 ANYBODY = Caller(identity="anybody")

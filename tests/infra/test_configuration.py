@@ -149,7 +149,7 @@ def test_two_models_may_not_answer_to_one_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", sorted(NOT_YET))
 def test_a_key_whose_feature_is_not_built_is_refused_rather_than_ignored(tmp_path: Path, key: str) -> None:
     section, name = key.split(".")
-    other = {"api_keys": '[{"key": "k", "name": "n"}]', "metrics_path": "/m"}.get(name)
+    other = {"metrics_path": "/m"}.get(name)
     default = getattr(getattr(Settings(), section), name)
     value = other or (str(not default).lower() if isinstance(default, bool) else "7")
     with pytest.raises(ConfigurationError, match=re.escape(key)):

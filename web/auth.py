@@ -1,0 +1,168 @@
+"""Who asks: by the key that a request carries, else by the address that it comes from.
+
+`decide` is pure; `Authentication` applies it to every request. Callers send a key as `Authorization: Bearer <key>` or
+as `x-api-key: <key>`. A browser's WebSocket, which cannot set headers, offers it as a subprotocol beside another one
+that the server then accepts: `new WebSocket(url, ["chat", "openai-insecure-api-key.<key>"])`. No key is taken from a
+query: URLs are logged.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from infra.keys import fingerprint
+from web.addresses import client_address
+from web.asgi import header
+from web.caller import Caller, request_id_of
+from web.dialects.errors import error_body
+from web.errors import KeyRefused, PermissionDenied, to_wire
+from web.middleware import route_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from infra.settings import ApiKey, KeyScope, Model, Security
+
+PUBLIC_PATHS = frozenset({"/", "/health", "/readiness", "/openapi.json", "/favicon.ico"})
+PUBLIC_PREFIX = "/static/"
+"""What anybody may have: the page and what it is made of, whether the service lives, and how it is spoken to."""
+KEY_PROTOCOL = "openai-insecure-api-key."
+"""How a browser's WebSocket carries a key: as OpenAI's realtime API takes it."""
+
+
+@dataclass(frozen=True)
+class Allowed:
+    caller: Caller
+
+
+@dataclass(frozen=True)
+class Refused:
+    error: KeyRefused
+
+
+Decision = Allowed | Refused
+
+
+class Keyring:
+    """The keys that are accepted, by their fingerprints."""
+
+    def __init__(self, keys: Sequence[ApiKey]) -> None:
+        """Raises ValueError when no key is enabled: nobody could ever ask."""
+        self._callers = [(key.key.encode(), _caller_with(key)) for key in keys if key.enabled]
+        if not self._callers:
+            raise ValueError("keys are asked for, and no API key is enabled")
+
+    def find(self, key: str) -> Caller | None:
+        """Whose key it is. Takes the same time whichever it is, and whether it is one."""
+        given = fingerprint(key).encode()
+        found = None
+        for known, caller in self._callers:
+            if hmac.compare_digest(known, given):
+                found = caller
+        return found
+
+
+def decide(keyring: Keyring | None, *, path: str, key: str | None, address: str) -> Decision:
+    """Whether a request for `path` may go on, and whose it is. `keyring`: None where no keys are asked for. `key`: what
+    the request carries. `address`: where it comes from, as `client_address` tells."""
+    if keyring is None:
+        return Allowed(Caller(identity=f"ip:{address}"))
+    caller = keyring.find(key) if key is not None else None
+    if caller is not None:
+        return Allowed(caller)
+    if path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIX):
+        return Allowed(Caller(identity=f"ip:{address}", scopes=frozenset()))
+    return Refused(KeyRefused())
+
+
+def require_scope(caller: Caller, scope: KeyScope) -> None:
+    """Raise PermissionDenied unless the caller's key has this scope. Without keys, everybody has all."""
+    if scope not in caller.scopes:
+        raise PermissionDenied(f"This API key lacks the scope '{scope}'.", code="insufficient_scope")
+
+
+def require_model(caller: Caller, model: Model | None) -> None:
+    """Raise PermissionDenied unless the caller may ask this model. An unknown one (None) is for others to tell."""
+    if caller.models is None or model is None or model.id in caller.models or model.name in caller.models:
+        return
+    raise PermissionDenied(
+        f"This API key may not use the model '{model.id}'.", code="model_not_allowed", param="model"
+    )  # fmt: skip
+
+
+def presented_key(scope: Scope) -> str | None:
+    """The key that an HTTP request or a WebSocket carries; of several, the Bearer's counts."""
+    authorization = header(scope, b"authorization")
+    if authorization is not None:
+        scheme, _, credentials = authorization.partition(" ")
+        if scheme.lower() == "bearer" and credentials.strip():
+            return credentials.strip()
+    if given := header(scope, b"x-api-key"):
+        return given
+    offered: list[str] = scope.get("subprotocols") or []
+    return next((name.removeprefix(KEY_PROTOCOL) for name in offered if name.startswith(KEY_PROTOCOL)), None)
+
+
+def accepted_subprotocol(scope: Scope) -> str | None:
+    """What to accept a WebSocket with: the first subprotocol that is not a key, which no answer may repeat. Browsers
+    insist on one where they offered any."""
+    offered: list[str] = scope.get("subprotocols") or []
+    return next((name for name in offered if not name.startswith(KEY_PROTOCOL)), None)
+
+
+class Authentication:
+    """Finds out who asks, for `caller_of`, and turns away who may not. Raises KeyRefused (HTTP), refuses the handshake
+    (WebSocket)."""
+
+    def __init__(self, app: ASGIApp, security: Security) -> None:
+        """Raises ValueError when keys are asked for and none is enabled."""
+        self._app = app
+        self._keyring = Keyring(security.api_keys) if security.enable_auth else None
+        self._proxies = security.trusted_proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        match self._decide(scope):
+            case Allowed(caller):
+                scope.setdefault("state", {})["caller"] = caller
+                await self._app(scope, receive, send)
+            case Refused(error):
+                if scope["type"] == "http":
+                    raise error
+                await refuse_handshake(scope, receive, send, error)
+
+    def _decide(self, scope: Scope) -> Decision:
+        key = presented_key(scope) if self._keyring is not None else None
+        return decide(self._keyring, path=route_path(scope), key=key, address=client_address(scope, self._proxies))
+
+
+async def refuse_handshake(scope: Scope, receive: Receive, send: Send, error: KeyRefused | PermissionDenied) -> None:
+    """Answer a WebSocket's handshake with an error's status and body, or where the server cannot, with its 403."""
+    await receive()  # websocket.connect
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    wire = to_wire(error)
+    headers = [(name.lower().encode(), value.encode()) for name, value in wire.headers.items()]
+    headers.append((b"content-type", b"application/json"))
+    body = error_body(route_path(scope), wire, request_id=request_id_of(scope))
+    await send({"type": "websocket.http.response.start", "status": wire.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
+
+
+def _caller_with(key: ApiKey) -> Caller:
+    digits = key.key.partition(":")[2]
+    return Caller(
+        identity=f"key:{digits[:16]}",
+        name=key.name,
+        scopes=frozenset(key.scopes),
+        models=frozenset(key.models) or None,
+        requests_per_minute=key.rate_limit_per_minute,
+        tokens_per_minute=key.tokens_per_minute,
+    )
