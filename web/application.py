@@ -17,10 +17,12 @@ from web.errors import InvalidRequest, MethodNotAllowed, RouteNotFound, ServiceE
 from web.generation import Generator
 from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin, route_path
 from web.openapi import describe
+from web.plain_exchange import PlainExchanges
 from web.relay import Relay
-from web.routes import generation, health, models
+from web.routes import generation, health, messages, models
 from web.services import Services
 from web.states import ModelStates
+from web.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,6 +39,7 @@ An LLM inference service that speaks OpenAI's API.
   GET  /v1/models              the models
   POST /v1/chat/completions    chat, streamed or not
   POST /v1/completions         completions, streamed or not
+  POST /v1/messages            the same in Anthropic's words
   GET  /health, /readiness     whether it lives, whether it can serve
   GET  /openapi.json           the API, described
 
@@ -53,17 +56,22 @@ def create_application(services: Services) -> ASGIApp:
         services.settings.models, control=services.control, sightings=services.sightings, clock=services.clock
     )
     relay = Relay(services, states=states)
+    exchanges = PlainExchanges(services)
     generator = Generator(relay)
     most = services.settings.web.max_body_bytes
-    app: ASGIApp = _fastapi(services, relay, states)
-    app = DirectRoutes(app, {**generation.endpoints(generator, max_body_bytes=most)})
+    app: ASGIApp = _fastapi(services, relay, states, exchanges)
+    direct = {
+        **generation.endpoints(generator, max_body_bytes=most),
+        **messages.endpoints(generator, Tokens(exchanges), max_body_bytes=most),
+    }
+    app = DirectRoutes(app, direct)
     app = Authentication(app, services.settings.security)
     app = Errors(app)
     app = RequestIdentity(app, clock=services.clock)
     return cross_origin(app, origins=services.settings.security.allowed_origins)
 
 
-def _fastapi(services: Services, relay: Relay, states: ModelStates) -> FastAPI:
+def _fastapi(services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges) -> FastAPI:
     """Every route that is not hot, and the OpenAPI document of all."""
     uptime = health.Uptime(services.clock)
 
@@ -72,6 +80,7 @@ def _fastapi(services: Services, relay: Relay, states: ModelStates) -> FastAPI:
         uptime.begin()
         yield
         await relay.close()
+        await exchanges.close()
         await states.close()
 
     api = FastAPI(

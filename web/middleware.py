@@ -11,7 +11,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from web.asgi import CallerLeft, header, send_body
 from web.caller import request_id_of
-from web.dialects.errors import error_body
+from web.dialects.errors import error_body, speaks_anthropic
 from web.errors import MethodNotAllowed, ServiceError, to_wire
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 EXPOSED_HEADERS = (
-    "x-request-id", "openai-processing-ms", "retry-after", "x-should-retry",
+    "x-request-id", "request-id", "openai-processing-ms", "retry-after", "x-should-retry",
     "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
     "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
 )  # fmt: skip
@@ -48,7 +48,8 @@ def cross_origin(app: ASGIApp, *, origins: Sequence[str]) -> ASGIApp:
 
 
 class RequestIdentity:
-    """`x-request-id` (the caller's own if it is sane) and `openai-processing-ms` on every answer."""
+    """`x-request-id` (the caller's own if it is sane; Anthropic's clients look for it as `request-id`) and
+    `openai-processing-ms` on every answer."""
 
     def __init__(self, app: ASGIApp, *, clock: Clock) -> None:
         self._app = app
@@ -67,6 +68,8 @@ class RequestIdentity:
             if message["type"] == "http.response.start":
                 spent = round((self._clock.monotonic() - began) * 1000)
                 mine = [(b"x-request-id", request_id.encode()), (b"openai-processing-ms", str(spent).encode())]
+                if speaks_anthropic(route_path(scope)):
+                    mine.append((b"request-id", request_id.encode()))
                 message = {**message, "headers": [*message.get("headers", ()), *mine]}
             await send(message)
 

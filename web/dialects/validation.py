@@ -50,8 +50,12 @@ def explained(mistakes: list[ErrorDetails], given: Json) -> InvalidRequest:
     if mistake["type"] in ("missing", "union_tag_not_found"):
         return InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
     kind = "invalid_type" if _of_type(mistake) else "invalid_value"
-    alike = {other["msg"] for where, other in paths if where == path and _of_type(other) == _of_type(mistake)}
+    alike = {_told(other) for where, other in paths if where == path and _of_type(other) == _of_type(mistake)}
     return InvalidRequest(f"Invalid value for '{param}': {'; or '.join(sorted(alike))}.", param=param, code=kind)
+
+
+def _told(mistake: ErrorDetails) -> str:
+    return mistake["msg"].removeprefix("Value error, ")
 
 
 def _of_type(mistake: ErrorDetails) -> bool:
