@@ -108,10 +108,11 @@ def test_llamacpp_is_told_its_own_names_and_to_report_progress() -> None:
 
 
 @pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "f"}}])
-def test_llamacpp_is_not_asked_for_what_it_would_not_do(choice: Any) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        told("llamacpp", tools=TOOLS, tool_choice=choice)
-    assert caught.value.param == "tool_choice"
+def test_llamacpp_is_made_to_call_by_a_schema_and_still_shows_the_tools(choice: Any) -> None:
+    body, _ = told("llamacpp", tools=TOOLS, tool_choice=choice)
+    schema = body["response_format"]["json_schema"]["schema"]
+    assert schema["anyOf"][0]["properties"]["name"] == {"const": "f"}
+    assert (body["tools"], body["tool_choice"]) == (TOOLS, "none")
 
 
 def test_only_the_scripted_engine_hears_its_script() -> None:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from web.errors import InvalidRequest
+from web.dialects.forced_tools import CallReader, OneCall, call_schema
+from web.dialects.logprobs import LogprobsOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from infra.settings import EngineKind
     from web.dialects.pieces import Piece
-    from web.dialects.request import GenerationRequest
+    from web.dialects.request import GenerationRequest, Kind
 
     PieceFilter = Callable[[list[Piece]], list[Piece]]
 
@@ -36,11 +37,11 @@ class EngineCall:
 def engine_call(request: GenerationRequest, *, kind: EngineKind, model: str, rid: str) -> EngineCall:
     """The request in the words of an engine of this kind. Always streamed, always with usage.
 
-    `model`: the name under which the engine serves it. `rid`: this request's own id. Raises InvalidRequest for what
-    the engine would accept and not do.
+    `model`: the name under which the engine serves it. `rid`: this request's own id.
     """
     body: dict[str, Any] = {**request.fields, "model": model, "stream": True, "stream_options": {"include_usage": True}}
     abort: bytes | None = orjson.dumps({"rid": rid})
+    filters: list[PieceFilter] = []
     match kind:
         case "sglang":
             body["rid"] = rid
@@ -50,19 +51,49 @@ def engine_call(request: GenerationRequest, *, kind: EngineKind, model: str, rid
                 body["x_scripted"] = request.extensions["x_scripted"]
         case "llamacpp":
             abort = None
-            _for_llamacpp(body)
-    return EngineCall(path=PATHS[request.kind], body=orjson.dumps(body), abort=abort)
+            filters += _for_llamacpp(body, request.kind, rid)
+    if body.get("parallel_tool_calls") is False:
+        filters.append(OneCall())
+    return EngineCall(path=PATHS[request.kind], body=orjson.dumps(body), abort=abort, filter=_one(filters))
 
 
-def _for_llamacpp(body: dict[str, Any]) -> None:
+def _one(filters: list[PieceFilter]) -> PieceFilter | None:
+    """One filter that does what these do, one after the other."""
+    if len(filters) < 2:
+        return filters[0] if filters else None
+
+    def every(pieces: list[Piece]) -> list[Piece]:
+        for each in filters:
+            pieces = each(pieces)
+        return pieces
+
+    return every
+
+
+def _for_llamacpp(body: dict[str, Any], kind: Kind, rid: str) -> list[PieceFilter]:
     """llama.cpp's server: other names, and progress during prefill, so that it notices between two batches that the
-    caller has left (without it only at the first token)."""
+    caller has left (without it only at the first token). What it does not do as OpenAI does, a filter makes up for."""
+    filters: list[PieceFilter] = []
     body["return_progress"] = True
     if "repetition_penalty" in body:
         body["repeat_penalty"] = body.pop("repetition_penalty")
+    if (wanted := body.get("logprobs")) not in (None, False):
+        top = body.get("top_logprobs", 0) if kind == "chat" else wanted
+        body["top_logprobs" if kind == "chat" else "logprobs"] = max(1, top)
+        filters.append(LogprobsOf(kind, top=top))
     choice = body.get("tool_choice")
-    if choice is not None and choice not in ("none", "auto"):
-        raise InvalidRequest(
-            "This model's engine cannot be made to call a tool: use 'auto' or 'none'.",
-            param="tool_choice", code="unsupported_value",
-        )  # fmt: skip
+    if choice == "required" or isinstance(choice, dict):
+        # With "none" its template still shows the tools to the model.
+        body["tool_choice"] = "none"
+        schema = call_schema(_chosen(body["tools"], choice))
+        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema}}
+        filters.append(CallReader(rid))
+    return filters
+
+
+def _chosen(tools: list[dict[str, Any]], choice: str | dict[str, Any]) -> list[dict[str, Any]]:
+    """The tools that may be called: all, or the one that `choice` names."""
+    if isinstance(choice, str):
+        return tools
+    name = choice["function"]["name"]  # one of them: who parses requests has seen to it
+    return [tool for tool in tools if tool["function"]["name"] == name]

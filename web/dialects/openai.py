@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from web.dialects.fields import names, refusals
 from web.dialects.openai_schema import ChatRequest, TextRequest
+from web.dialects.openai_tools import settle_format, settle_tools
 from web.dialects.request import GenerationRequest
 from web.dialects.validation import validated
 from web.errors import InvalidRequest
@@ -19,40 +21,26 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-SAMPLING_FIELDS = (
-    "max_tokens", "temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
-    "repetition_penalty", "n", "seed", "stop", "logit_bias", "logprobs",
-)  # fmt: skip
-CHAT_FIELDS = (
-    *SAMPLING_FIELDS, "messages", "top_logprobs", "response_format", "tools", "tool_choice", "parallel_tool_calls",
-    "reasoning_effort", "chat_template_kwargs",
-)  # fmt: skip
-TEXT_FIELDS = (*SAMPLING_FIELDS, "prompt")
-"""What reaches an engine. Everything else is ignored by contract, as OpenAI ignores what it does not know."""
-
-REFUSED = {
-    "functions": "It was replaced by 'tools'.",
-    "function_call": "It was replaced by 'tool_choice'.",
-    "audio": "The models here speak text.",
-    "prediction": "Predicted outputs are not available.",
-    "web_search_options": "There is no web search here.",
-    "suffix": "Insertion is not available.",
-    "best_of": "Use 'n'.",
-    "echo": "The prompt is not repeated.",
-}
-"""Fields that change the answer and are not honoured: said so, not dropped, unless they are null, false or empty."""
+CHAT_FIELDS, TEXT_FIELDS = names("chat", "engine"), names("text", "engine")
+"""What reaches an engine as it is."""
+CHAT_REFUSALS, TEXT_REFUSALS = refusals("chat"), refusals("text")
+MOST_CHOICES = 2048
+TEXT_TOKENS = 16
+"""A completion's length unless it is said: OpenAI's, and SGLang's. llama.cpp's would be the whole context."""
 
 
 def parse_chat(body: bytes) -> GenerationRequest:
     """The body of `POST /v1/chat/completions`. Raises InvalidRequest naming the parameter at fault."""
-    given = validated(body, ChatRequest, refused=REFUSED)
+    given = validated(body, ChatRequest, refused=CHAT_REFUSALS)
     fields = {name: given[name] for name in CHAT_FIELDS if given.get(name) is not None}
     if (limit := given.get("max_completion_tokens")) is not None:
         fields["max_tokens"] = limit
+    if given.get("parallel_tool_calls") is not None:
+        fields["parallel_tool_calls"] = given["parallel_tool_calls"]
     fields["messages"] = [_message(message) for message in given["messages"]]
-    _check_tools(fields)
-    if fields.get("top_logprobs") is not None and not fields.get("logprobs"):
-        raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs", code="invalid_value")
+    settle_tools(fields)
+    settle_format(fields)
+    _check_logprobs(fields)
     if (modalities := given.get("modalities")) and modalities != ["text"]:
         raise InvalidRequest(
             "'modalities' is not supported: the models here answer in text.",
@@ -64,11 +52,18 @@ def parse_chat(body: bytes) -> GenerationRequest:
 
 def parse_text(body: bytes) -> GenerationRequest:
     """The body of `POST /v1/completions`. Raises InvalidRequest naming the parameter at fault."""
-    given = validated(body, TextRequest, refused=REFUSED)
+    given = validated(body, TextRequest, refused=TEXT_REFUSALS)
     fields = {name: given[name] for name in TEXT_FIELDS if given.get(name) is not None}
+    fields.setdefault("max_tokens", TEXT_TOKENS)
     prompt = fields["prompt"]
     prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
-    return _request("text", given, fields, choices=fields.get("n", 1) * prompts, known=TextRequest)
+    choices = fields.get("n", 1) * prompts
+    if choices > MOST_CHOICES:
+        raise InvalidRequest(
+            f"The prompts, each answered 'n' times, make {choices} choices: there may be {MOST_CHOICES}.",
+            param="prompt", code="invalid_value",
+        )  # fmt: skip
+    return _request("text", given, fields, choices=choices, known=TextRequest)
 
 
 def error_body(error: WireError) -> bytes:
@@ -78,17 +73,20 @@ def error_body(error: WireError) -> bytes:
 
 
 def _message(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A message as engines know it: `developer` is `system`, a refusal is what was said."""
+    content = message.get("content")
+    if isinstance(content, list) and any(part["type"] == "refusal" for part in content):
+        parts = [{"type": "text", "text": part["refusal"]} if part["type"] == "refusal" else part for part in content]
+        message = {**message, "content": parts}
     return {**message, "role": "system"} if message["role"] == "developer" else message
 
 
-def _check_tools(fields: Json) -> None:
-    if fields.get("tools"):
+def _check_logprobs(fields: Json) -> None:
+    if fields.get("top_logprobs") is None or fields.get("logprobs"):
         return
-    fields.pop("tools", None)
-    fields.pop("parallel_tool_calls", None)
-    choice = fields.pop("tool_choice", None)
-    if choice not in (None, "none", "auto"):
-        raise InvalidRequest("'tool_choice' is only allowed with 'tools'.", param="tool_choice", code="invalid_value")
+    if fields["top_logprobs"]:
+        raise InvalidRequest("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs", code="invalid_value")
+    del fields["top_logprobs"]
 
 
 def _request(kind: Any, given: Json, fields: Json, *, choices: int, known: type[Sampling]) -> GenerationRequest:

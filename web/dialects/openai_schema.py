@@ -11,10 +11,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Several = Annotated[list[Item], Field(min_length=1)]
+TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
+Token = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Stop = str | Annotated[list[str], Field(max_length=4)]
 
 
@@ -30,7 +32,8 @@ class TextPart(Open):
 
 
 class ImageUrl(Open):
-    url: str
+    url: Annotated[str, Field(pattern=r"^(data:image/|https?://)")]
+    """Never a path: an engine would read it on its own machine."""
 
 
 class ImagePart(Open):
@@ -101,6 +104,19 @@ class NamedToolChoice(Open):
     function: FunctionName
 
 
+class AllowedTools(Open):
+    mode: Literal["auto", "required"]
+    tools: Several[NamedToolChoice]
+
+
+class AllowedToolChoice(Open):
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+ToolChoice = Annotated[NamedToolChoice | AllowedToolChoice, Field(discriminator="type")]
+
+
 class JsonSchema(Open):
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
@@ -121,6 +137,7 @@ ResponseFormat = Annotated[PlainFormat | SchemaFormat, Field(discriminator="type
 
 class StreamOptions(Open):
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class Sampling(Open):
@@ -132,15 +149,15 @@ class Sampling(Open):
     max_tokens: Count | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Probability | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=2**31 - 1)] | None = None
     min_p: Probability | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Field(gt=0)] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
-    seed: int | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: Stop | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: dict[TokenId, Annotated[float, Field(ge=-100, le=100)]] | None = None
     prompt_cache_key: str | None = None
 
 
@@ -152,15 +169,16 @@ class ChatRequest(Sampling):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
-    tools: list[Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    modalities: list[str] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
 
 class TextRequest(Sampling):
     """`POST /v1/completions`."""
 
-    prompt: str | Several[str] | Several[int] | Several[Several[int]]
+    prompt: str | Several[str] | Several[Token] | Several[Several[Token]]
     logprobs: Annotated[int, Field(ge=0, le=5)] | None = None

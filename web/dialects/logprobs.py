@@ -1,0 +1,56 @@
+"""llama.cpp's log probabilities in OpenAI's words, of which it has two: one for chats, one for completions. Pure.
+
+Both requests are answered in the chat's shape, with an `id` in each entry; asked for none of the most likely tokens,
+it tells no log probabilities at all (completions) or twenty of them (chats). So it is asked for one at least.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from web.dialects.pieces import Piece
+    from web.dialects.request import Kind
+
+Json = dict[str, Any]
+
+
+class LogprobsOf:
+    """A filter of pieces."""
+
+    def __init__(self, kind: Kind, *, top: int) -> None:
+        """`top`: how many of the most likely tokens the caller asked for."""
+        self._kind = kind
+        self._top = top
+        self._offsets: dict[int, int] = {}
+
+    def __call__(self, pieces: list[Piece]) -> list[Piece]:
+        return [piece if piece.logprobs is None else self._told(piece) for piece in pieces]
+
+    def _told(self, piece: Piece) -> Piece:
+        entries = (piece.logprobs or {}).get("content") or []
+        if self._kind == "chat":
+            return piece._replace(logprobs={"content": [self._entry(entry) for entry in entries], "refusal": None})
+        return piece._replace(logprobs=self._legacy(piece.choice, entries))
+
+    def _entry(self, entry: Json) -> Json:
+        return _plain(entry) | {"top_logprobs": [_plain(other) for other in self._likely(entry)]}
+
+    def _legacy(self, choice: int, entries: list[Json]) -> Json:
+        tokens = [entry["token"] for entry in entries]
+        offsets = []
+        for token in tokens:
+            offsets.append(self._offsets.get(choice, 0))
+            self._offsets[choice] = offsets[-1] + len(token)
+        likely = [{other["token"]: other["logprob"] for other in self._likely(entry)} for entry in entries]
+        return {
+            "tokens": tokens, "token_logprobs": [entry["logprob"] for entry in entries],
+            "top_logprobs": likely if self._top else None, "text_offset": offsets,
+        }  # fmt: skip
+
+    def _likely(self, entry: Json) -> list[Json]:
+        return (entry.get("top_logprobs") or [])[: self._top]
+
+
+def _plain(entry: Json) -> Json:
+    return {"token": entry["token"], "logprob": entry["logprob"], "bytes": entry.get("bytes")}
