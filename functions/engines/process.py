@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import http.client
+import queue
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,6 +14,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 from functions.engines.base import EngineStartError
+from functions.engines.tied import tied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +29,9 @@ STOP_SECONDS = 5.0
 class ServerProcess:
     """One process that serves HTTP at `address`.
 
-    It stays in the caller's process group, so that whoever kills the container's group kills it too. What it writes
-    goes to this process's stderr, and its last lines into the error when it dies while starting.
+    It stays in the caller's process group, so that whoever kills the container's group kills it too, and it is killed
+    when this process dies without a word. What it writes goes to this process's stderr, and its last lines into the
+    error when it dies while starting.
     """
 
     def __init__(
@@ -68,20 +73,7 @@ class ServerProcess:
         with self._lock:
             if self._stopped:
                 raise EngineStartError(f"{self.name} was stopped before it started")
-            try:
-                self._process = subprocess.Popen(  # noqa: S603 - the command is ours
-                    list(self.command),
-                    env=None if self.environment is None else dict(self.environment),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                    errors="replace",
-                )
-            except OSError as error:
-                raise EngineStartError(f"{self.name} could not be started: {error}") from None
-        self._reader = threading.Thread(target=self._read, args=(self._process,), name=f"{self.name}-log", daemon=True)
-        self._reader.start()
+            self._process = self._start()
         polls = max(1, int(timeout / POLL_SECONDS))
         for _ in range(polls):
             try:
@@ -90,7 +82,8 @@ class ServerProcess:
                 if self.healthy():
                     return
             else:
-                self._reader.join(timeout=STOP_SECONDS)
+                if self._reader is not None:
+                    self._reader.join(timeout=STOP_SECONDS)
                 raise EngineStartError(self._epitaph(code))
         self.stop()
         raise EngineStartError(f"{self.name} was not ready within {timeout:.0f} s and was stopped")
@@ -132,12 +125,40 @@ class ServerProcess:
             self._process.kill()
             self._process.wait()
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
+    def _start(self) -> subprocess.Popen[str]:
+        if shutil.which(self.command[0]) is None:
+            raise EngineStartError(f"{self.name} could not be started: there is no program {self.command[0]}")
+        started: queue.Queue[subprocess.Popen[str] | OSError] = queue.Queue()
+        self._reader = threading.Thread(target=self._run, args=(started,), name=f"{self.name}-log", daemon=True)
+        self._reader.start()
+        process = started.get()
+        if isinstance(process, OSError):
+            raise EngineStartError(f"{self.name} could not be started: {process}")
+        return process
+
+    def _run(self, started: queue.Queue[subprocess.Popen[str] | OSError]) -> None:
+        """Start it and read what it writes, in one thread: it is tied to the thread that starts it."""
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the command is ours
+                tied(self.command),
+                env=None if self.environment is None else dict(self.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+            )
+        except OSError as error:
+            started.put(error)
+            return
+        started.put(process)
         assert process.stdout is not None
         with process.stdout as output:
             for line in output:
                 self._lines.append(line.rstrip())
-                print(line, end="", file=sys.stderr, flush=True)
+                with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more: no reason to end
+                    print(line, end="", file=sys.stderr, flush=True)
+        process.wait()
 
     def _epitaph(self, code: int) -> str:
         if self._stopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from functions.engines.base import Address, EngineStartError
 from functions.engines.process import ServerProcess
 from tests.ports import free_port
+from tests.service.deployment import ROOT, until
 
 SERVER = """
 import http.server, sys
@@ -100,3 +102,25 @@ def test_waiting_returns_when_the_process_is_killed() -> None:
     watcher.join(10)
     assert not watcher.is_alive()
     assert not server.healthy()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's promise is Linux's")
+def test_it_does_not_outlive_a_parent_that_is_killed() -> None:
+    parent = f"""
+import sys
+from functions.engines.base import Address
+from functions.engines.process import ServerProcess
+server = ServerProcess(
+    name="x", command=[sys.executable, "-c", {SERVER!r}, sys.argv[1], "200"],
+    address=Address(host="127.0.0.1", port=int(sys.argv[1])),
+)
+server.start(timeout=20)
+print(server.pid, flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", parent, str(free_port())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+    until(lambda: not Path(f"/proc/{pid}").exists(), within=5)
