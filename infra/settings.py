@@ -16,6 +16,7 @@ from infra.keys import Fingerprint  # noqa: TC001 - likewise
 
 Device = Literal["cuda", "cpu", "metal"]
 EngineKind = Literal["sglang", "llamacpp", "scripted"]
+Pooling = Literal["mean", "cls", "last"]
 LogLevel = Literal["trace", "debug", "info", "warn", "error"]
 Quantization = Literal["q4", "q8", "bf16"]
 Target = Literal["modal", "local"]
@@ -98,6 +99,14 @@ class Model(Section):
     """Where it runs in the cloud; `models.default_device` unless set."""
     gpu: str = "L4"
     """Modal's name of the GPU (`"H100:2"` for two), for a model whose device is `cuda`."""
+    vision: bool = False
+    """Whether messages may hold images: the model sees, and its engine was given what it sees with."""
+    embedding: bool = False
+    """Whether it embeds texts (`/v1/embeddings`) instead of answering."""
+    pooling: Pooling | None = None
+    """How an embedding is made of its tokens', with llama.cpp; the file says it unless set."""
+    matryoshka: bool = False
+    """Whether its embeddings may be shortened (`dimensions`): only a model that was trained so is good at that."""
     engine: EngineKind | None = None
     """`sglang` on `cuda`, else `llamacpp`, unless set."""
     local_engine: EngineKind = "llamacpp"
@@ -109,6 +118,14 @@ class Model(Section):
     startup_timeout: Annotated[int, Field(ge=1, le=3600)] = 1200
     """Seconds that a container may take to load the model."""
     scaling: Scaling = Scaling()
+
+    @model_validator(mode="after")
+    def _it_is_one_kind(self) -> Self:
+        if self.embedding and self.vision:
+            raise ValueError("a model embeds or sees: of embedding and vision at most one may be true")
+        if not self.embedding and (self.matryoshka or self.pooling is not None):
+            raise ValueError("matryoshka and pooling are of embeddings: they need embedding = true")
+        return self
 
     def device_of(self, models: Models) -> Device:
         return self.device or models.default_device
@@ -302,6 +319,16 @@ class Settings(Section):
             for label in key.models:
                 if self.models.find(label) is None:
                     raise ValueError(f"the API key {key.name!r} names a model that is not configured: {label!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _engines_can_see(self) -> Self:
+        for model in self.models.available_models:
+            if model.vision and model.engine_for(self.models, self.deploy.target) == "llamacpp":
+                raise ValueError(
+                    f"model {model.id!r} has vision = true, and llama.cpp is run without a projector here: "
+                    "serve it with sglang, or set vision = false"
+                )
         return self
 
     def without_secrets(self) -> Settings:
