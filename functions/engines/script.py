@@ -32,7 +32,8 @@ class Script:
     reasoning: str | None = None
     """Said before it as `reasoning_content`, a word a token (chat only)."""
     tool_calls: list[Json] = field(default_factory=list)
-    """`[{"name": str, "arguments": str}]`, called after the text (chat only)."""
+    """`[{"name": str, "arguments": str}]`, called after the text (chat only), unless the last message is a tool's
+    result."""
     cached_tokens: int = 0
     prompt_tokens: int | None = None
     """Reported in usage; null: the number of words of the prompt."""

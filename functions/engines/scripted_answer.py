@@ -161,7 +161,10 @@ class Answer:
         return web.json_response(envelope | {"usage": self._usage()})
 
     def _calls(self) -> list[Json]:
-        return self._script.tool_calls if self._chat else []
+        """Those of the script, until the conversation ends with a tool's result: then only the text is said."""
+        messages = self._body.get("messages") or [{}]
+        has_result = isinstance(messages[-1], dict) and messages[-1].get("role") == "tool"
+        return self._script.tool_calls if self._chat and not has_result else []
 
     def _finish_reason(self) -> str:
         if self._cut:

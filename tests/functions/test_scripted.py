@@ -167,6 +167,19 @@ async def test_an_engine_deaf_to_closing_needs_the_abort(http: aiohttp.ClientSes
         await until(lambda: server.state()["active"] == 0, seconds=1)
 
 
+async def test_tools_are_called_until_their_results_have_come(
+    server: ScriptedServer, http: aiohttp.ClientSession
+) -> None:
+    calls = [{"name": "look", "arguments": "{}"}]
+    result = {"role": "tool", "tool_call_id": "x", "content": "a tree"}
+    for more, finish in (([], "tool_calls"), ([result], "stop")):
+        messages = [{"role": "user", "content": "look"}, *more]
+        body = chat({"text": "a tree", "tool_calls": calls}, messages=messages)
+        async with http.post(server.url + "/v1/chat/completions", json=body) as response:
+            said = await events(response)
+        assert said[-2]["choices"][0]["finish_reason"] == finish
+
+
 async def test_a_full_queue_is_a_flat_503(http: aiohttp.ClientSession) -> None:
     async with ScriptedServer(Options(max_running=1)) as server:
         first = await http.post(server.url + "/v1/chat/completions", json=chat({"hang_after": 1}))
