@@ -15,6 +15,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.error import HTTPError
 
 from functions.engines import llamacpp_server
 from functions.engines.base import EngineSleepError, EngineStartError
@@ -34,6 +35,7 @@ TINY_BYTES: Final = 50_000_000
 """Below this size of file a second thread costs more in waiting for each other than it computes."""
 MOST_THREADS: Final = 8
 """A container sees all CPUs of its host, but is not given them."""
+TRY_SECONDS: Final = 60.0
 _MAGIC: Final = b"GGUF"
 _LOAD_ERROR: Final = "error loading model: "
 
@@ -145,6 +147,8 @@ class LlamaCppEngine:
                 raise
             message = f"{file}: llama.cpp cannot load it ({reason}); fetch it again, or set `path` to another file"
             raise EngineStartError(message) from error
+        if self.model.embedding:
+            self._try_to_embed(file)
 
     def healthy(self) -> bool:
         return self.process is not None and self.process.healthy()
@@ -172,6 +176,18 @@ class LlamaCppEngine:
         if self.process is not None:
             self.process.stop()
 
+    def _try_to_embed(self, file: Path) -> None:
+        """Embed a word: a file that does not say how its embeddings are pooled loads, and refuses every request."""
+        assert self.process is not None
+        try:
+            self.process.request("POST", "/v1/embeddings", body=b'{"input":"a"}', timeout=TRY_SECONDS).close()
+        except OSError as error:
+            self.process.stop()
+            said = error.read(500).decode(errors="replace") if isinstance(error, HTTPError) else str(error)
+            raise EngineStartError(
+                f"{file}: llama.cpp makes no embeddings of it ({said}); set the model's `pooling`, or another file"
+            ) from None
+
     def _make_process(self, file: Path) -> ServerProcess:
         options = Options(
             model=str(file),
@@ -183,6 +199,8 @@ class LlamaCppEngine:
             threads=self.threads or threads_for(file, cpus=usable_cpus()),
             batch=self.batch,
             cache_mib=self.cache_mib,
+            embedding=int(self.model.embedding),
+            pooling=self.model.pooling or "",
         )
         return ServerProcess(
             name=f"llamacpp ({self.model.id})",

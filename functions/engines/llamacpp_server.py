@@ -25,7 +25,11 @@ CANNOT_LOAD: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What llama.cpp's server is told. `context` is per request, in tokens; `cache_mib` the prompt cache in memory."""
+    """What llama.cpp's server is told. `context` is per request, in tokens; `cache_mib` the prompt cache in memory.
+
+    `embedding`: 1 for a server of embeddings and nothing else, made by `pooling` (`mean`, `cls`, `last`; empty: what
+    the file says).
+    """
 
     model: str
     alias: str
@@ -36,6 +40,8 @@ class Options:
     threads: int
     batch: int
     cache_mib: int
+    embedding: int = 0
+    pooling: str = ""
 
     def arguments(self) -> list[str]:
         """The command line that `parse` reads back."""
@@ -70,6 +76,12 @@ def parameters(options: Options, *, api_key: str | None) -> xllamacpp.CommonPara
     chosen.n_batch = chosen.n_ubatch = options.batch
     chosen.cpuparams.n_threads = chosen.cpuparams_batch.n_threads = options.threads
     chosen.cache_ram_mib = options.cache_mib
+    if options.embedding:
+        chosen.embedding = True
+        # A text is embedded in one batch; and one that the slots do not divide evenly fails an assertion of llama.cpp.
+        chosen.n_batch = chosen.n_ubatch = -(-options.context // options.parallel) * options.parallel
+        if options.pooling:
+            chosen.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{options.pooling.upper()}")
     chosen.ui = False
     chosen.endpoint_metrics = False
     chosen.endpoint_slots = True

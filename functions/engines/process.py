@@ -98,11 +98,12 @@ class ServerProcess:
         except (OSError, http.client.HTTPException):
             return False
 
-    def request(self, method: str, path: str, *, timeout: float) -> http.client.HTTPResponse:
-        """One request to the server. Raises OSError (urllib's errors are ones) when it is not answered with success."""
+    def request(self, method: str, path: str, *, timeout: float, body: bytes = b"{}") -> http.client.HTTPResponse:
+        """One request to the server; `body`: JSON, of a POST. Raises OSError (urllib's errors are ones) when it is not
+        answered with success."""
         request = urllib.request.Request(self.address.url + path, method=method, headers=dict(self.headers))  # noqa: S310
         if method == "POST":
-            request.data = b"{}"
+            request.data = body
             request.add_header("content-type", "application/json")
         answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310 - http, ours
         return answer

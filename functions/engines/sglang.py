@@ -39,6 +39,8 @@ def command_line(
     command += ["--enable-cache-report", "--enable-metrics"]
     if device == "cuda":
         command += ["--enable-memory-saver", "--tensor-parallel-size", str(gpu_count(model.gpu))]
+    if model.embedding:
+        command += ["--is-embedding"]
     if model.quantization is not None:
         command += QUANTIZATION_FLAGS[model.quantization]
     if api_key is not None:

@@ -33,6 +33,7 @@ def test_the_plain_command_line() -> None:
         (Model(id="m", name="n", gpu="H100:2"), "--tensor-parallel-size 2"),
         (Model(id="m", name="n", quantization="bf16"), "--dtype bfloat16"),
         (Model(id="m", name="n", quantization="q4"), "--quantization awq"),
+        (Model(id="m", name="n", embedding=True), "--is-embedding"),
         (Model(id="m", name="n", sglang_args=("--tool-call-parser", "qwen25")), "--tool-call-parser qwen25"),
     ],
 )
