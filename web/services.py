@@ -10,8 +10,11 @@ from web.sightings import Sightings
 
 if TYPE_CHECKING:
     from infra.settings import Settings
+    from web.answer_guard import AnswerGuard
     from web.draining import Draining
     from web.engines import EngineDirectory
+    from web.guards import PromptGuard
+    from web.limits import Limiter
     from web.states import EngineControl
 
 
@@ -22,7 +25,8 @@ class Services:
     engine that has taken a request may show no sign of life. `control`: what runs the engines, where it can be asked.
     `sightings`: what this process's requests see of the engines. `draining`: given by whoever runs the server and
     drains it; else the application has one that never begins. `engine_containers`: how many engines of one model there
-    can be at most; None: as many as the model's scaling allows."""
+    can be at most; None: as many as the model's scaling allows. `limiter`, `prompt_guard`, `answer_guard`: in place of
+    those that the settings ask for."""
 
     settings: Settings
     engines: EngineDirectory
@@ -33,3 +37,6 @@ class Services:
     silence_seconds: float = 300.0
     draining: Draining | None = None
     engine_containers: int | None = None
+    limiter: Limiter | None = None
+    prompt_guard: PromptGuard | None = None
+    answer_guard: AnswerGuard | None = None
