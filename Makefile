@@ -9,7 +9,7 @@ install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --
 	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint format check bench bench-gateway demo-model lock wheel clean
+.PHONY: help setup run serve test lint format check bench bench-gateway demo-model lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -31,6 +31,9 @@ run: setup  ## start the service on this machine, on the emulator: http://127.0.
 	port=$${PORT:-$$($(BIN)/python -m infra.configuration server.port)} && \
 	DEPLOY__TARGET=local exec $(BIN)/python -m emulator up app.py --port $$port --ready-path /readiness \
 		--before '$(BIN)/python -m infra.setup'
+
+serve: setup  ## the same without Modal: processes of this machine, at server.host and server.port (or PORT=…)
+	$(if $(PORT),SERVER_PORT=$(PORT)) exec $(BIN)/python -m functions.standalone
 
 test: .venv/.dev  ## the tests that say whether it works (at most 5 minutes)
 	$(BIN)/python -m pytest -m 'not slow'

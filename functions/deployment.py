@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import modal
 
-from functions.images import model_files
+from functions.model_files import refuse_missing_files
 from infra.configuration import ConfigurationError, load_settings
 
 if TYPE_CHECKING:
@@ -38,11 +38,3 @@ def refuse_unprotected(settings: Settings) -> None:
             "security.enable_auth: is off, so anybody could use (and make you pay for) the deployed endpoint; "
             "expected it on, and API keys (config.example.toml), or security.allow_public = true to allow just that"
         )
-
-
-def refuse_missing_files(settings: Settings) -> None:
-    """Raise ConfigurationError for a model whose `path` leads to nothing."""
-    for model in settings.models.available_models:
-        path = model_files(model)
-        if path is not None and not path.exists():
-            raise ConfigurationError(f"models.available_models: the path of {model.id!r} leads to nothing: {path}")

@@ -5,17 +5,17 @@ The resolved settings travel in every image, so that what a container computes i
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import modal
 
+from functions.model_files import ROOT, model_files
 from infra.configuration import carry
 
 if TYPE_CHECKING:
     from infra.settings import Model, Settings
 
-ROOT = Path(__file__).parents[1]
 PYTHON = "3.11"
 SGLANG_IMAGE = "lmsysorg/sglang:v0.5.23"
 """SGLang's own image: CUDA, kernels and server, as its team releases them."""
@@ -28,11 +28,6 @@ WEIGHTS = "/weights"
 def model_folder(model: Model) -> str:
     """Where a container finds the files of a model that was configured by `path`: a folder."""
     return f"/models/{model.id}"
-
-
-def model_files(model: Model) -> Path | None:
-    """The file or folder, on the machine that deploys, of a model that was configured by `path`."""
-    return None if model.path is None else (ROOT / Path(model.path).expanduser()).resolve()
 
 
 def web_image(settings: Settings) -> modal.Image:

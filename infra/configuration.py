@@ -40,10 +40,7 @@ SHORT_NAMES = {
 """Variable -> section and key. A later one wins over an earlier one; `SECTION__KEY` wins over both."""
 
 NOT_YET = {
-    "server.host": "on this machine the service runs on the emulator, which listens on 127.0.0.1 only",
-    "observability.enable_metrics": "metrics are not served yet in this version",
     "observability.enable_tracing": "traces are not recorded yet in this version",
-    "observability.metrics_path": "metrics are not served yet in this version",
 }
 """Keys whose feature is not built: their defaults are accepted, anything else stops the start."""
 

@@ -51,6 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
+    if settings.deploy.target == "local" and settings.server.host not in ("127.0.0.1", "localhost"):
+        print(f"setup: server.host: {settings.server.host!r}, but the emulator listens on 127.0.0.1 only; "
+              "expected the key to be absent, or `make serve`", file=sys.stderr)  # fmt: skip
+        return 2
     names = SecretNames.of(settings.deploy.app_name)
     token = settings.models.hf_token
     try:

@@ -56,6 +56,7 @@ class Visit:
         """It found no engine."""
         if not self._waits:
             self._waits = True
+            self._seen.failure = None  # a new attempt to boot is under way
             self._seen.waiting += 1
             if self._seen.waiting_since is None:
                 self._seen.waiting_since = now

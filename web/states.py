@@ -61,6 +61,9 @@ class EngineControl(Protocol):
     """What runs the engines, as the web tier sees it. Models are named by id. Called on the event loop; none of it may
     block it."""
 
+    def known(self, model: str) -> ModelState | None:
+        """What it knows now and needs not ask for, exactly; None where `state` must be asked."""
+
     async def state(self, model: str) -> ModelState:
         """What the platform knows. Starts nothing. May raise anything: the state is unknown then."""
 
@@ -156,7 +159,12 @@ class ModelStates:
     def _ask(self, model: str) -> asyncio.Task[None] | None:
         """The question to the platform that is under way, if what it told is old."""
         known = self._known[model]
-        if self._control is None or self._clock.monotonic() - known.at < FRESH_SECONDS:
+        if self._control is None:
+            return None
+        if (exact := self._control.known(model)) is not None:
+            known.told = exact
+            return None
+        if self._clock.monotonic() - known.at < FRESH_SECONDS:
             return None
         if known.asking is None:
             known.asking = asyncio.create_task(self._refresh(self._control, model, known), name=f"state of {model}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from functions.deployment import refuse_missing_files, refuse_unprotected, settings_for_deploy
+from functions.deployment import refuse_unprotected, settings_for_deploy
+from functions.model_files import refuse_missing_files
 from functions.servers import gpu_of
 from infra.configuration import ConfigurationError
 from infra.settings import Deploy, Model, Models, Security, Settings

@@ -1,0 +1,166 @@
+"""The service without Modal: the same application and the same engines, in processes of this machine.
+
+    python -m functions.standalone          # serves at server.host and server.port, until SIGTERM or Ctrl-C
+    python -m functions.standalone --check  # prints the settings that it would serve with
+
+Engines start when their model is first asked for (with `min_containers` above 0, at once) and stop when they have been
+idle for the model's `scaledown_window`. `deploy.target` is "local" here unless the configuration says otherwise: each
+model is served by its `local_engine`. With "modal" it is the engine that the model has in the cloud (SGLang on `cuda`),
+where that is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import logging
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import uvicorn
+import uvloop
+
+from functions.local_engines import LocalEngines
+from functions.logs import configure_logging
+from functions.model_files import refuse_missing_files
+from infra.configuration import ConfigurationError, load_settings
+from web.application import create_application
+from web.clock import RealClock
+from web.draining import Draining
+from web.server import DrainingServer
+from web.services import Services
+from web.sightings import Sightings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.types import ASGIApp
+
+    from infra.settings import Settings
+    from web.clock import Clock
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 2048
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients and proxies keep a connection for: it is they who close it, and never under a request."""
+
+
+class ListenError(Exception):
+    """The service cannot listen where it is configured to. The message is one line."""
+
+
+def settings_here() -> Settings:
+    """The settings of the service on this machine. Raises ConfigurationError."""
+    settings = load_settings()
+    if "target" not in settings.deploy.model_fields_set:
+        settings = settings.model_copy(update={"deploy": settings.deploy.model_copy(update={"target": "local"})})
+    refuse_unprotected(settings)
+    refuse_missing_files(settings)
+    return settings
+
+
+def refuse_unprotected(settings: Settings) -> None:
+    """Raise ConfigurationError for a service that other machines could use without a key."""
+    security, host = settings.security, settings.server.host
+    if not is_loopback(host) and not security.enable_auth and not security.allow_public:
+        raise ConfigurationError(
+            f"server.host: {host!r} lets other machines in, and security.enable_auth is off, so anybody could use the "
+            "service; expected 127.0.0.1, API keys, or security.allow_public = true to allow just that"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, not listening yet; port 0 is any free one. Raises ListenError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        # The protocol by number: asyncio turns Nagle off only for sockets that name it, and accepted ones inherit it.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    except OSError as error:
+        raise ListenError(f"cannot listen on {host!r}: {error.strerror}") from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        what = f"cannot listen on {host} port {port}: {error.strerror}"
+        raise ListenError(f"{what}; set server.port (SERVER_PORT) to another") from None
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a client on this machine reaches it."""
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host).is_unspecified:
+        host = "::1" if ":" in host else "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def server_config(application: ASGIApp) -> uvicorn.Config:
+    """How uvicorn serves the application: the same on this machine and in a Modal Server's container."""
+    return uvicorn.Config(
+        application,
+        loop="none", http="httptools", lifespan="on", interface="asgi3",
+        log_config=None, log_level="warning", access_log=False,
+        proxy_headers=False, server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
+    )  # fmt: skip
+
+
+class _Announcing(DrainingServer):
+    """Says where it listens, once it does."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and sockets:
+            print(f"Ready: {url_of(sockets[0])}", flush=True)
+
+
+async def serve(settings: Settings, listener: socket.socket, *, clock: Clock) -> None:
+    """Serve until a signal says stop, drain, and stop the engines."""
+    sightings = Sightings()
+    draining = Draining(clock=clock, grace=settings.web.drain_seconds)
+    engines = LocalEngines(settings, sightings=sightings, clock=clock)
+    services = Services(
+        settings=settings, engines=engines, control=engines, sightings=sightings, clock=clock, draining=draining,
+        engine_containers=1,
+    )  # fmt: skip
+    server = _Announcing(server_config(create_application(services)), draining)
+    try:
+        engines.start()
+        await server.serve(sockets=[listener])
+    finally:
+        await engines.close()
+    log.info("the service has ended")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m functions.standalone", description="Serve without Modal.")
+    parser.add_argument("--check", action="store_true", help="print the resolved settings, without secrets, and exit")
+    options = parser.parse_args(arguments)
+    try:
+        settings = settings_here()
+        if options.check:
+            print(settings.without_secrets().model_dump_json(indent=2))
+            return 0
+        listener = listen(settings.server.host, settings.server.port)
+    except (ConfigurationError, ListenError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    configure_logging(settings.server)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, listener, clock=RealClock()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
