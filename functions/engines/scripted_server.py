@@ -14,6 +14,7 @@ from aiohttp import web
 
 from functions.engines.script import Script, ScriptError, flat_error
 from functions.engines.scripted_answer import Answer, Record
+from functions.engines.scripted_words import Vocabulary, detokenize, embeddings, tokenize
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -48,6 +49,8 @@ class ScriptedServer:
         self._asleep = False
         self._running: dict[str, tuple[Record, asyncio.Task[Any]]] = {}
         self._ended: deque[Record] = deque(maxlen=REMEMBERED)
+        self._vocabulary = Vocabulary()
+        self._plain: deque[Json] = deque(maxlen=REMEMBERED)
         self._counts = {"started": 0, "finished": 0, "aborted": 0, "failed": 0, "refused": 0}
         self._runner: web.AppRunner | None = None
 
@@ -62,6 +65,9 @@ class ScriptedServer:
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._generate)
         app.router.add_post("/v1/completions", self._generate)
+        app.router.add_post("/v1/embeddings", self._words)
+        app.router.add_post("/tokenize", self._words)
+        app.router.add_post("/detokenize", self._words)
         app.router.add_post("/abort_request", self._abort)
         app.router.add_post("/release_memory_occupation", self._sleep)
         app.router.add_post("/resume_memory_occupation", self._wake)
@@ -87,10 +93,11 @@ class ScriptedServer:
         await self.stop()
 
     def state(self) -> Json:
-        """What `GET /scripted/state` answers: `active`, the counts, and the latest requests, oldest first."""
+        """What `GET /scripted/state` answers: `active`, the counts, and the latest requests, oldest first; `plain`:
+        the bodies of those that generate nothing, with their `path`."""
         running = [record for record, _ in self._running.values()]
         requests = [asdict(record) for record in (*self._ended, *running)]
-        return {"active": len(running), **self._counts, "requests": requests}
+        return {"active": len(running), **self._counts, "requests": requests, "plain": list(self._plain)}
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -137,6 +144,15 @@ class ScriptedServer:
     def _note_abort(record: Record, request: web.Request) -> None:
         record.abort = record.abort or time.time()
         record.abort_session = request.headers.get("Modal-Session-ID")
+
+    async def _words(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        self._plain.append({"path": request.path, **body})
+        if self._asleep:
+            return _refusal(503, "The server is asleep.")
+        if request.path == "/v1/embeddings":
+            return embeddings(body)
+        return (tokenize if request.path == "/tokenize" else detokenize)(body, self._vocabulary)
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         try:
