@@ -12,15 +12,21 @@ from starlette.responses import PlainTextResponse, Response
 
 from web.auth import Authentication
 from web.caller import request_id_of
+from web.conversations import Conversations
 from web.dialects.errors import error_body
+from web.draining import Doors, Draining
 from web.errors import InvalidRequest, MethodNotAllowed, RouteNotFound, ServiceError, to_wire
 from web.generation import Generator
+from web.metrics import Metrics
 from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin, route_path
 from web.openapi import describe
 from web.plain_exchange import PlainExchanges
 from web.relay import Relay
-from web.routes import generation, health, messages, models
+from web.routes import generation, health, messages, models, service, sessions
+from web.routes import metrics as metrics_route
+from web.routes.socket import SocketEndpoint
 from web.services import Services
+from web.session_store import SessionsInMemory
 from web.states import ModelStates
 from web.tokens import Tokens
 
@@ -57,21 +63,31 @@ def create_application(services: Services) -> ASGIApp:
     )
     relay = Relay(services, states=states)
     exchanges = PlainExchanges(services)
-    generator = Generator(relay)
+    metrics = Metrics()
+    draining = services.draining or Draining(clock=services.clock, grace=services.settings.web.drain_seconds)
+    generator = Generator(relay, services, metrics=metrics, draining=draining)
     most = services.settings.web.max_body_bytes
-    app: ASGIApp = _fastapi(services, relay, states, exchanges)
+    store = services.sessions or SessionsInMemory(clock=services.clock)
+    conversations = Conversations(store, settings=services.settings, clock=services.clock)
+    app: ASGIApp = _fastapi(services, relay, states, exchanges, metrics, draining, conversations)
     direct = {
         **generation.endpoints(generator, max_body_bytes=most),
         **messages.endpoints(generator, Tokens(exchanges), max_body_bytes=most),
     }
-    app = DirectRoutes(app, direct)
+    direct |= service.endpoints(services, generator, conversations, openai=direct)
+    sockets = {"/chat/ws": SocketEndpoint(services, generator, conversations, draining)}
+    app = DirectRoutes(app, direct, sockets=sockets)
     app = Authentication(app, services.settings.security)
+    app = Doors(app, draining)
     app = Errors(app)
-    app = RequestIdentity(app, clock=services.clock)
+    app = RequestIdentity(app, clock=services.clock, answered=metrics.answered)
     return cross_origin(app, origins=services.settings.security.allowed_origins)
 
 
-def _fastapi(services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges) -> FastAPI:
+def _fastapi(
+    services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges, metrics: Metrics,
+    draining: Draining, conversations: Conversations,
+) -> FastAPI:  # fmt: skip
     """Every route that is not hot, and the OpenAPI document of all."""
     uptime = health.Uptime(services.clock)
 
@@ -79,6 +95,7 @@ def _fastapi(services: Services, relay: Relay, states: ModelStates, exchanges: P
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         uptime.begin()
         yield
+        await conversations.close()
         await relay.close()
         await exchanges.close()
         await states.close()
@@ -90,7 +107,10 @@ def _fastapi(services: Services, relay: Relay, states: ModelStates, exchanges: P
         api.add_exception_handler(kind, _error_response)
     describe(api)
     api.include_router(models.router(services, states))
-    api.include_router(health.router(services, states, uptime))
+    api.include_router(sessions.router(conversations))
+    api.include_router(health.router(services, states, uptime, draining))
+    if services.settings.observability.enable_metrics:
+        api.include_router(metrics_route.router(metrics.registry, path=services.settings.observability.metrics_path))
 
     @api.get("/", include_in_schema=False, response_class=PlainTextResponse)
     async def greeting() -> str:

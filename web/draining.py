@@ -20,6 +20,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from web.errors import ServerShuttingDown
+from web.middleware import route_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +110,7 @@ class Doors:
         self._still_answered = still_answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._draining.begun and scope["type"] != "lifespan" and scope["path"] not in self._still_answered:
+        if self._draining.begun and scope["type"] != "lifespan" and route_path(scope) not in self._still_answered:
             if scope["type"] == "http":
                 raise ServerShuttingDown
             await send({"type": "websocket.close", "code": 1012, "reason": "the server is shutting down"})

@@ -48,11 +48,13 @@ class Exchange:
         self, *, upstream: Upstream, clock: Clock, target: EngineTarget, call: EngineCall,
         affinity: str | None, patience: Patience,
         again: Callable[[], EngineTarget] | None = None, visit: Visit | None = None,
+        arrived: float | None = None,
     ) -> None:  # fmt: skip
-        """`again`: where the engine is by now, asked before every further attempt: as at first, it counts as demand
-        and may raise ServiceError. `visit`: is told how it goes; entering and leaving this context end it."""
+        """`arrived`: when the request came, on the clock's monotonic scale, if it has waited before. `again`: where the
+        engine is by now, asked before every further attempt: as at first, it counts as demand and may raise
+        ServiceError. `visit`: is told how it goes; entering and leaving this context end it."""
         self.phase: Phase = "waiting"
-        self.began = clock.monotonic()
+        self.began = clock.monotonic() if arrived is None else arrived
         self._upstream = upstream
         self._clock = clock
         self._target = target
@@ -66,7 +68,7 @@ class Exchange:
         self._stalled = False
         self._reading = False
         self._reads = self._reads_seen = 0
-        self._silent_since = self.began
+        self._silent_since = clock.monotonic()
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,24 +5,54 @@ Every dialect and every transport comes through here, so that what holds for one
 
 from __future__ import annotations
 
+import contextlib
+import secrets
 from typing import TYPE_CHECKING
 
+from web.admission import Waiting, lanes
+from web.asgi import Presence
+from web.caller import caller_of
+from web.draining import Draining
+from web.errors import ModelNotFound, ReaderStalled, ServiceError, to_wire
+from web.metrics import OTHER, Metrics
+from web.outlets import StreamingResponse
+from web.passage import Passage
+from web.plain_response import PlainResponse
+
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from starlette.types import Receive, Scope, Send
 
     from web.asgi import Header
     from web.caller import Caller
     from web.dialects.base import AnswerBuilder, Dialect, StreamRenderer
-    from web.dialects.request import GenerationRequest
+    from web.dialects.request import GenerationRequest, Kind
     from web.outlets import Outlet
     from web.relay import Relay
+    from web.services import Services
+
+LAST_WORDS_SECONDS = 2.0
+"""For a caller to take the error that ends a stream; then the connection is cut."""
 
 
 class Generator:
-    """Stateless but for the parts that it was given."""
+    """Belongs to one event loop once it serves; made without one, so that a memory snapshot may hold it."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(
+        self, relay: Relay, services: Services, *, metrics: Metrics | None = None, draining: Draining | None = None
+    ) -> None:
         self._relay = relay
+        self._clock = services.clock
+        self._web = services.settings.web
+        self._models = services.settings.models
+        self._lanes = lanes(services.settings, services.clock, engine_containers=services.engine_containers)
+        self._metrics = metrics or Metrics()
+        self._metrics.watch(self._lanes)
+        self._draining = draining or Draining(clock=services.clock, grace=self._web.drain_seconds)
+        pause = self._web.heartbeat_interval / 2
+        self._stream_waiting = Waiting(boot=self._web.boot_deadline, busy=self._web.queue_timeout, pause=pause)
+        self._plain_waiting = Waiting(boot=self._web.plain_deadline, busy=self._web.queue_timeout, pause=pause)
 
     async def serve(
         self, request: GenerationRequest, dialect: Dialect, scope: Scope, receive: Receive, send: Send,
@@ -30,17 +60,78 @@ class Generator:
     ) -> None:  # fmt: skip
         """Answer over HTTP, streamed or not, whoever `caller_of(scope)` is. Returns early when the caller leaves.
 
-        The request's body must have been read. Raises ServiceError as long as nothing of the answer was sent.
+        The request's body must have been read. Raises ServiceError as long as nothing of the answer was sent; an error
+        that it raises later is a connection to be cut.
         """
-        del scope  # whose caller keys, limits and metrics look at
-        await self._relay.serve(request, dialect, receive, send, headers=headers)
+        caller = caller_of(scope)
+        rid, created = secrets.token_hex(16), int(self._clock.time())
+        async with Presence(receive):
+            if request.stream:
+                renderer = dialect.stream(request, rid=rid, created=created)
+                await self.tell(request, renderer, StreamingResponse(send, headers=headers), caller, rid=rid)
+            else:
+                builder = dialect.answer(request, rid=rid, created=created)
+                async with PlainResponse(send, clock=self._clock, web=self._web, headers=headers) as response:
+                    body = await self.collect(request, builder, caller, rid=rid, response=response)
+                    await response.end(body)
 
-    async def tell(self, request: GenerationRequest, renderer: StreamRenderer, outlet: Outlet, caller: Caller) -> None:
-        """Stream the answer to `outlet`; cancel to end it. Raises ServiceError as long as nothing was sent."""
-        del caller
-        await self._relay.tell(request, renderer, outlet)
+    async def tell(
+        self, request: GenerationRequest, renderer: StreamRenderer, outlet: Outlet, caller: Caller,
+        *, rid: str | None = None,
+    ) -> None:  # fmt: skip
+        """Stream the answer to `outlet`; cancel to end it. Raises ServiceError as long as nothing was sent, and
+        ReaderStalled whenever the outlet's connection is to be cut."""
+        passage = self._passage(request.model, request.kind, outlet)
+        try:
+            with passage:
+                await self._admit(passage, caller, self._stream_waiting, outlet)
+                await self._relay.tell(request, renderer, outlet, observation=passage, rid=rid, arrived=passage.arrived)
+        except ServiceError as error:
+            if not outlet.begun or isinstance(error, ReaderStalled):
+                raise
+            try:
+                async with self._clock.timeout(LAST_WORDS_SECONDS):
+                    await outlet.end(renderer.error(to_wire(error)))
+            except TimeoutError:
+                raise ReaderStalled(LAST_WORDS_SECONDS) from error
 
-    async def collect(self, request: GenerationRequest, builder: AnswerBuilder, caller: Caller) -> bytes:
-        """The whole answer, as `builder` makes it; cancel to end it. Raises ServiceError."""
-        del caller
-        return await self._relay.collect(request, builder)
+    async def collect(
+        self, request: GenerationRequest, builder: AnswerBuilder, caller: Caller,
+        *, rid: str | None = None, response: PlainResponse | None = None,
+    ) -> bytes:  # fmt: skip
+        """The whole answer, as `builder` makes it; cancel to end it. `response`: where it will go, if it is one that
+        may have to begin before. Raises ServiceError."""
+        with self._passage(request.model, request.kind) as passage:
+            if response is not None:
+                response.follow(passage)
+            await self._admit(passage, caller, self._plain_waiting)
+            return await self._relay.collect(request, builder, observation=passage, rid=rid, arrived=passage.arrived)
+
+    @contextlib.asynccontextmanager
+    async def place(self, model: str, caller: Caller) -> AsyncIterator[Passage]:
+        """A place at the engines of the model that `model` names, for a question that is answered by one object
+        (embeddings, tokens): with the queue, the deadlines and the draining of a plain answer. Raises ServiceError."""
+        with self._passage(model, None) as passage:
+            await self._admit(passage, caller, self._plain_waiting)
+            yield passage
+
+    def _passage(self, label: str, kind: Kind | None, outlet: Outlet | None = None) -> Passage:
+        model = self._models.find(label)
+        if model is None:
+            if kind is not None:
+                unknown = self._metrics.of(OTHER, kind)
+                unknown.requests.value += 1
+                unknown.error(404)
+            raise ModelNotFound(label)
+        return Passage(
+            lane=self._lanes[model.id], metrics=None if kind is None else self._metrics.of(model.id, kind),
+            clock=self._clock, web=self._web, draining=self._draining, outlet=outlet,
+        )  # fmt: skip
+
+    async def _admit(self, passage: Passage, caller: Caller, waiting: Waiting, outlet: Outlet | None = None) -> None:
+        async def on_wait(before: int) -> None:
+            if outlet is not None:
+                waited = self._clock.monotonic() - passage.arrived
+                await outlet.comment(f"queued {before + 1} {waited:.1f} s")
+
+        await passage.enter(caller.identity, waiting=waiting, on_wait=on_wait)

@@ -13,9 +13,10 @@ from web.asgi import CallerLeft, header, send_body
 from web.caller import request_id_of
 from web.dialects.errors import error_body, speaks_anthropic
 from web.errors import MethodNotAllowed, ServiceError, to_wire
+from web.metrics import LEFT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,11 +50,15 @@ def cross_origin(app: ASGIApp, *, origins: Sequence[str]) -> ASGIApp:
 
 class RequestIdentity:
     """`x-request-id` (the caller's own if it is sane; Anthropic's clients look for it as `request-id`) and
-    `openai-processing-ms` on every answer."""
+    `openai-processing-ms` on every answer; and every answer is counted."""
 
-    def __init__(self, app: ASGIApp, *, clock: Clock) -> None:
+    def __init__(
+        self, app: ASGIApp, *, clock: Clock, answered: Callable[[str | None, str, int], None] | None = None
+    ) -> None:
+        """`answered`: is told the template of the route (None: there is none), the method, and the status."""
         self._app = app
         self._clock = clock
+        self._answered = answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,10 +67,14 @@ class RequestIdentity:
         began = self._clock.monotonic()
         given = header(scope, b"x-request-id")
         request_id = given if given and SANE_REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
-        scope.setdefault("state", {})["request_id"] = request_id
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        status = LEFT
 
         async def identified(message: Message) -> None:
+            nonlocal status
             if message["type"] == "http.response.start":
+                status = message["status"]
                 spent = round((self._clock.monotonic() - began) * 1000)
                 mine = [(b"x-request-id", request_id.encode()), (b"openai-processing-ms", str(spent).encode())]
                 if speaks_anthropic(route_path(scope)):
@@ -73,22 +82,35 @@ class RequestIdentity:
                 message = {**message, "headers": [*message.get("headers", ()), *mine]}
             await send(message)
 
-        await self._app(scope, receive, identified)
+        try:
+            await self._app(scope, receive, identified)
+        finally:
+            if self._answered is not None:
+                route = state.get("route") or getattr(scope.get("route"), "path", None)
+                self._answered(route, scope["method"], status)
 
 
 class DirectRoutes:
     """Endpoints that are reached past everything that FastAPI wraps around a route: the ones that carry tokens."""
 
-    def __init__(self, app: ASGIApp, posts: Mapping[str, ASGIApp]) -> None:
-        """`posts`: exact path -> what answers a POST to it."""
+    def __init__(
+        self, app: ASGIApp, posts: Mapping[str, ASGIApp], *, sockets: Mapping[str, ASGIApp] | None = None
+    ) -> None:
+        """`posts`: exact path -> what answers a POST to it; `sockets`: what takes a WebSocket there."""
         self._app = app
         self._posts = posts
+        self._sockets = sockets or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._posts.get(route_path(scope)) if scope["type"] == "http" else None
+        if scope["type"] == "websocket":
+            await self._sockets.get(route_path(scope), self._app)(scope, receive, send)
+            return
+        path = route_path(scope) if scope["type"] == "http" else ""
+        endpoint = self._posts.get(path)
         if endpoint is None:
             await self._app(scope, receive, send)
             return
+        scope.setdefault("state", {})["route"] = path
         if scope["method"] != "POST":
             raise MethodNotAllowed(scope["method"], scope["path"], "POST")
         await endpoint(scope, receive, send)

@@ -21,11 +21,13 @@ class Outlet(Protocol):
     """A caller who is told an answer piece by piece. Writing waits while that caller reads slowly.
 
     `begun`: whether anything was sent, so that a failure has to be told in the stream. `written` is set by every write;
-    whoever watches for silence clears it.
+    whoever watches for silence clears it. `writing`: a write is under way, since the caller has not taken yet what was
+    sent before.
     """
 
     begun: bool
     written: bool
+    writing: bool
 
     async def write(self, data: bytes) -> None:
         """Send bytes that a renderer made: whole events, or whole frames."""
@@ -44,28 +46,28 @@ class StreamingResponse:
         """`headers`: more of them, beside those of every stream."""
         self._send = send
         self._headers = STREAM_HEADERS + (headers or [])
-        self._writing = False
         self._commenting: asyncio.Future[None] | None = None
         self.begun = False
         self.written = False
+        self.writing = False
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Send bytes: whole events. Waits while the caller reads slowly."""
         if self._commenting is not None:
             await self._commenting
-        self._writing = self.written = True
+        self.writing = self.written = True
         if not self.begun:
             await self._begin()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         # Left set by an interruption, and by the end: no comment may follow either.
-        self._writing = not more
+        self.writing = not more
 
     async def end(self, data: bytes) -> None:
         await self.write(data, more=False)
 
     async def comment(self, text: str) -> None:
         """Send a comment, unless the caller has not taken yet what was sent before."""
-        if self._writing or self._commenting is not None:
+        if self.writing or self._commenting is not None:
             return
         self._commenting = done = asyncio.get_running_loop().create_future()
         try:

@@ -8,22 +8,17 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
-from web.asgi import Presence, send_body
 from web.dialects.engines import engine_call
 from web.dialects.translation import StreamedAnswer, WholeAnswer
 from web.errors import ServiceError, to_wire
 from web.exchange import Exchange, Patience
 from web.observation import Unobserved
-from web.outlets import StreamingResponse
 from web.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.types import Receive, Send
-
-    from web.asgi import Header
-    from web.dialects.base import AnswerBuilder, Dialect, StreamRenderer
+    from web.dialects.base import AnswerBuilder, StreamRenderer
     from web.dialects.request import GenerationRequest
     from web.dialects.translation import Translation
     from web.observation import Observation
@@ -48,55 +43,38 @@ class Relay:
         self._web = services.settings.web
         self._upstream = Upstream(clock=services.clock)
 
-    async def serve(
-        self, request: GenerationRequest, dialect: Dialect, receive: Receive, send: Send,
-        *, observation: Observation | None = None, headers: list[Header] | None = None,
-    ) -> None:  # fmt: skip
-        """Answer `request` over HTTP. Returns early, having ended the engine's work, when the caller leaves.
-
-        `headers`: more of the answer's. Raises ServiceError as long as nothing of the answer was sent; later failures
-        are told in the stream.
-        """
-        rid, created = secrets.token_hex(16), int(self._clock.time())
-        async with Presence(receive):
-            if request.stream:
-                renderer = dialect.stream(request, rid=rid, created=created)
-                outlet = StreamingResponse(send, headers=headers)
-                await self.tell(request, renderer, outlet, observation=observation, rid=rid)
-            else:
-                builder = dialect.answer(request, rid=rid, created=created)
-                body = await self.collect(request, builder, observation=observation, rid=rid)
-                await send_body(send, body, more=headers or ())
-
     async def tell(
         self, request: GenerationRequest, renderer: StreamRenderer, outlet: Outlet,
-        *, observation: Observation | None = None, rid: str | None = None,
+        *, observation: Observation | None = None, rid: str | None = None, arrived: float | None = None,
     ) -> None:  # fmt: skip
         """Stream the answer to `outlet`. Cancelled (the caller has left), it ends the engine's work.
 
-        Raises ServiceError as long as nothing was sent; later failures are told to the outlet.
+        `arrived`: when the request came, on the clock's monotonic scale, if that was before. Raises ServiceError as
+        long as nothing was sent; later failures are told to the outlet.
         """
         answer = StreamedAnswer(request, renderer)
         rid = rid or secrets.token_hex(16)
         watched = self._observed(answer, observation or Unobserved())
-        async with watched as watch, self._exchange(request, rid, answer) as exchange:
+        async with watched as watch, self._exchange(request, rid, answer, arrived) as exchange:
             await self._stream(exchange, answer, outlet, watch)
 
     async def collect(
         self, request: GenerationRequest, builder: AnswerBuilder,
-        *, observation: Observation | None = None, rid: str | None = None,
+        *, observation: Observation | None = None, rid: str | None = None, arrived: float | None = None,
     ) -> bytes:  # fmt: skip
         """The whole answer. Cancelled (the caller has left), it ends the engine's work. Raises ServiceError."""
         answer = WholeAnswer(request, builder)
         rid = rid or secrets.token_hex(16)
         watched = self._observed(answer, observation or Unobserved())
-        async with watched as watch, self._exchange(request, rid, answer) as exchange:
+        async with watched as watch, self._exchange(request, rid, answer, arrived) as exchange:
             return await self._answer(exchange, answer, watch)
 
     async def close(self) -> None:
         await self._upstream.close()
 
-    def _exchange(self, request: GenerationRequest, rid: str, answer: Translation) -> Exchange:
+    def _exchange(
+        self, request: GenerationRequest, rid: str, answer: Translation, arrived: float | None
+    ) -> Exchange:
         engines = self._services.engines
         target = engines.resolve(request.model)
         model = self._services.settings.models.find(request.model)
@@ -108,7 +86,7 @@ class Relay:
         answer.filter = call.filter
         return Exchange(
             upstream=self._upstream, clock=self._clock, target=target, patience=patience, affinity=request.affinity,
-            call=call, again=lambda: engines.resolve(request.model),
+            call=call, arrived=arrived, again=lambda: engines.resolve(request.model),
             visit=None if model is None else self._services.sightings.begin(model.id, self._clock.monotonic()),
         )  # fmt: skip
 

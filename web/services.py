@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from web.engines import EngineDirectory
     from web.guards import PromptGuard
     from web.limits import Limiter
+    from web.sessions import SessionStore
     from web.states import EngineControl
 
 
@@ -36,6 +37,7 @@ class Services:
     coalesce_seconds: float = 0.0
     silence_seconds: float = 300.0
     draining: Draining | None = None
+    sessions: SessionStore | None = None
     engine_containers: int | None = None
     limiter: Limiter | None = None
     prompt_guard: PromptGuard | None = None

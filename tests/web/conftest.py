@@ -129,7 +129,7 @@ def target_of(engine: ScriptedServer | str, **more: Any) -> EngineTarget:
 
 def settings_with(**web: Any) -> Settings:
     model = Model(id="scripted", name=MODEL, local_engine="scripted")
-    return Settings(models=Models(available_models=(model,)), web=Web(**web))
+    return Settings(models=Models(available_models=(model,), max_concurrent_requests=1000), web=Web(**web))
 
 
 Serve = Any

@@ -310,6 +310,7 @@ async def test_the_document_describes_every_route(served: Served, http: aiohttp.
     assert set(document["paths"]) == {
         "/v1/chat/completions", "/v1/completions", "/v1/models", "/v1/models/{model}", "/health", "/readiness",
         "/models", "/models/{model}", "/models/{model}/load", "/models/{model}/unload",
+            "/metrics",
     }  # fmt: skip
     text = json.dumps(document)
     for name in re.findall(r'"#/components/schemas/(\w+)"', text):

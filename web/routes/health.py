@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 
 if TYPE_CHECKING:
     from web.clock import Clock
+    from web.draining import Draining
     from web.services import Services
     from web.states import ModelStates
 
@@ -30,7 +31,7 @@ class Uptime:
         return round(self._clock.monotonic() - (self._began or 0.0), 3)
 
 
-def router(services: Services, states: ModelStates, uptime: Uptime) -> APIRouter:
+def router(services: Services, states: ModelStates, uptime: Uptime, draining: Draining) -> APIRouter:
     api = APIRouter(tags=["health"])
     clock = services.clock
 
@@ -45,6 +46,10 @@ def router(services: Services, states: ModelStates, uptime: Uptime) -> APIRouter
     async def readiness(response: Response) -> dict[str, Any]:
         known = await states.all()
         told = [{"id": model, "state": state.state} for model, state in known.items()]
+        if draining.begun:
+            response.status_code = 503
+            return {"status": "not_ready", "reason": "the server is shutting down", "models": told,
+                    "timestamp": timestamp()}  # fmt: skip
         if available := sum(state.available for state in known.values()):
             return {"status": "ready", "models_available": available, "models": told, "timestamp": timestamp()}
         response.status_code = 503

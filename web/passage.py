@@ -1,0 +1,177 @@
+"""One request on its way through the service: its place, its deadlines, and what is measured of it.
+
+It is what the relay tells its story to, so each piece of an answer costs it a few additions; the rest comes at the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Self
+
+from web.errors import DeadlinePassed, ReaderStalled, ServiceError, to_wire
+from web.interruption import Interruptible
+from web.metrics import GAPS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+
+    from infra.settings import Web
+    from web.admission import Lane, Place, Waiting
+    from web.clock import Clock, Timer
+    from web.dialects.pieces import Usage
+    from web.draining import Draining
+    from web.exchange import Phase
+    from web.metrics import ModelMetrics
+    from web.outlets import Outlet
+
+STALL_CHECKS = 4
+"""How often in its time it is looked whether a reader has stopped: so that is found a quarter later at most."""
+
+
+class Passage:
+    """A context around all that is done for one request. It is an Observation; `metrics` is None where nothing of the
+    request is counted but its presence (a plain exchange).
+
+    It ends its body with DeadlinePassed, ReaderStalled or ServerShuttingDown when it is time for that.
+    """
+
+    def __init__(
+        self, *, lane: Lane, metrics: ModelMetrics | None, clock: Clock, web: Web, draining: Draining,
+        outlet: Outlet | None = None,
+    ) -> None:  # fmt: skip
+        self.arrived = clock.monotonic()
+        self.place: Place = "waiting"
+        self.pieces = 0
+        self._lane = lane
+        self._metrics = metrics
+        self._clock = clock
+        self._web = web
+        self._draining = draining
+        self._outlet = outlet
+        self._interruptible = Interruptible()
+        self._timers: list[Timer] = []
+        self._admitted = False
+        self._opened: float | None = None
+        self._first = self._last = 0.0
+        self._gaps: list[int] | None = None
+        self._usage: Usage | None = None
+        self._error: BaseException | None = None
+        self._ended: float | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether an engine has the request, or may have."""
+        return self._admitted and self.place != "booting"
+
+    def __enter__(self) -> Self:
+        self._draining.add(self._interruptible)
+        self._lane.came(self.place)
+        if self._metrics is not None:
+            self._metrics.requests.value += 1
+        self._interruptible.__enter__()
+        self._timers = [self._clock.call_later(self._web.deadline, self._pass_deadline)]
+        if self._outlet is not None:
+            self._watch_reader(self._outlet, pieces=-1, since=self.arrived)
+        return self
+
+    async def enter(self, caller: str, *, waiting: Waiting, on_wait: Callable[[int], Awaitable[None]] | None) -> None:
+        """Wait for a place, as `Lane.enter` says."""
+        await self._lane.enter(caller, arrived=self.arrived, waiting=waiting, on_wait=on_wait)
+        self._admitted = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._draining.discard(self._interruptible)
+        if self._admitted:
+            self._lane.leave()
+        self._lane.left(self.place)
+        try:
+            self._interruptible.__exit__(kind, error, trace)
+        except ServiceError as interruption:
+            error = interruption
+            raise
+        finally:
+            if self._metrics is not None:
+                self._count(self._metrics, error or self._error)
+
+    # What the relay tells.
+
+    def waiting(self, phase: Phase, now: float) -> None:
+        self._move("booting" if phase == "booting" else "waiting")
+        if phase == "booting":
+            self._lane.found_cold(now)
+
+    def opened(self, now: float) -> None:
+        self._opened = now
+        booted = self._lane.found_warm(now)
+        if booted is not None and self._metrics is not None:
+            self._metrics.boots.observe(booted)
+        self._move("running")
+
+    def heard(self, pieces: int, now: float) -> None:
+        gaps = self._gaps
+        if gaps is None:
+            self._gaps = gaps = [0] * (len(GAPS) + 1)
+            self._first = now
+            gaps[0] = pieces - 1
+        elif pieces == 1:
+            gaps[bisect_left(GAPS, now - self._last)] += 1
+        else:  # they came together: each has its part of the time
+            gaps[bisect_left(GAPS, (now - self._last) / pieces)] += pieces
+        self._last = now
+        self.pieces += pieces
+
+    def ended(self, usage: Usage | None, error: BaseException | None, now: float) -> None:
+        self._usage, self._error, self._ended = usage, error, now
+
+    def _move(self, place: Place) -> None:
+        self._lane.left(self.place)
+        self.place = place
+        self._lane.came(place)
+
+    def _pass_deadline(self) -> None:
+        self._interruptible.interrupt(DeadlinePassed(self._web.deadline))
+
+    def _watch_reader(self, outlet: Outlet, *, pieces: int, since: float) -> None:
+        """A reader has stopped when one and the same write has been under way for too long."""
+        now = self._clock.monotonic()
+        if not outlet.writing or self.pieces != pieces:
+            since = now
+        elif now - since >= self._web.write_timeout:
+            self._interruptible.interrupt(ReaderStalled(self._web.write_timeout))
+            return
+        seen = self.pieces
+        again = self._clock.call_later(
+            self._web.write_timeout / STALL_CHECKS, lambda: self._watch_reader(outlet, pieces=seen, since=since)
+        )
+        self._timers[1:] = [again]
+
+    def _count(self, metrics: ModelMetrics, error: BaseException | None) -> None:
+        now = self._clock.monotonic() if self._ended is None else self._ended
+        usage = self._usage
+        tokens = self.pieces
+        if usage is not None:
+            tokens = usage.completion or tokens
+            metrics.prompt_tokens.value += usage.prompt
+            metrics.cached_tokens.value += usage.cached
+            metrics.prefix_hits.value += usage.cached > 0
+        metrics.tokens.value += tokens
+        metrics.generation_tokens.value += tokens
+        if self._gaps is not None:
+            metrics.first_token.observe(self._first - self.arrived)
+            metrics.gaps.add(self._gaps, self._last - self._first)
+        if error is None:
+            metrics.latency.observe(now - self.arrived)
+            if self._opened is not None:
+                metrics.duration.observe(now - self._opened)
+            if tokens > 1 and self._last > self._first:
+                metrics.rate.observe((tokens - 1) / (self._last - self._first))
+        elif isinstance(error, asyncio.CancelledError):
+            metrics.cancelled.value += 1
+        else:
+            metrics.error(to_wire(error).status)
