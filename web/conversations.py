@@ -1,0 +1,224 @@
+"""Turns of sessions: each claimed, asked, answered and kept, one at a time, whatever happens on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from web.dialects.overheard import Overheard
+from web.errors import ModelNotFound, ServiceError, SessionBusy, SessionConflict, SessionDeleted
+from web.interruption import Interruptible
+from web.sessions import Session, SessionKey, context, fewer, fitting
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+
+    from infra.settings import Model, Settings
+    from web.clock import Clock
+    from web.dialects.request import GenerationRequest
+    from web.dialects.service import Asked
+    from web.sessions import SessionStore
+
+log = logging.getLogger(__name__)
+
+TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length"})
+"""The codes of what is refused for its length: by the engine, by the guard of prompts."""
+
+
+class Conversations:
+    """What callers do with sessions, on whatever keeps them."""
+
+    def __init__(self, store: SessionStore, *, settings: Settings, clock: Clock) -> None:
+        self._store = store
+        self._settings = settings
+        self._clock = clock
+        self._writes: set[asyncio.Task[None]] = set()
+
+    async def ids(self, owner: str) -> Sequence[str]:
+        return await self._store.ids(owner)
+
+    async def history(self, key: SessionKey) -> list[dict[str, object]]:
+        """Empty for a session that is not there."""
+        session = await self._store.load(key)
+        return [] if session is None else session.history()
+
+    async def delete(self, key: SessionKey) -> None:
+        """Forget a session. An answer that is on its way stops, and nothing of it is kept."""
+        await self._store.delete(key)
+
+    async def roll_back(self, key: SessionKey, amount: int) -> None:
+        """Take the last messages away, but never the system prompt. Raises SessionBusy."""
+        patience = self._patience()
+        while (session := await self._free(key, patience)) is not None:
+            with contextlib.suppress(SessionConflict):
+                await self._store.save(session.rolled_back(amount, expires_at=self._end()))
+                return
+
+    async def speak(
+        self, key: SessionKey, asked: Asked, respond: Callable[[GenerationRequest, Turn], Awaitable[None]]
+    ) -> None:
+        """One turn. `respond` streams the answer to the request that it is given (as often as the request turns out to
+        be too long for the model, before anything was sent), with `turn.heard` in between, and awaits `turn.settle()`
+        before the last bytes leave. Raises what `respond` raises, SessionBusy, TooManySessions, ModelNotFound; and
+        SessionDeleted, also when the answer has begun."""
+        model = self._settings.models.find(asked.request.model)
+        if model is None:
+            raise ModelNotFound(asked.request.model)
+        before, session = await self._claim(key, asked, model)
+        turn = Turn(self, before, session)
+        watch: asyncio.Task[None] | None = None
+        try:
+            with Interruptible() as answering:
+                watch = asyncio.create_task(self._watch(turn, answering), name="session")
+                await self._respond(turn, asked, model, respond)
+        except Exception:
+            turn.heard.failed = True
+            raise
+        finally:
+            if watch is not None:
+                watch.cancel()
+            with contextlib.suppress(Exception):  # its callers know already, or have left
+                await turn.settle()
+
+    async def close(self) -> None:
+        """Wait for what is still to be written."""
+        if self._writes:
+            await asyncio.wait(self._writes)
+
+    def write(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do it, whatever becomes of who asked for it."""
+        task = asyncio.create_task(work, name="session write")
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        return task
+
+    async def keep(self, turn: Turn) -> None:
+        """Write down how a turn has ended. Raises SessionDeleted."""
+        session, heard = turn.session, turn.heard
+        try:
+            if heard.complete or heard.text or not heard.failed:
+                ended = session.answered(
+                    heard.text, interrupted=not heard.complete, usage=heard.usage, sent=turn.shown,
+                    most=self._settings.sessions.history_messages, expires_at=self._end(),
+                )  # fmt: skip
+                await self._store.save(ended)
+            elif turn.before is None:
+                await self._store.delete(session.key, only=session)
+            else:
+                await self._store.save(session.unasked(turn.before))
+        except SessionConflict:
+            raise SessionDeleted from None
+        except Exception:
+            log.exception("an answer could not be kept in its session")
+            raise
+
+    async def _claim(self, key: SessionKey, asked: Asked, model: Model) -> tuple[Session | None, Session]:
+        """The session before and after the question was put, which makes the turn ours."""
+        turn, patience = secrets.token_hex(16), self._patience()
+        while True:
+            before = await self._free(key, patience)
+            blank = Session(key=key, system=self._settings.sessions.system_prompt, expires_at=0.0)
+            session = (before or blank).asked(
+                asked.prompt, turn=turn, system=asked.system_prompt, model=model.id, expires_at=self._end()
+            )
+            with contextlib.suppress(SessionConflict):
+                if before is None:
+                    await self._store.create(session, most=self._settings.limits.max_sessions)
+                else:
+                    await self._store.save(session)
+                return before, session
+
+    async def _free(self, key: SessionKey, patience: Patience) -> Session | None:
+        """The session once no turn is under way on it. Raises SessionBusy when that takes too long."""
+        while (session := await self._store.load(key)) is not None and session.turn is not None:
+            try:
+                async with self._clock.timeout(patience.left()):
+                    await self._store.changed(session)
+            except TimeoutError:
+                raise SessionBusy(patience.spent()) from None
+        return session
+
+    def _patience(self) -> Patience:
+        return Patience(self._clock, self._settings.sessions.turn_wait_seconds)
+
+    async def _respond(
+        self, turn: Turn, asked: Asked, model: Model, respond: Callable[[GenerationRequest, Turn], Awaitable[None]]
+    ) -> None:
+        fields = asked.request.fields
+        answer = min(fields.get("max_tokens", 0), self._settings.limits.max_response_tokens)
+        turn.shown = fitting(
+            turn.session,
+            most_messages=self._settings.sessions.context_messages, most_tokens=model.context_length - answer,
+        )  # fmt: skip
+        while True:
+            messages = context(turn.session, turn.shown)
+            request = replace(
+                asked.request, fields={**fields, "messages": messages}, affinity=turn.session.token,
+                remembered=len(messages) - 1 if turn.before and turn.before.system == turn.session.system else 0,
+            )  # fmt: skip
+            try:
+                await respond(request, turn)
+            except ServiceError as error:
+                shorter = fewer(turn.session, turn.shown) if getattr(error, "code", None) in TOO_LONG else None
+                if shorter is None or turn.heard.text:
+                    raise
+                turn.shown = shorter
+            else:
+                return
+
+    async def _watch(self, turn: Turn, answering: Interruptible) -> None:
+        """Stop an answer whose turn is no longer the session's."""
+        session: Session | None = turn.session
+        while session is not None and session.is_turn_of(turn.session):
+            await self._store.changed(session)
+            session = await self._store.load(turn.session.key)
+        if not turn.settling:
+            answering.interrupt(SessionDeleted())
+
+    def _end(self) -> float:
+        return self._clock.time() + self._settings.limits.session_ttl_seconds
+
+
+class Patience:
+    """Seconds of waiting, of which some are spent."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._seconds = seconds
+
+    def spent(self) -> float:
+        return self._clock.monotonic() - self._began
+
+    def left(self) -> float:
+        return max(0.0, self._seconds - self.spent())
+
+
+class Turn:
+    """A question of a session, and what becomes of it."""
+
+    def __init__(self, conversations: Conversations, before: Session | None, session: Session) -> None:
+        """`before`: the session before the question; None: there was none. `session`: with the question."""
+        self.before = before
+        self.session = session
+        self.heard = Overheard()
+        self.shown = 1
+        """How many messages the model is shown."""
+        self._conversations = conversations
+        self._write: asyncio.Task[None] | None = None
+
+    @property
+    def settling(self) -> bool:
+        return self._write is not None
+
+    async def settle(self) -> None:
+        """Keep the answer as far as it was heard: whole, or marked interrupted; a turn that failed before its first
+        word is taken back. Happens once, and whatever becomes of who awaits it. Raises SessionDeleted when there is
+        nothing to keep it in any more."""
+        if self._write is None:
+            self._write = self._conversations.write(self._conversations.keep(self))
+        await asyncio.shield(self._write)

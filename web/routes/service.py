@@ -1,0 +1,139 @@
+"""`POST /completions` and `POST /chat/completions`: the service's own bodies, and OpenAI's by one rule (see
+`web.dialects.service`). Plain ASGI, since every token passes here."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from web.asgi import read_body
+from web.caller import caller_of
+from web.dialects.overheard import ListeningDialect
+from web.dialects.service import chat_dialect, json_object, parse_chat, parse_text, text_dialect
+from web.dialects.service_answer import Elapsed, ServiceDialect, ServiceStream
+from web.dialects.service_device import device_headers, device_of, fallback
+from web.errors import ModelNotFound, SessionDeleted, to_wire
+from web.sessions import SessionKey, owner_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from infra.settings import Settings
+    from web.asgi import Header
+    from web.conversations import Conversations, Turn
+    from web.dialects.request import GenerationRequest
+    from web.dialects.service import Asked, Json, Spoken
+    from web.generation import Generator
+    from web.services import Services
+
+log = logging.getLogger(__name__)
+
+
+def endpoints(
+    services: Services, generator: Generator, conversations: Conversations, *, openai: Mapping[str, ASGIApp]
+) -> dict[str, ASGIApp]:
+    """Path -> what answers a POST there. `openai`: the same for OpenAI's paths, which take over OpenAI's bodies."""
+    chat = ServiceEndpoint(
+        services, generator, conversations, parse_chat, chat_dialect, openai=openai["/v1/chat/completions"]
+    )
+    text = ServiceEndpoint(
+        services, generator, conversations, parse_text, text_dialect, openai=openai["/v1/completions"]
+    )
+    return {"/chat/completions": chat, "/completions": text}
+
+
+class ServiceEndpoint:
+    """An ASGI endpoint for two dialects, of which `whose` tells the one that a body is in."""
+
+    def __init__(
+        self, services: Services, generator: Generator, conversations: Conversations,
+        parse: Callable[[Json], Asked], whose: Callable[[Json], Spoken], *, openai: ASGIApp,
+    ) -> None:  # fmt: skip
+        self._settings = services.settings
+        self._clock = services.clock
+        self._generator = generator
+        self._conversations = conversations
+        self._parse = parse
+        self._whose = whose
+        self._openai = openai
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        elapsed = Elapsed(self._clock.monotonic)
+        body = await read_body(scope, receive, limit=self._settings.web.max_body_bytes)
+        given = json_object(body)
+        if self._whose(given) == "openai":
+            await self._openai(scope, _read_again(body, receive), send)
+            return
+        asked = self._parse(given)
+        headers = device_told(asked, self._settings)
+        dialect = ServiceDialect(elapsed, events=asked.events)
+        if asked.session_id is None:
+            await self._generator.serve(asked.request, dialect, scope, receive, send, headers=headers)
+            return
+        key = SessionKey(owner_of(caller_of(scope)), asked.session_id)
+        out = SettledFirst(send)
+
+        async def respond(request: GenerationRequest, turn: Turn) -> None:
+            out.turn = turn
+            heard = ListeningDialect(turn.heard, dialect)
+            await self._generator.serve(request, heard, scope, receive, out, headers=headers)
+
+        try:
+            await self._conversations.speak(key, asked, respond)
+        except SessionDeleted as error:
+            if not out.begun or out.ended:
+                raise
+            last = ServiceStream(elapsed, events=False).error(to_wire(error))
+            await send({"type": "http.response.body", "body": last, "more_body": False})
+
+
+class SettledFirst:
+    """An ASGI `send` that lets the last bytes of an answer leave only when the answer is kept."""
+
+    def __init__(self, send: Send) -> None:
+        self.turn: Turn | None = None
+        self.begun = False
+        self.ended = False
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        last = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if last and self.turn is not None:
+            await self.turn.settle()
+        await self._send(message)
+        self.begun = True
+        self.ended = last
+
+
+def device_told(asked: Asked, settings: Settings) -> list[Header]:
+    """The headers that tell where the answer is computed. A device that was wanted and is not there is logged."""
+    there, warning = device_for(asked, settings)
+    return device_headers(there, warning)
+
+
+def device_for(asked: Asked, settings: Settings) -> tuple[str, str | None]:
+    """Where the answer is computed, and what to warn of. Raises ModelNotFound."""
+    model = settings.models.find(asked.request.model)
+    if model is None:
+        raise ModelNotFound(asked.request.model)
+    there = device_of(model, settings)
+    warning = fallback(asked.device, there, model=model.id)
+    if warning is not None:
+        log.warning("%s", warning)
+    return there, warning
+
+
+def _read_again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that begins with a body that was read already."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
