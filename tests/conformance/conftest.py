@@ -1,0 +1,105 @@
+"""`--base-url`, `--api-key` and `--model` point the suite at a deployment; without them it starts the service itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conformance import targets
+from tests.conformance.runs import Run, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.conformance.runs import Client
+
+RUNS = pytest.StashKey[dict[tuple[str, str], Run]]()
+FORMS = {"standalone": targets.standalone}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance")
+    group.addoption("--base-url", help="check this deployment (without /v1) instead of a service started here")
+    group.addoption("--api-key", default="none", help="its key")
+    group.addoption("--model", help="the model to ask for; the first that it lists unless given")
+    group.addoption("--promises", default="", help=f"what else it has, of {', '.join(targets.FEATURES)}; with commas")
+    group.addoption("--report", type=Path, help="write the checks passed per client to this file, as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[RUNS] = {}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "target" in metafunc.fixturenames:
+        if metafunc.config.getoption("base_url", default=None):
+            forms = ["deployment"]
+        else:
+            forms = [*FORMS]
+        slow = [pytest.param(form, marks=[] if form in ("deployment", "standalone") else pytest.mark.slow)
+                for form in forms]  # fmt: skip
+        metafunc.parametrize("target", slow, indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest) -> Iterator[targets.Target]:
+    config = request.config
+    if request.param == "deployment":
+        yield targets.deployment(
+            config.getoption("base_url"), config.getoption("api_key"), config.getoption("model"),
+            config.getoption("promises"),
+        )  # fmt: skip
+    else:
+        with FORMS[request.param]() as started:
+            yield started
+
+
+@pytest.fixture
+def needs(request: pytest.FixtureRequest, target: targets.Target) -> None:
+    """Skips the test where the target lacks a feature that the test's mark asks for."""
+
+
+@pytest.fixture
+def run_of(request: pytest.FixtureRequest, target: targets.Target) -> Runner:
+    return Runner(request, target)
+
+
+class Runner:
+    """Runs a client once for each target, with all of the checks that this session selected."""
+
+    def __init__(self, request: pytest.FixtureRequest, target: targets.Target) -> None:
+        self._request = request
+        self._target = target
+
+    def __call__(self, client: Client) -> Run:
+        runs = self._request.config.stash[RUNS]
+        key = (client.name, self._target.name)
+        if key not in runs:
+            params = [item.callspec.params for item in self._request.session.items if hasattr(item, "callspec")]
+            names = {told["name"] for told in params if told.get("client") is client}
+            runs[key] = run(client, self._target, sorted(names))
+        return runs[key]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    runs = config.stash[RUNS].values()
+    if not runs:
+        return
+    told = [_summary(one) for one in runs]
+    terminalreporter.section("conformance: checks per client")
+    for line in told:
+        counts = f"{line['passed']} passed, {line['failed']} failed, {line['skipped']} skipped"
+        name = f"{line['client']} {line['version']}"
+        terminalreporter.line(f"{name:34} {line['target']:12} {counts}{line['broken'] and '; ' + line['broken']}")
+    if report := config.getoption("report"):
+        report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def _summary(one: Run) -> dict[str, str | int]:
+    outcomes = [result["outcome"] for result in one.results.values()]
+    counts = {kind: outcomes.count(kind) for kind in ("passed", "failed", "skipped")}
+    broken = one.broken.splitlines()[-1] if one.broken else ""
+    return {"client": one.client.name, "version": one.version, "target": one.target, **counts, "broken": broken}

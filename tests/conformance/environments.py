@@ -1,0 +1,100 @@
+"""The clients' own environments: each made once from its lock into a folder that git ignores, again when the lock changes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+MADE = ROOT / ".venvs" / "conformance"
+INSTALL_SECONDS = 400
+
+
+class CannotInstall(Exception):
+    """The message says what failed, in the installer's last words."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where a client's code runs. `program`: the interpreter to start."""
+
+    program: Path
+    folder: Path
+
+
+def own() -> Environment:
+    """The environment of the tests themselves, which holds the newest clients."""
+    return Environment(program=Path(sys.executable), folder=HERE / "clients")
+
+
+def python(name: str) -> Environment:
+    """The environment of `requirements/<name>.txt`. Raises CannotInstall."""
+    lock = HERE / "requirements" / f"{name}.txt"
+    folder = MADE / name
+    interpreter = folder / "bin" / "python"
+    if _is_made(folder, [lock]):
+        return Environment(program=interpreter, folder=HERE / "clients")
+    uv = Path(sys.executable).with_name("uv")
+    _run([uv, "venv", "--quiet", "--clear", "--seed", "--python", sys.executable, folder])
+    install = ["install", "--quiet", "--require-hashes", "-r", lock]
+    try:
+        _run([uv, "pip", *install, "--system-certs", "--compile-bytecode", "--python", interpreter])
+    except CannotInstall:  # uv does not read pip's configuration: where that names a mirror, pip does it
+        _run([interpreter, "-m", "pip", *install, "--disable-pip-version-check"])
+    _now_made(folder, [lock])
+    return Environment(program=interpreter, folder=HERE / "clients")
+
+
+def node() -> Environment:
+    """The environment of `node/package-lock.json`, the scripts copied into it: a script finds packages beside itself.
+    Raises CannotInstall, also where there is no Node.js."""
+    program, npm = shutil.which("node"), shutil.which("npm")
+    if program is None or npm is None:
+        raise CannotInstall("node and npm are not on this machine")
+    folder = MADE / "node"
+    locks = [HERE / "node" / name for name in ("package.json", "package-lock.json")]
+    if not _is_made(folder, locks):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for lock in locks:
+            shutil.copy(lock, folder)
+        _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"], folder)
+        _now_made(folder, locks)
+    for script in (HERE / "node").glob("*.mjs"):
+        shutil.copy(script, folder)
+    return Environment(program=Path(program), folder=folder)
+
+
+def _is_made(folder: Path, locks: Sequence[Path]) -> bool:
+    made_from = folder / "made-from"
+    return made_from.exists() and made_from.read_text() == _digest(locks)
+
+
+def _now_made(folder: Path, locks: Sequence[Path]) -> None:
+    (folder / "made-from").write_text(_digest(locks))
+
+
+def _digest(locks: Sequence[Path]) -> str:
+    return hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
+
+
+def _run(command: Sequence[object], folder: Path = ROOT) -> None:
+    words = [str(word) for word in command]
+    try:
+        done = subprocess.run(
+            words, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise CannotInstall(f"{' '.join(words[:3])} took over {INSTALL_SECONDS} s") from None
+    if done.returncode:
+        raise CannotInstall(f"{' '.join(words[:3])} failed: {(done.stderr or done.stdout).strip()[-800:]}")

@@ -1,0 +1,134 @@
+"""What the suite speaks to: the service, started here in one of its forms, or somebody's deployment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import sys
+import urllib.request
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from infra.configuration import NOT_YET
+from infra.settings import Web
+from tests.benchmarks.processes import running
+from tests.conformance.clients.harness import COLD, FULL, SINGLE
+from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STEADY = "scripted/steady"
+"""The name of the model that most checks use; it holds a slash, as names do."""
+BODY_LIMIT = 1_000_000
+HEARTBEAT_SECONDS = 1.0
+KEEPALIVE_SECONDS = 0.4
+CLIENTS_WITH_A_LIMIT = 12
+LIMITED_REQUESTS = 2
+
+FEATURES = {
+    "scripted": "its engine does as `x_scripted` in a request's body says",
+    "single": "it offers a model that serves one request at once",
+    "cold": "it offers a model whose engine can be put away, and takes a second to boot",
+    "keys": "it checks keys, and knows one with a limit of two requests a minute",
+    "small-bodies": f"it takes bodies of at most {BODY_LIMIT} bytes",
+    "keepalive": f"a plain answer's first byte comes within {KEEPALIVE_SECONDS} s or so, whatever the engine does",
+    "heartbeat": f"no stream is silent for {HEARTBEAT_SECONDS} s or longer",
+    "messages": "it speaks Anthropic's dialect too",
+    "responses": "it speaks the Responses API too",
+    "embeddings": "its model makes embeddings",
+    "tools": "a required tool is called by whatever model it has",
+}
+"""What a check may need beyond an API that speaks OpenAI's dialect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A service that runs. `url`: without `/v1` and without a trailing slash."""
+
+    url: str
+    model: str
+    api_key: str = "none"
+    embedding_model: str = ""
+    """With `embeddings`."""
+    features: frozenset[str] = frozenset()
+    limited_keys: list[str] = field(default_factory=list)
+    """Each is used up by whoever takes it: see `told_to_clients`."""
+    name: str = "deployment"
+
+    def for_client(self) -> str:
+        """What a client's process is told of it. Every call hands out another limited key."""
+        limited = self.limited_keys.pop() if self.limited_keys else ""
+        features = self.features if limited else self.features - {"keys"}
+        told = {"url": self.url, "model": self.model, "api_key": self.api_key, "limited_key": limited}
+        return json.dumps(told | {"embedding_model": self.embedding_model, "features": sorted(features)})
+
+
+def models() -> list[dict[str, Any]]:
+    def scripted(model_id: str, *arguments: str) -> dict[str, Any]:
+        return {
+            "id": model_id, "name": f"scripted/{model_id}", "local_engine": "scripted", "scripted_args": arguments,
+        }  # fmt: skip
+
+    return [
+        scripted("steady"), scripted(COLD, "--boot-seconds", "1"), scripted(FULL, "--max-running", "0"),
+        scripted(SINGLE, "--max-running", "1"),
+    ]  # fmt: skip
+
+
+def configuration(target: Target) -> dict[str, str]:
+    """The environment of the service that is to be this target."""
+    generous = [{"key": target.api_key, "name": "conformance", "rate_limit_per_minute": 1_000_000}]
+    limited = [
+        {"key": key, "name": f"limited {number}", "rate_limit_per_minute": LIMITED_REQUESTS}
+        for number, key in enumerate(target.limited_keys)
+    ]
+    values: dict[str, Any] = {
+        "MODELS__AVAILABLE_MODELS": models(),
+        "WEB__MAX_BODY_BYTES": BODY_LIMIT,
+        "WEB__HEARTBEAT_INTERVAL": HEARTBEAT_SECONDS,
+    }
+    if "keys" in target.features:
+        values |= {"SECURITY__ENABLE_AUTH": "true", "SECURITY__API_KEYS": generous + limited}
+    if "keepalive" in target.features:
+        values |= {"WEB__PLAIN_KEEPALIVE_AFTER": KEEPALIVE_SECONDS}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+
+def _promised(*names: str) -> frozenset[str]:
+    """Those of the features that this version has."""
+    missing = {"keys"} if "security.enable_auth" in NOT_YET else set()
+    if "plain_keepalive_after" not in Web.model_fields:
+        missing.add("keepalive")
+    return frozenset(names) - missing
+
+
+def _planned(name: str, *features: str) -> Target:
+    return Target(
+        url="", model=STEADY, api_key=f"sk-{secrets.token_hex(16)}", features=_promised(*features), name=name,
+        limited_keys=[f"sk-limited-{secrets.token_hex(16)}" for _ in range(CLIENTS_WITH_A_LIMIT)],
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def standalone() -> Iterator[Target]:
+    """The service in this machine's own processes, without Modal."""
+    target = _planned("standalone", "scripted", "single", "keys", "small-bodies", "keepalive", "heartbeat")
+    port = free_port()
+    command = [sys.executable, "-m", "tests.conformance.provisional", str(port)]
+    with running(command, port=port, environment=configuration(target)):
+        yield replace(target, url=f"http://127.0.0.1:{port}")
+
+
+def deployment(url: str, api_key: str, model: str | None, promises: str) -> Target:
+    """Somebody's: nothing is known of it but what its operator says it has (`promises`, with commas)."""
+    url = url.rstrip("/").removesuffix("/v1")
+    features = frozenset(filter(None, promises.split(",")))
+    if unknown := features - set(FEATURES):
+        raise ValueError(f"no such features: {', '.join(sorted(unknown))}; there are {', '.join(FEATURES)}")
+    if model is None:
+        request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {api_key}"})
+        with urllib.request.urlopen(request, timeout=300) as answer:
+            model = str(json.load(answer)["data"][0]["id"])
+    return Target(url=url, api_key=api_key, model=model, features=features)
