@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from web.dialects.anthropic_messages import conversation
-from web.dialects.anthropic_schema import REFUSED, CountRequest, MessagesRequest
+from web.dialects.anthropic_schema import REFUSAL_CODES, REFUSED, CountRequest, MessagesRequest
 from web.dialects.request import GenerationRequest
 from web.dialects.validation import validated
 from web.errors import InvalidRequest
@@ -38,7 +38,7 @@ class MessagesCall:
 
 def parse_messages(body: bytes) -> MessagesCall:
     """The body of `POST /v1/messages`. Raises InvalidRequest naming the parameter at fault."""
-    given = validated(body, MessagesRequest, refused=REFUSED)
+    given = validated(body, MessagesRequest, refused=REFUSED, codes=REFUSAL_CODES)
     display = (given.get("thinking") or {}).get("display")
     return MessagesCall(request=_request(given, MessagesRequest), hide_thinking=display == "omitted")
 
@@ -46,12 +46,15 @@ def parse_messages(body: bytes) -> MessagesCall:
 def parse_count(body: bytes) -> GenerationRequest:
     """The body of `POST /v1/messages/count_tokens`: the request whose prompt is to be counted. Raises InvalidRequest
     naming the parameter at fault."""
-    return _request(validated(body, CountRequest, refused=REFUSED), CountRequest)
+    return _request(validated(body, CountRequest, refused=REFUSED, codes=REFUSAL_CODES), CountRequest)
 
 
 def error_body(error: WireError, *, request_id: str | None) -> bytes:
     """Anthropic's error object. It has no place for the parameter at fault: the message names it."""
-    told: Json = {"type": "error", "error": {"type": error_type(error.status), "message": error.message}}
+    inner: Json = {"type": error_type(error.status), "message": error.message}
+    if error.code is not None:
+        inner["details"] = {"error_code": error.code}
+    told = {"type": "error", "error": inner}
     return orjson.dumps(told if request_id is None else told | {"request_id": request_id})
 
 

@@ -43,6 +43,9 @@ REFUSED = {
 }
 """Fields that change the answer and are not honoured: said so, unless they are null or empty."""
 
+REFUSAL_CODES = {"thread": "thread_unsupported_request"}
+"""Codes that mean something to Anthropic's SDK: at this one its tool runner goes on without a thread."""
+
 ToolName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
 
 

@@ -18,11 +18,14 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def validated(body: bytes, schema: type[BaseModel], *, refused: Mapping[str, str]) -> Json:
+def validated(
+    body: bytes, schema: type[BaseModel], *, refused: Mapping[str, str], codes: Mapping[str, str] | None = None
+) -> Json:
     """The JSON object in `body`, as it came, once it is known to fit `schema`.
 
     `refused`: fields that change the answer and are not honoured -> why not; said, unless they are null, false or
-    empty. Raises InvalidRequest naming the parameter at fault.
+    empty. `codes`: the error's code, of those that have one of their own. Raises InvalidRequest naming the parameter at
+    fault.
     """
     try:
         given = orjson.loads(body)
@@ -33,7 +36,8 @@ def validated(body: bytes, schema: type[BaseModel], *, refused: Mapping[str, str
         raise InvalidRequest("The request's body is not a JSON object.", code="invalid_json")
     for name, reason in refused.items():
         if given.get(name):
-            raise InvalidRequest(f"'{name}' is not supported. {reason}", param=name, code="unsupported_parameter")
+            code = (codes or {}).get(name, "unsupported_parameter")
+            raise InvalidRequest(f"'{name}' is not supported. {reason}", param=name, code=code)
     try:
         schema.model_validate(given)
     except ValidationError as error:
