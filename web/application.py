@@ -15,8 +15,11 @@ from web.caller import request_id_of
 from web.conversations import Conversations
 from web.dialects.errors import error_body
 from web.draining import Doors, Draining
+from web.edge import LIMITED_PATHS, RequestLimits
 from web.errors import InvalidRequest, MethodNotAllowed, RouteNotFound, ServiceError, to_wire
+from web.gate import Gate
 from web.generation import Generator
+from web.limits import MemoryLimiter
 from web.metrics import Metrics
 from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin, route_path
 from web.openapi import describe
@@ -65,7 +68,10 @@ def create_application(services: Services) -> ASGIApp:
     exchanges = PlainExchanges(services)
     metrics = Metrics()
     draining = services.draining or Draining(clock=services.clock, grace=services.settings.web.drain_seconds)
-    generator = Generator(relay, services, metrics=metrics, draining=draining)
+    limiter = services.limiter or MemoryLimiter(
+        services.settings.limits, services.clock, on_decision=lambda allowed: metrics.rate_limited(allowed=allowed)
+    )
+    generator = Generator(relay, services, gate=Gate(services, limiter), metrics=metrics, draining=draining)
     most = services.settings.web.max_body_bytes
     store = services.sessions or SessionsInMemory(clock=services.clock)
     conversations = Conversations(store, settings=services.settings, clock=services.clock)
@@ -77,6 +83,7 @@ def create_application(services: Services) -> ASGIApp:
     direct |= service.endpoints(services, generator, conversations, openai=direct)
     sockets = {"/chat/ws": SocketEndpoint(services, generator, conversations, draining)}
     app = DirectRoutes(app, direct, sockets=sockets)
+    app = RequestLimits(app, limiter, {*direct, *LIMITED_PATHS})
     app = Authentication(app, services.settings.security)
     app = Doors(app, draining)
     app = Errors(app)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from web.limits import Limiter
 
+LIMITED_PATHS = frozenset({"/v1/embeddings", "/tokenize", "/detokenize", "/v1/tokenize", "/v1/detokenize"})
+"""Which cost an engine's time, beside those that are served past FastAPI: all of these do."""
+
 
 class RequestLimits:
     """Counts each POST to one of `paths`, and has its rate told in the headers of its answer, whatever that is

@@ -10,10 +10,13 @@ import secrets
 from typing import TYPE_CHECKING
 
 from web.admission import Waiting, lanes
+from web.answer_guard import AnswerCut
 from web.asgi import Presence
 from web.caller import caller_of
 from web.draining import Draining
 from web.errors import ModelNotFound, ReaderStalled, ServiceError, to_wire
+from web.gate import Gate
+from web.limits import MemoryLimiter
 from web.metrics import OTHER, Metrics
 from web.outlets import StreamingResponse
 from web.passage import Passage
@@ -40,9 +43,11 @@ class Generator:
     """Belongs to one event loop once it serves; made without one, so that a memory snapshot may hold it."""
 
     def __init__(
-        self, relay: Relay, services: Services, *, metrics: Metrics | None = None, draining: Draining | None = None
-    ) -> None:
+        self, relay: Relay, services: Services, *, gate: Gate | None = None, metrics: Metrics | None = None,
+        draining: Draining | None = None,
+    ) -> None:  # fmt: skip
         self._relay = relay
+        self._gate = gate or Gate(services, MemoryLimiter(services.settings.limits, services.clock))
         self._clock = services.clock
         self._web = services.settings.web
         self._models = services.settings.models
@@ -83,9 +88,13 @@ class Generator:
         ReaderStalled whenever the outlet's connection is to be cut."""
         passage = self._passage(request.model, request.kind, outlet)
         try:
-            with passage:
+            with passage, await self._gate.enter(request, caller) as entry:
+                renderer = entry.stream(renderer)
                 await self._admit(passage, caller, self._stream_waiting, outlet)
-                await self._relay.tell(request, renderer, outlet, observation=passage, rid=rid, arrived=passage.arrived)
+                await self._relay.tell(
+                    entry.request, renderer, outlet, observation=entry.watching(passage), rid=rid,
+                    arrived=passage.arrived,
+                )  # fmt: skip
         except ServiceError as error:
             if not outlet.begun or isinstance(error, ReaderStalled):
                 raise
@@ -104,14 +113,23 @@ class Generator:
         with self._passage(request.model, request.kind) as passage:
             if response is not None:
                 response.follow(passage)
-            await self._admit(passage, caller, self._plain_waiting)
-            return await self._relay.collect(request, builder, observation=passage, rid=rid, arrived=passage.arrived)
+            with await self._gate.enter(request, caller) as entry:
+                builder = entry.answer(builder)
+                await self._admit(passage, caller, self._plain_waiting)
+                watching = entry.watching(passage)
+                try:
+                    return await self._relay.collect(
+                        entry.request, builder, observation=watching, rid=rid, arrived=passage.arrived
+                    )
+                except AnswerCut:
+                    return builder.body(None)
 
     @contextlib.asynccontextmanager
     async def place(self, model: str, caller: Caller) -> AsyncIterator[Passage]:
         """A place at the engines of the model that `model` names, for a question that is answered by one object
         (embeddings, tokens): with the queue, the deadlines and the draining of a plain answer. Raises ServiceError."""
         with self._passage(model, None) as passage:
+            await self._gate.ask(model, caller)
             await self._admit(passage, caller, self._plain_waiting)
             yield passage
 

@@ -79,6 +79,8 @@ class RequestIdentity:
                 mine = [(b"x-request-id", request_id.encode()), (b"openai-processing-ms", str(spent).encode())]
                 if speaks_anthropic(route_path(scope)):
                     mine.append((b"request-id", request_id.encode()))
+                if (standing := state.get("standing")) is not None:
+                    mine += standing()
                 message = {**message, "headers": [*message.get("headers", ()), *mine]}
             await send(message)
 

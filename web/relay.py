@@ -8,6 +8,7 @@ import logging
 import secrets
 from typing import TYPE_CHECKING
 
+from web.answer_guard import AnswerCut
 from web.dialects.engines import engine_call
 from web.dialects.translation import StreamedAnswer, WholeAnswer
 from web.errors import ServiceError, to_wire
@@ -128,7 +129,8 @@ class Relay:
                 await self._open(exchange, watch, out)
                 await self._forward(exchange, answer, out, watch)
         except Exception as error:
-            if not out.begun:
+            # What a guard has cut is a complete answer, though nothing of it may have been sent yet.
+            if not (out.begun or isinstance(error, AnswerCut)):
                 raise
             watch.error = error
             if not isinstance(error, ServiceError):

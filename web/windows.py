@@ -60,6 +60,7 @@ class Window:
 
     def add(self, amount: int, now: float) -> Slot:
         """Use `amount`, whether it fits or not. The slot that it counts in."""
+        self._forget(now)
         slots = self._slots
         if slots and now - slots[-1].begun < self._grain:
             slot = slots[-1]

@@ -17,7 +17,7 @@ import uvicorn
 import uvloop
 
 from functions.engines.scripted_server import Options, ScriptedServer
-from infra.settings import Model, Models, Settings, Web
+from infra.settings import Limits, Model, Models, Settings, Web
 from tests.web.doubles import HandClock, HandEngine
 from web.application import Services, create_application
 from web.engines import ConfiguredEngines, EngineTarget
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 MODEL = "org/scripted-model"
+
+UNLIMITED = Limits(default_rate_limit_per_minute=10**6, max_prompt_length=10**8, max_response_tokens=10**6)
+"""Of no concern to a test that is about something else."""
 
 
 async def until(condition: Callable[[], Any], *, seconds: float = 5.0) -> None:
@@ -128,8 +131,9 @@ def target_of(engine: ScriptedServer | str, **more: Any) -> EngineTarget:
 
 
 def settings_with(**web: Any) -> Settings:
-    model = Model(id="scripted", name=MODEL, local_engine="scripted")
-    return Settings(models=Models(available_models=(model,), max_concurrent_requests=1000), web=Web(**web))
+    model = Model(id="scripted", name=MODEL, local_engine="scripted", context_length=10**7)
+    models = Models(available_models=(model,), max_concurrent_requests=1000)
+    return Settings(models=models, web=Web(**web), limits=UNLIMITED)
 
 
 Serve = Any
@@ -175,7 +179,7 @@ def running(application: Any, loop: asyncio.AbstractEventLoop) -> Iterator[Serve
     def do(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, loop).result(timeout=10)
 
-    config = uvicorn.Config(application, log_level="warning", access_log=False, lifespan="on")
+    config = uvicorn.Config(application, log_level="warning", access_log=False, lifespan="on", proxy_headers=False)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
