@@ -216,7 +216,7 @@ class TestWhatReachesTheEngine:
         extra = {"wish": "a pony", "service_tier": "auto", "metadata": {"a": "b"}, "store": True, "user": "u"}
         await served.sdk().chat.completions.create(model=MODEL, messages=HELLO, seed=None, extra_body=extra)
         body = engine.state()["requests"][-1]["body"]
-        assert set(body) == {"messages", "model", "stream", "stream_options", "rid"}
+        assert set(body) == {"max_tokens", "messages", "model", "stream", "stream_options", "rid"}
 
 
 async def test_a_reader_who_does_not_read_holds_back_only_himself(serve: Any, hand_engine: HandEngine) -> None:
