@@ -5,11 +5,15 @@ One Server for each configured model, and the web endpoint in front of them. Eve
 
 from __future__ import annotations
 
+from typing import Any
+
 import modal
 
+from functions import endpoint
 from functions.deployment import settings_for_deploy
-from functions.endpoint import Endpoint
+from functions.endpoint import Endpoint, ServerEndpoint
 from functions.images import WEIGHTS, engine_image, web_image
+from functions.names import server_name
 from functions.servers import MODEL_VARIABLE, PORT, STARTUP_MARGIN, EngineServer, gpu_of
 from infra.keys import carry_keys
 from infra.secrets import SecretNames
@@ -22,7 +26,7 @@ weights = modal.Volume.from_name(f"{settings.deploy.app_name}-weights", create_i
 
 servers = {
     model.id: app.server(
-        name=f"engine-{model.id}",
+        name=server_name(model.id),
         env={MODEL_VARIABLE: model.id},
         image=engine_image(model, settings),
         gpu=gpu_of(model, settings),
@@ -38,13 +42,28 @@ servers = {
 }
 
 
-@app.cls(
-    image=web_image(settings),
-    secrets=[modal.Secret.from_name(names.web), modal.Secret.from_dict({**carry_keys(settings)})],
-    timeout=settings.web.timeout,
-    enable_memory_snapshot=True,
+web_parts: dict[str, Any] = {
+    "image": web_image(settings),
+    "secrets": [modal.Secret.from_name(names.web), modal.Secret.from_dict({**carry_keys(settings)})],
     **settings.web.scaling.model_dump(),
-)
-@modal.concurrent(max_inputs=settings.web.max_concurrent_requests)
-class Web(Endpoint):
-    servers = servers
+}
+
+if settings.deploy.web == "function":
+
+    @app.cls(timeout=settings.web.timeout, enable_memory_snapshot=True, **web_parts)
+    @modal.concurrent(max_inputs=settings.web.max_concurrent_requests)
+    class Web(Endpoint):
+        servers = servers
+
+else:
+
+    @app.server(
+        port=endpoint.PORT,
+        unauthenticated=True,
+        target_concurrency=settings.web.max_concurrent_requests,
+        startup_timeout=endpoint.STARTUP_SECONDS,
+        exit_grace_period=min(endpoint.LONGEST_GRACE, settings.web.timeout),
+        **web_parts,
+    )
+    class Web(ServerEndpoint):  # type: ignore[no-redef]
+        servers = servers

@@ -1,15 +1,22 @@
-"""The web endpoint's container: builds the application before the memory snapshot, and hands it to Modal."""
+"""The web endpoint's container, in its two forms: a web function, or a Modal Server that runs uvicorn itself.
+
+`app.py` registers a subclass of either that knows the engines' Servers by model id.
+"""
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, ClassVar
 
 import modal
 
+from functions.control import ServerControl
 from functions.directory import ServerDirectory
 from functions.logs import configure_logging
 from infra.configuration import load_settings
 from web.application import create_application
+from web.clock import RealClock
+from web.draining import Draining
 from web.services import Services
 
 if TYPE_CHECKING:
@@ -17,9 +24,39 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from infra.settings import Settings
+
+PORT = 8000
+"""Where the Server's form listens in its container."""
+STARTUP_SECONDS = 60
+"""How long that form may take until it listens."""
+LONGEST_GRACE = 3600
+"""Seconds that Modal lets the requests of a Server's container end for, at most."""
+
+
+def services_of(
+    settings: Settings,
+    servers: Mapping[str, modal.Server],
+    *,
+    coalesce_seconds: float,
+    draining: Draining | None = None,
+) -> Services:
+    """The parts of the application on Modal. `servers`: model id -> its engine's Server."""
+    urls: dict[str, str] = {}
+    for model_id, server in servers.items():
+        url = server.get_url()
+        if url is None:
+            raise RuntimeError(f"Modal gives no address for the Server of model {model_id!r}")
+        urls[model_id] = url
+    clock = RealClock()
+    return Services(
+        settings=settings, engines=ServerDirectory(settings, urls), clock=clock,
+        control=ServerControl(settings, servers, clock=clock), coalesce_seconds=coalesce_seconds, draining=draining,
+    )  # fmt: skip
+
 
 class Endpoint:
-    """The web function. `app.py` registers a subclass that knows the engines' Servers by model id."""
+    """The web function: builds the application before the memory snapshot, and hands it to Modal."""
 
     servers: ClassVar[Mapping[str, modal.Server]] = {}
 
@@ -27,20 +64,34 @@ class Endpoint:
     def build(self) -> None:
         settings = load_settings()
         configure_logging(settings.server)
-        urls: dict[str, str] = {}
-        for model_id, server in self.servers.items():
-            url = server.get_url()
-            if url is None:
-                raise RuntimeError(f"Modal gives no address for the Server of model {model_id!r}")
-            urls[model_id] = url
-        self.application = create_application(
-            Services(
-                settings=settings,
-                engines=ServerDirectory(settings, urls),
-                coalesce_seconds=settings.web.coalesce_seconds,
-            )
-        )
+        services = services_of(settings, self.servers, coalesce_seconds=settings.web.coalesce_seconds)
+        self.application = create_application(services)
 
     @modal.asgi_app()
     def web(self) -> ASGIApp:
         return self.application
+
+
+class ServerEndpoint:
+    """The same application on a port of its container: no bridge between uvicorn and the platform's proxy, so nothing
+    is gained by holding tokens back, and no answer is too late for a redirect."""
+
+    servers: ClassVar[Mapping[str, modal.Server]] = {}
+
+    @modal.enter()
+    def start(self) -> None:
+        # Not at import: the web function, which starts from the same file, has no use for uvicorn.
+        from functions.listening import Listening
+
+        settings = load_settings()
+        configure_logging(settings.server)
+        draining = Draining(clock=RealClock(), grace=settings.web.drain_seconds)
+        services = services_of(settings, self.servers, coalesce_seconds=0.0, draining=draining)
+        self.server = Listening(create_application(services), draining, host="0.0.0.0", port=PORT)  # noqa: S104
+        self.thread = threading.Thread(target=self.server.run, name="uvicorn")
+        self.thread.start()
+
+    @modal.exit()
+    def stop(self) -> None:
+        self.server.leave()
+        self.thread.join()

@@ -15,13 +15,12 @@ import argparse
 import asyncio
 import ipaddress
 import logging
-import socket
 import sys
 from typing import TYPE_CHECKING
 
-import uvicorn
 import uvloop
 
+from functions.listening import ListenError, Listening
 from functions.local_engines import LocalEngines
 from functions.logs import configure_logging
 from functions.model_files import refuse_missing_files
@@ -29,27 +28,17 @@ from infra.configuration import ConfigurationError, load_settings
 from web.application import create_application
 from web.clock import RealClock
 from web.draining import Draining
-from web.server import DrainingServer
 from web.services import Services
 from web.sightings import Sightings
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
-
-    from starlette.types import ASGIApp
 
     from infra.settings import Settings
     from web.clock import Clock
 
 log = logging.getLogger(__name__)
-
-BACKLOG = 2048
-KEEP_ALIVE_SECONDS = 75
-"""Longer than clients and proxies keep a connection for: it is they who close it, and never under a request."""
-
-
-class ListenError(Exception):
-    """The service cannot listen where it is configured to. The message is one line."""
 
 
 def settings_here() -> Settings:
@@ -80,53 +69,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket, not listening yet; port 0 is any free one. Raises ListenError."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        # The protocol by number: asyncio turns Nagle off only for sockets that name it, and accepted ones inherit it.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    except OSError as error:
-        raise ListenError(f"cannot listen on {host!r}: {error.strerror}") from None
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-    except OSError as error:
-        listener.close()
-        what = f"cannot listen on {host} port {port}: {error.strerror}"
-        raise ListenError(f"{what}; set server.port (SERVER_PORT) to another") from None
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """Where a client on this machine reaches it."""
-    host, port = listener.getsockname()[:2]
-    if ipaddress.ip_address(host).is_unspecified:
-        host = "::1" if ":" in host else "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def server_config(application: ASGIApp) -> uvicorn.Config:
-    """How uvicorn serves the application: the same on this machine and in a Modal Server's container."""
-    return uvicorn.Config(
-        application,
-        loop="none", http="httptools", lifespan="on", interface="asgi3",
-        log_config=None, log_level="warning", access_log=False,
-        proxy_headers=False, server_header=False, backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )  # fmt: skip
-
-
-class _Announcing(DrainingServer):
+class _Announcing(Listening):
     """Says where it listens, once it does."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started and sockets:
-            print(f"Ready: {url_of(sockets[0])}", flush=True)
+        if self.started:
+            print(f"Ready: {self.url}", flush=True)
 
 
-async def serve(settings: Settings, listener: socket.socket, *, clock: Clock) -> None:
-    """Serve until a signal says stop, drain, and stop the engines."""
+async def serve(settings: Settings, *, clock: Clock) -> None:
+    """Serve until a signal says stop, drain, and stop the engines. Raises ListenError."""
     sightings = Sightings()
     draining = Draining(clock=clock, grace=settings.web.drain_seconds)
     engines = LocalEngines(settings, sightings=sightings, clock=clock)
@@ -134,10 +87,11 @@ async def serve(settings: Settings, listener: socket.socket, *, clock: Clock) ->
         settings=settings, engines=engines, control=engines, sightings=sightings, clock=clock, draining=draining,
         engine_containers=1,
     )  # fmt: skip
-    server = _Announcing(server_config(create_application(services)), draining)
+    where = settings.server
+    server = _Announcing(create_application(services), draining, host=where.host, port=where.port)
     try:
         engines.start()
-        await server.serve(sockets=[listener])
+        await server.serve()
     finally:
         await engines.close()
     log.info("the service has ended")
@@ -152,13 +106,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.check:
             print(settings.without_secrets().model_dump_json(indent=2))
             return 0
-        listener = listen(settings.server.host, settings.server.port)
-    except (ConfigurationError, ListenError) as error:
+        configure_logging(settings.server)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings, clock=RealClock()))
+    except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
-    configure_logging(settings.server)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, listener, clock=RealClock()))
+    except ListenError as error:
+        print(f"{error}; server.host and server.port (SERVER_HOST, SERVER_PORT) say where", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -296,7 +296,10 @@ class Deploy(Section):
 
     app_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")] = "llm"
     target: Target = "modal"
-    """`local` puts every model's `local_engine` in the place of its engine: for the emulator and tests."""
+    """`local` puts every model's `local_engine` in the place of its engine: for the emulator, tests and standalone."""
+    web: Literal["function", "server"] = "function"
+    """What the web endpoint is on Modal: a web function, whose requests wait while its container boots, or a Server
+    (uvicorn on a port, nothing in between), which answers 503 then: for who keeps a container warm."""
 
 
 class Settings(Section):
@@ -329,6 +332,15 @@ class Settings(Section):
                     f"model {model.id!r} has vision = true, and llama.cpp is run without a projector here: "
                     "serve it with sglang, or set vision = false"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _a_web_server_is_kept_warm(self) -> Self:
+        if self.deploy.web == "server" and not self.web.scaling.min_containers:
+            raise ValueError(
+                'deploy.web = "server" answers 503 whenever no container runs; expected web.scaling.min_containers '
+                'of 1 or more, or deploy.web = "function"'
+            )
         return self
 
     def without_secrets(self) -> Settings:

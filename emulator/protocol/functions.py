@@ -12,6 +12,7 @@ from emulator.protocol.addresses import addresses
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
 from emulator.protocol.options import rebind, remark, unsupported
+from emulator.scheduler.server_pool import ServerPool
 from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord, Staged
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from emulator.protocol.dispatch import Caller
     from emulator.scheduler.scheduler import Scheduler
     from emulator.state import State
+
+
+HOST = "127.0.0.1"
+"""Where a Server's container listens: in its own network, or on this machine."""
 
 
 class FunctionHandlers:
@@ -199,8 +204,21 @@ class FunctionHandlers:
         pool = self._scheduler.pool(self.function(request.function_id).function_id)
         if pool is None:
             return api_pb2.FunctionStats()
+        # Containers that leave count for their inputs alone: they take nothing new.
         return api_pb2.FunctionStats(
-            backlog=pool.work.pending,
-            num_total_tasks=len(pool.slots),
+            backlog=int(pool.demanded) if isinstance(pool, ServerPool) else pool.work.pending,
+            num_total_tasks=sum(slot.state != "draining" and not slot.doomed for slot in pool.slots.values()),
             num_running_inputs=sum(slot.active for slot in pool.slots.values()),
         )
+
+    async def FlashContainerList(
+        self, request: api_pb2.FlashContainerListRequest, _: Caller
+    ) -> api_pb2.FlashContainerListResponse:
+        record = self.function(request.function_id)
+        pool = self._scheduler.server_pool(record.function_id)
+        port = record.definition.http_config.port
+        containers = [
+            api_pb2.FlashContainerListResponse.Container(task_id=slot.task_id, host=HOST, port=port)
+            for slot in (pool.targets() if pool is not None else ())
+        ]
+        return api_pb2.FlashContainerListResponse(containers=containers)

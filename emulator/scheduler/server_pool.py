@@ -33,6 +33,11 @@ class ServerPool(Pool):
             self._demanded = True
             self.touch()
 
+    @property
+    def demanded(self) -> bool:
+        """Whether a request has found no container, and none has booted since."""
+        return self._demanded
+
     def targets(self) -> list[Slot]:
         """Containers that take requests: those of an older version drain when the first of the new one is ready."""
         return [slot for slot in self.slots.values() if slot.state == "ready" and not slot.doomed]
