@@ -25,7 +25,7 @@ from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin, 
 from web.openapi import describe
 from web.plain_exchange import PlainExchanges
 from web.relay import Relay
-from web.routes import generation, health, messages, models, service, sessions
+from web.routes import embeddings, generation, health, messages, models, service, sessions, tokenize
 from web.routes import metrics as metrics_route
 from web.routes.socket import SocketEndpoint
 from web.services import Services
@@ -48,6 +48,8 @@ An LLM inference service that speaks OpenAI's API.
   GET  /v1/models              the models
   POST /v1/chat/completions    chat, streamed or not
   POST /v1/completions         completions, streamed or not
+  POST /v1/embeddings          texts to vectors, by models for that
+  POST /tokenize, /detokenize  text to a model's tokens, and back
   POST /v1/messages            the same in Anthropic's words
   GET  /health, /readiness     whether it lives, whether it can serve
   GET  /openapi.json           the API, described
@@ -76,9 +78,12 @@ def create_application(services: Services) -> ASGIApp:
     store = services.sessions or SessionsInMemory(clock=services.clock)
     conversations = Conversations(store, settings=services.settings, clock=services.clock)
     app: ASGIApp = _fastapi(services, relay, states, exchanges, metrics, draining, conversations)
+    tokens = Tokens(exchanges)
     direct = {
         **generation.endpoints(generator, max_body_bytes=most),
-        **messages.endpoints(generator, Tokens(exchanges), max_body_bytes=most),
+        **embeddings.endpoints(services, generator, exchanges),
+        **tokenize.endpoints(services, generator, tokens),
+        **messages.endpoints(generator, tokens, max_body_bytes=most),
     }
     direct |= service.endpoints(services, generator, conversations, openai=direct)
     sockets = {"/chat/ws": SocketEndpoint(services, generator, conversations, draining)}

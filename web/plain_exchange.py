@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from web.dialects.engines import EngineCall
     from web.engines import EngineTarget
+    from web.passage import Passage
     from web.services import Services
 
     Question = Callable[[EngineTarget], EngineCall]
@@ -30,20 +31,36 @@ class PlainExchanges:
         self._services = services
         self._upstream = Upstream(clock=services.clock)
 
-    async def ask(self, model: str, question: Question, *, affinity: str | None = None) -> dict[str, Any]:
+    async def ask(
+        self, model: str, question: Question,
+        *, affinity: str | None = None, passage: Passage | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """The engine's answer. `question` is put in the words of the engine that serves `model`, which is woken for it.
 
+        `passage`: is told how it goes, as an observation, but for its end: there may be further questions.
         Cancelled (the caller has left), it closes the connection to the engine. Raises ModelNotFound,
         EngineStillBooting, EngineOverloaded, EngineRefused (what the engine calls a bad request), EngineBroken.
         """
-        target = self._services.engines.resolve(model)
-        patience = Patience(boot=self._services.settings.web.plain_deadline, silence=self._services.silence_seconds)
+        services, engines = self._services, self._services.engines
+        clock = services.clock
+        target = engines.resolve(model)
+        configured = services.settings.models.find(model)
+        patience = Patience(boot=services.settings.web.plain_deadline, silence=services.silence_seconds)
         exchange = Exchange(
-            upstream=self._upstream, clock=self._services.clock, target=target, call=question(target),
-            affinity=affinity, patience=patience,
+            upstream=self._upstream, clock=clock, target=target, call=question(target),
+            affinity=affinity, patience=patience, again=lambda: engines.resolve(model),
+            arrived=None if passage is None else passage.arrived,
+            visit=None if configured is None else services.sightings.begin(configured.id, clock.monotonic()),
         )  # fmt: skip
+
+        async def on_wait() -> None:
+            if passage is not None:
+                passage.waiting(exchange.phase, clock.monotonic())
+
         async with exchange:
-            await exchange.open()
+            await exchange.open(on_wait=on_wait)
+            if passage is not None:
+                passage.opened(clock.monotonic())
             body = await exchange.whole()
         try:
             answer = orjson.loads(body)

@@ -9,6 +9,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from web.answer_guard import AnswerCut
+from web.capabilities import check_generation
 from web.dialects.engines import engine_call
 from web.dialects.translation import StreamedAnswer, WholeAnswer
 from web.errors import ServiceError, to_wire
@@ -77,8 +78,10 @@ class Relay:
         self, request: GenerationRequest, rid: str, answer: Translation, arrived: float | None
     ) -> Exchange:
         engines = self._services.engines
-        target = engines.resolve(request.model)
         model = self._services.settings.models.find(request.model)
+        if model is not None:
+            check_generation(model, request)
+        target = engines.resolve(request.model)
         patience = Patience(
             boot=self._web.boot_deadline if request.stream else self._web.plain_deadline,
             silence=self._services.silence_seconds,

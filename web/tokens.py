@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from web.dialects.engine_tokens import (
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from web.dialects.request import GenerationRequest
+    from web.passage import Passage
     from web.plain_exchange import PlainExchanges
 
 
@@ -25,8 +27,14 @@ class Tokens:
     """Every method wakes the model's engine, waits for it as a plain caller does, and raises what
     `PlainExchanges.ask` raises."""
 
-    def __init__(self, exchanges: PlainExchanges) -> None:
-        self._ask = exchanges.ask
+    def __init__(self, exchanges: PlainExchanges, *, passage: Passage | None = None) -> None:
+        """`passage`: of the one request that these questions are asked for."""
+        self._exchanges = exchanges
+        self._ask = functools.partial(exchanges.ask, passage=passage)
+
+    def along(self, passage: Passage) -> Tokens:
+        """The same, telling `passage` how it goes."""
+        return Tokens(self._exchanges, passage=passage)
 
     async def count_tokens(self, request: GenerationRequest) -> int:
         """How many tokens the prompt of `request` has for its model: what its answer's usage would call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import math
 import struct
@@ -50,13 +51,17 @@ def vector(text: str | list[int]) -> list[float]:
 
 
 def embeddings(body: Json) -> web.Response:
-    """OpenAI's `/v1/embeddings`, as floats."""
+    """OpenAI's `/v1/embeddings`."""
     given = body.get("input")
     inputs = given if isinstance(given, list) and not (given and isinstance(given[0], int)) else [given]
     counts = [len(item.split()) if isinstance(item, str) else len(item) for item in inputs]
     if max(counts, default=0) > LONGEST_MODEL:
         return _refusal("The input is longer than the model's context length.")
-    data = [{"object": "embedding", "index": index, "embedding": vector(item)} for index, item in enumerate(inputs)]
+    vectors: list[list[float] | str] = [vector(item) for item in inputs]
+    if body.get("encoding_format") == "base64":
+        packed = (struct.pack(f"<{DIMENSIONS}f", *vector(item)) for item in inputs)
+        vectors = [base64.b64encode(each).decode() for each in packed]
+    data = [{"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(vectors)]
     usage = {"prompt_tokens": sum(counts), "total_tokens": sum(counts)}
     return web.json_response({"object": "list", "model": body.get("model"), "data": data, "usage": usage})
 

@@ -37,10 +37,11 @@ def parse_chat(body: bytes) -> GenerationRequest:
         fields["max_tokens"] = limit
     if given.get("parallel_tool_calls") is not None:
         fields["parallel_tool_calls"] = given["parallel_tool_calls"]
-    fields["messages"] = [_message(message) for message in given["messages"]]
+    fields["messages"] = [message_for_engines(message) for message in given["messages"]]
     settle_tools(fields)
     settle_format(fields)
-    _check_logprobs(fields)
+    _settle_logprobs(fields)
+    _settle_stop(fields)
     if (modalities := given.get("modalities")) and modalities != ["text"]:
         raise InvalidRequest(
             "'modalities' is not supported: the models here answer in text.",
@@ -55,6 +56,7 @@ def parse_text(body: bytes) -> GenerationRequest:
     given = validated(body, TextRequest, refused=TEXT_REFUSALS)
     fields = {name: given[name] for name in TEXT_FIELDS if given.get(name) is not None}
     fields.setdefault("max_tokens", TEXT_TOKENS)
+    _settle_stop(fields)
     prompt = fields["prompt"]
     prompts = len(prompt) if isinstance(prompt, list) and not isinstance(prompt[0], int) else 1
     choices = fields.get("n", 1) * prompts
@@ -72,7 +74,7 @@ def error_body(error: WireError) -> bytes:
     return orjson.dumps({"error": told})
 
 
-def _message(message: Mapping[str, Any]) -> Mapping[str, Any]:
+def message_for_engines(message: Mapping[str, Any]) -> Mapping[str, Any]:
     """A message as engines know it: `developer` is `system`, a refusal is what was said."""
     content = message.get("content")
     if isinstance(content, list) and any(part["type"] == "refusal" for part in content):
@@ -81,7 +83,17 @@ def _message(message: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**message, "role": "system"} if message["role"] == "developer" else message
 
 
-def _check_logprobs(fields: Json) -> None:
+def _settle_stop(fields: Json) -> None:
+    """An empty string stops nothing; engines would stop at once."""
+    if isinstance(stop := fields.get("stop"), list):
+        stop = [text for text in stop if text]
+    if stop:
+        fields["stop"] = stop
+    else:
+        fields.pop("stop", None)
+
+
+def _settle_logprobs(fields: Json) -> None:
     if fields.get("top_logprobs") is None or fields.get("logprobs"):
         return
     if fields["top_logprobs"]:
