@@ -4,16 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from web.dialects.openai_schema import ChatRequest, Sampling, TextRequest
+from web.dialects.openai_schema import ChatRequest, TextRequest
+from web.dialects.service_schema import ServiceChat, ServiceText
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from pydantic import BaseModel
 
 REFERENCE = "#/components/schemas/{model}"
-OPERATIONS: dict[str, tuple[str, type[Sampling]]] = {
-    "/v1/chat/completions": ("A message that answers messages", ChatRequest),
-    "/v1/completions": ("A text that continues a prompt", TextRequest),
+OPERATIONS: dict[str, tuple[str, tuple[type[BaseModel], ...]]] = {
+    "/v1/chat/completions": ("A message that answers messages", (ChatRequest,)),
+    "/v1/completions": ("A text that continues a prompt", (TextRequest,)),
+    "/chat/completions": (
+        "With a prompt: the service's own chat, streamed as text; with messages: as /v1/chat/completions",
+        (ServiceChat, ChatRequest),
+    ),
+    "/completions": (
+        "The service's own completion; with a field that only OpenAI's has: as /v1/completions",
+        (ServiceText, TextRequest),
+    ),
 }
+"""Path -> what a POST there does, and the bodies of which it takes one."""
 ERROR = {
     "type": "object",
     "required": ["error"],
@@ -30,13 +41,22 @@ ERROR = {
         }
     },
 }
-STATUSES = {
+EVERYWHERE = {
+    "401": "The API key is missing or not valid",
+    "403": "The API key is not allowed to do this",
+    "500": "The service failed",
+    "503": "The service is shutting down, or the engine is starting, cannot start, or is at capacity",
+}
+STATUSES = EVERYWHERE | {
     "400": "The request is not valid, or the engine refuses it",
     "404": "The model does not exist",
+    "408": "The caller read nothing of the answer for too long",
+    "409": "Another turn of the session is under way",
     "413": "The body is too large",
-    "500": "The service failed",
+    "415": "The body is not JSON by its media type",
+    "429": "Too many requests, tokens or sessions",
     "502": "The engine failed",
-    "503": "The engine is still starting, cannot start, or is at capacity",
+    "504": "The deadline has passed",
 }
 
 
@@ -49,26 +69,45 @@ def describe(api: FastAPI) -> None:
             document = original()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas["Error"] = ERROR
-            for path, (summary, model) in OPERATIONS.items():
-                own = model.model_json_schema(ref_template=REFERENCE)
-                schemas.update(own.pop("$defs", {}))
-                schemas[model.__name__] = own
-                document["paths"][path] = {"post": _operation(summary, model.__name__)}
+            for path in document["paths"].values():
+                for operation in path.values():
+                    _tell_errors(operation)
+            for path, (summary, models) in OPERATIONS.items():
+                for model in models:
+                    own = model.model_json_schema(ref_template=REFERENCE)
+                    schemas.update(own.pop("$defs", {}))
+                    schemas[model.__name__] = own
+                document["paths"][path] = {"post": _operation(summary, [model.__name__ for model in models])}
             api.openapi_schema = document
         return api.openapi_schema
 
     api.openapi = openapi  # type: ignore[method-assign]
 
 
-def _operation(summary: str, model: str) -> dict[str, Any]:
-    body = {"application/json": {"schema": {"$ref": REFERENCE.format(model=model)}}}
-    failure = {"application/json": {"schema": {"$ref": REFERENCE.format(model="Error")}}}
+def _tell_errors(operation: dict[str, Any]) -> None:
+    """What FastAPI does not know: that its 422 is a 400 here, and what is refused before it sees a request."""
+    responses = operation["responses"]
+    more = dict(EVERYWHERE)
+    if responses.pop("422", None) is not None:
+        more["400"] = "The request is not valid"
+    for status, text in more.items():
+        responses.setdefault(status, _failure(text))
+
+
+def _operation(summary: str, models: list[str]) -> dict[str, Any]:
+    kinds = [{"$ref": REFERENCE.format(model=model)} for model in models]
+    schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     answer: dict[str, Any] = {
         "application/json": {"schema": {"type": "object"}}, "text/event-stream": {"schema": {"type": "string"}},
     }  # fmt: skip
-    responses = {status: {"description": text, "content": failure} for status, text in STATUSES.items()}
+    responses = {status: _failure(text) for status, text in STATUSES.items()}
     responses["200"] = {"description": "One object, or with `stream` its events", "content": answer}
     return {
         "summary": summary, "tags": ["generation"], "responses": responses,
-        "requestBody": {"required": True, "content": body},
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
     }  # fmt: skip
+
+
+def _failure(text: str) -> dict[str, Any]:
+    schema = {"$ref": REFERENCE.format(model="Error")}
+    return {"description": text, "content": {"application/json": {"schema": schema}}}

@@ -49,6 +49,17 @@ def _usable(session_id: str) -> str:
     return session_id
 
 
+def _tell_spellings(schema: Json) -> None:
+    """Every spelling of every field, in the JSON schema."""
+    told = schema["properties"]
+    for name, spellings in SPELLINGS.items():
+        if name in told:
+            for spelling in spellings:
+                told.setdefault(spelling, {**told[name], "title": f"Another spelling of {name}"})
+    schema["required"] = ["prompt"]
+    schema["anyOf"] = [{"required": [spelling]} for spelling in SPELLINGS["model"]]
+
+
 StopString = Annotated[str, Field(min_length=1)]
 SessionId = Annotated[str, AfterValidator(_usable)]
 
@@ -56,7 +67,7 @@ SessionId = Annotated[str, AfterValidator(_usable)]
 class ServiceRequest(BaseModel):
     """What both routes share. Null is the default, unknown fields are ignored."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, json_schema_extra=_tell_spellings)
 
     model: str
     prompt: Annotated[str, Field(min_length=1)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from infra.settings import Settings
+    from infra.settings import Device, Settings
     from web.asgi import Header
     from web.conversations import Conversations, Turn
     from web.dialects.request import GenerationRequest
@@ -113,7 +113,7 @@ def device_told(asked: Asked, settings: Settings) -> list[Header]:
     return device_headers(there, warning)
 
 
-def device_for(asked: Asked, settings: Settings) -> tuple[str, str | None]:
+def device_for(asked: Asked, settings: Settings) -> tuple[Device, str | None]:
     """Where the answer is computed, and what to warn of. Raises ModelNotFound."""
     model = settings.models.find(asked.request.model)
     if model is None:
