@@ -25,7 +25,7 @@ from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin, 
 from web.openapi import describe
 from web.plain_exchange import PlainExchanges
 from web.relay import Relay
-from web.routes import embeddings, generation, health, messages, models, service, sessions, tokenize
+from web.routes import embeddings, generation, health, messages, models, responses, service, sessions, tokenize
 from web.routes import metrics as metrics_route
 from web.routes.socket import SocketEndpoint
 from web.services import Services
@@ -50,6 +50,7 @@ An LLM inference service that speaks OpenAI's API.
   POST /v1/completions         completions, streamed or not
   POST /v1/embeddings          texts to vectors, by models for that
   POST /tokenize, /detokenize  text to a model's tokens, and back
+  POST /v1/responses           the same in the words of OpenAI's Responses API
   POST /v1/messages            the same in Anthropic's words
   GET  /health, /readiness     whether it lives, whether it can serve
   GET  /openapi.json           the API, described
@@ -84,6 +85,7 @@ def create_application(services: Services) -> ASGIApp:
         **embeddings.endpoints(services, generator, exchanges),
         **tokenize.endpoints(services, generator, tokens),
         **messages.endpoints(generator, tokens, max_body_bytes=most),
+        **responses.endpoints(generator, tokens, services.clock, max_body_bytes=most),
     }
     direct |= service.endpoints(services, generator, conversations, openai=direct)
     sockets = {"/chat/ws": SocketEndpoint(services, generator, conversations, draining)}
@@ -118,6 +120,7 @@ def _fastapi(
     for kind in (HTTPException, RequestValidationError, ServiceError, Exception):
         api.add_exception_handler(kind, _error_response)
     describe(api)
+    api.include_router(responses.router())
     api.include_router(models.router(services, states))
     api.include_router(sessions.router(conversations))
     api.include_router(health.router(services, states, uptime, draining))

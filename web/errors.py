@@ -72,6 +72,13 @@ class ModelNotFound(ServiceError):
         super().__init__(f"The model '{label[:LONGEST_ECHO]}' does not exist or you do not have access to it.")
 
 
+class ResponseNotFound(ServiceError):
+    """A response of the Responses API that is not stored."""
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(f"Response with id '{response_id[:LONGEST_ECHO]}' not found: responses are not stored here yet.")
+
+
 class RouteNotFound(ServiceError):
     def __init__(self, method: str, path: str) -> None:
         super().__init__(f"Unknown request URL: {method} {path[:LONGEST_ECHO]}. See /openapi.json for what there is.")
@@ -210,6 +217,8 @@ def to_wire(error: BaseException, *, patience: float = 5.0) -> WireError:
             return _invalid(400, error.message, code=error.code, param=error.param)
         case ModelNotFound():
             return _invalid(404, error.message, code="model_not_found", param="model")
+        case ResponseNotFound():
+            return _invalid(404, error.message, code="response_not_found", param="response_id")
         case RouteNotFound():
             return _invalid(404, error.message, code="unknown_url")
         case MethodNotAllowed():

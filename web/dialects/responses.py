@@ -1,0 +1,154 @@
+"""Requests of OpenAI's Responses API: bytes to the internal request, and what of them the answer repeats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from web.dialects.request import GenerationRequest
+from web.dialects.responses_input import conversation
+from web.dialects.responses_schema import PARTLY, REFUSED, CountRequest, ResponsesRequest
+from web.dialects.validation import validated
+from web.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Json = dict[str, Any]
+
+LOGPROBS = "message.output_text.logprobs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResponsesCall:
+    """What a caller of the Responses API asks for. `repeated`: the fields of the answer that are known before it."""
+
+    request: GenerationRequest
+    repeated: Mapping[str, Any]
+
+
+def parse_responses(body: bytes) -> ResponsesCall:
+    """The body of `POST /v1/responses`. Raises InvalidRequest naming the parameter at fault."""
+    given = validated(body, ResponsesRequest, refused=REFUSED)
+    return ResponsesCall(request=_request(given, ResponsesRequest), repeated=_repeated(given))
+
+
+def parse_count(body: bytes) -> GenerationRequest:
+    """The body of `POST /v1/responses/input_tokens`: the request whose prompt is to be counted. Raises InvalidRequest
+    naming the parameter at fault."""
+    return _request(validated(body, CountRequest, refused=REFUSED), CountRequest)
+
+
+def _request(given: Json, schema: type[CountRequest]) -> GenerationRequest:
+    _check_partly(given)
+    fields: Json = {"messages": conversation(given["input"], instructions=given.get("instructions"))}
+    if (limit := given.get("max_output_tokens")) is not None:
+        fields["max_tokens"] = limit
+    for name in ("temperature", "top_p"):
+        if given.get(name) is not None:
+            fields[name] = given[name]
+    if given.get("top_logprobs") or LOGPROBS in (given.get("include") or ()):
+        fields |= {"logprobs": True, "top_logprobs": given.get("top_logprobs") or 0}
+    if (effort := (given.get("reasoning") or {}).get("effort")) is not None:
+        fields["reasoning_effort"] = effort
+    if (form := _response_format((given.get("text") or {}).get("format"))) is not None:
+        fields["response_format"] = form
+    _add_tools(fields, given)
+    known = schema.model_fields
+    return GenerationRequest(
+        kind="chat",
+        model=given["model"],
+        fields=fields,
+        stream=bool(given.get("stream")),
+        affinity=given.get("prompt_cache_key") or None,
+        extensions={name: value for name, value in given.items() if name not in known},
+    )
+
+
+def _check_partly(given: Json) -> None:
+    at_fault = {
+        "truncation": given.get("truncation") == "auto",
+        "prompt_cache_options": bool((given.get("prompt_cache_options") or {}).get("prewarm")),
+    }
+    for name, reason in PARTLY.items():
+        if at_fault[name]:
+            raise InvalidRequest(f"Unsupported value for '{name}'. {reason}", param=name, code="unsupported_value")
+
+
+def _response_format(form: Json | None) -> Json | None:
+    if form is None or form["type"] == "text":
+        return None
+    if form["type"] == "json_object":
+        return {"type": "json_object"}
+    told = {name: form[name] for name in ("name", "schema", "strict", "description") if form.get(name) is not None}
+    return {"type": "json_schema", "json_schema": told}
+
+
+def _add_tools(fields: Json, given: Json) -> None:
+    tools, choice = given.get("tools") or [], given.get("tool_choice")
+    if isinstance(choice, dict):
+        tools, choice = _chosen(tools, choice)
+    if not tools:
+        if choice not in (None, "none", "auto"):
+            raise InvalidRequest(
+                "'tool_choice' is only allowed with 'tools'.", param="tool_choice", code="invalid_value"
+            )
+        return
+    fields["tools"] = [_tool(tool) for tool in tools]
+    if choice is not None:
+        fields["tool_choice"] = choice
+    if given.get("parallel_tool_calls") is not None:
+        fields["parallel_tool_calls"] = given["parallel_tool_calls"]
+
+
+def _chosen(tools: list[Json], choice: Json) -> tuple[list[Json], str | Json]:
+    """The tools that the engine is to know, and its choice among them."""
+    if choice["type"] == "function":
+        name = _named(tools, choice, path="tool_choice")
+        return tools, {"type": "function", "function": {"name": name}}
+    for field in ("mode", "tools"):
+        if choice.get(field) is None:
+            param = f"tool_choice.{field}"
+            code = "missing_required_parameter"
+            raise InvalidRequest(f"Missing required parameter: '{param}'.", param=param, code=code)
+    allowed = {_named(tools, tool, path=f"tool_choice.tools[{index}]") for index, tool in enumerate(choice["tools"])}
+    return [tool for tool in tools if tool["name"] in allowed], choice["mode"]
+
+
+def _named(tools: list[Json], choice: Json, *, path: str) -> str:
+    name = choice.get("name")
+    if not isinstance(name, str) or all(tool["name"] != name for tool in tools):
+        raise InvalidRequest(f"'{path}.name': there is no tool '{name}'.", param=f"{path}.name", code="invalid_value")
+    return name
+
+
+def _tool(tool: Json) -> Json:
+    named = ("name", "description", "parameters", "strict")
+    return {"type": "function", "function": {name: tool[name] for name in named if tool.get(name) is not None}}
+
+
+def _repeated(given: Json) -> Json:
+    """In the answer, what a caller left out is what it means to leave it out; how an engine samples by default is not
+    known here."""
+    text = given.get("text") or {}
+    parallel = given.get("parallel_tool_calls")
+    same = (
+        "instructions", "max_output_tokens", "max_tool_calls", "prompt_cache_key", "safety_identifier", "temperature",
+        "top_p", "user",
+    )  # fmt: skip
+    return {name: given.get(name) for name in same} | {
+        "background": False,
+        "conversation": None,
+        "metadata": given.get("metadata") or {},
+        "parallel_tool_calls": True if parallel is None else parallel,
+        "previous_response_id": None,
+        "prompt": None,
+        "reasoning": {"effort": (given.get("reasoning") or {}).get("effort"), "summary": None},
+        "service_tier": "default",
+        "store": False,
+        "text": {"format": text.get("format") or {"type": "text"}},
+        "tool_choice": given.get("tool_choice") or "auto",
+        "tools": given.get("tools") or [],
+        "top_logprobs": given.get("top_logprobs") or 0,
+        "truncation": "disabled",
+    }
