@@ -84,8 +84,8 @@ def create_application(services: Services) -> ASGIApp:
         **generation.endpoints(generator, max_body_bytes=most),
         **embeddings.endpoints(services, generator, exchanges),
         **tokenize.endpoints(services, generator, tokens),
-        **messages.endpoints(generator, tokens, max_body_bytes=most),
-        **responses.endpoints(generator, tokens, services.clock, max_body_bytes=most),
+        **messages.endpoints(services, generator, tokens),
+        **responses.endpoints(services, generator, tokens),
     }
     direct |= service.endpoints(services, generator, conversations, openai=direct)
     sockets = {"/chat/ws": SocketEndpoint(services, generator, conversations, draining)}

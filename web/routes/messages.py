@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from web.asgi import Presence, read_body, send_body
+from web.asgi import read_body
 from web.caller import request_id_of
 from web.dialects.anthropic import parse_count, parse_messages
 from web.dialects.anthropic_answer import AnthropicDialect
+from web.routes.counting import CountEndpoint
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from web.generation import Generator
+    from web.services import Services
     from web.tokens import Tokens
 
 
@@ -29,21 +31,15 @@ class MessagesEndpoint:
         await self._generator.serve(call.request, dialect, scope, receive, send)
 
 
-class CountEndpoint:
-    def __init__(self, tokens: Tokens, *, max_body_bytes: int) -> None:
-        self._tokens = tokens
-        self._max_body_bytes = max_body_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = parse_count(await read_body(scope, receive, limit=self._max_body_bytes))
-        async with Presence(receive):
-            count = await self._tokens.count_tokens(request)
-            await send_body(send, orjson.dumps({"input_tokens": count}))
+def count_body(count: int) -> bytes:
+    """What a count is answered with."""
+    return orjson.dumps({"input_tokens": count})
 
 
-def endpoints(generator: Generator, tokens: Tokens, *, max_body_bytes: int) -> dict[str, ASGIApp]:
+def endpoints(services: Services, generator: Generator, tokens: Tokens) -> dict[str, ASGIApp]:
     """Path -> what answers a POST there."""
+    most = services.settings.web.max_body_bytes
     return {
-        "/v1/messages": MessagesEndpoint(generator, max_body_bytes=max_body_bytes),
-        "/v1/messages/count_tokens": CountEndpoint(tokens, max_body_bytes=max_body_bytes),
+        "/v1/messages": MessagesEndpoint(generator, max_body_bytes=most),
+        "/v1/messages/count_tokens": CountEndpoint(services, generator, tokens, parse=parse_count, render=count_body),
     }

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from fastapi import APIRouter
 
-from web.asgi import Presence, read_body, send_body
+from web.asgi import read_body
 from web.dialects.responses import parse_count, parse_responses
 from web.dialects.responses_answer import ResponsesDialect
 from web.errors import ResponseNotFound
+from web.routes.counting import CountEndpoint
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from web.clock import Clock
     from web.generation import Generator
+    from web.services import Services
     from web.tokens import Tokens
 
 
@@ -33,23 +35,17 @@ class ResponsesEndpoint:
         await self._generator.serve(call.request, dialect, scope, receive, send)
 
 
-class CountEndpoint:
-    def __init__(self, tokens: Tokens, *, max_body_bytes: int) -> None:
-        self._tokens = tokens
-        self._max_body_bytes = max_body_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = parse_count(await read_body(scope, receive, limit=self._max_body_bytes))
-        async with Presence(receive):
-            count = await self._tokens.count_tokens(request)
-            await send_body(send, orjson.dumps({"object": "response.input_tokens", "input_tokens": count}))
+def count_body(count: int) -> bytes:
+    """What a count is answered with."""
+    return orjson.dumps({"object": "response.input_tokens", "input_tokens": count})
 
 
-def endpoints(generator: Generator, tokens: Tokens, clock: Clock, *, max_body_bytes: int) -> dict[str, ASGIApp]:
+def endpoints(services: Services, generator: Generator, tokens: Tokens) -> dict[str, ASGIApp]:
     """Path -> what answers a POST there."""
+    most = services.settings.web.max_body_bytes
     return {
-        "/v1/responses": ResponsesEndpoint(generator, clock, max_body_bytes=max_body_bytes),
-        "/v1/responses/input_tokens": CountEndpoint(tokens, max_body_bytes=max_body_bytes),
+        "/v1/responses": ResponsesEndpoint(generator, services.clock, max_body_bytes=most),
+        "/v1/responses/input_tokens": CountEndpoint(services, generator, tokens, parse=parse_count, render=count_body),
     }
 
 
