@@ -53,6 +53,17 @@ CLIENTS = [
         name="anthropic", package="anthropic", scripts=("anthropic_python.py",), environment=environments.own, here=True
     ),
     Client(name="openai-node", package="openai", scripts=("openai_node.mjs",), environment=environments.node),
+    Client(
+        name="langchain", package="langchain-openai", scripts=("langchain_client.py",),
+        environment=functools.partial(environments.python, "langchain"),
+    ),
+    Client(
+        name="litellm", package="litellm", scripts=("litellm_client.py",),
+        environment=functools.partial(environments.python, "litellm"),
+    ),
+    Client(
+        name="llm", package="llm", scripts=("llm_cli.py",), environment=functools.partial(environments.python, "llm")
+    ),
 ]  # fmt: skip
 
 
@@ -117,4 +128,5 @@ def _checks_of(script: str) -> list[str]:
         text = (HERE / "node" / script).read_text(encoding="utf-8")
         return re.findall(r'^check\(\s*"(\w+)"', text, re.MULTILINE)
     tree = ast.parse((HERE / "clients" / script).read_text(encoding="utf-8"))
-    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list]
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return [one.name for one in functions if any(ast.unparse(mark).startswith("check(") for mark in one.decorator_list)]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from infra.configuration import NOT_YET
 from infra.settings import Web
 from tests.benchmarks.processes import running
-from tests.conformance.clients.harness import COLD, FULL, SINGLE
+from tests.conformance.clients.harness import BROKEN, CALLING, COLD, FULL, SINGLE, WRITING
 from tests.ports import free_port
 
 if TYPE_CHECKING:
@@ -66,15 +66,22 @@ class Target:
 
 
 def models() -> list[dict[str, Any]]:
-    def scripted(model_id: str, *arguments: str) -> dict[str, Any]:
+    def scripted(model_id: str, *arguments: str, **script: Any) -> dict[str, Any]:
         return {
-            "id": model_id, "name": f"scripted/{model_id}", "local_engine": "scripted", "scripted_args": arguments,
+            "id": model_id, "name": f"scripted/{model_id}", "local_engine": "scripted",
+            "scripted_args": [*arguments, "--script", json.dumps(script)],
         }  # fmt: skip
 
+    look = {"name": "look", "arguments": '{"at": 7}'}
     return [
-        scripted("steady"), scripted(COLD, "--boot-seconds", "1"), scripted(FULL, "--max-running", "0"),
-        scripted(SINGLE, "--max-running", "1"),
-    ]  # fmt: skip
+        scripted("steady"),
+        scripted(COLD, "--boot-seconds", "1"),
+        scripted(FULL, "--max-running", "0"),
+        scripted(SINGLE, "--max-running", "1", gap=0.02, tokens=5000),
+        scripted(BROKEN, error_after=2),
+        scripted(CALLING, text="seen ", tool_calls=[look]),
+        scripted(WRITING, text='{"at": 3}'),
+    ]
 
 
 def configuration(target: Target) -> dict[str, str]:

@@ -27,7 +27,9 @@ LONGEST_CHECK = 30
 
 COLD, FULL, SINGLE = "cold", "full", "single"
 """Models of a scripted target: one whose engine takes a second to boot, one that is always at capacity, one that
-serves a single request at once."""
+serves a single request at once, slowly."""
+BROKEN, CALLING, WRITING = "broken", "calling", "writing"
+"""And, for clients that cannot script: one that breaks in mid-stream, one that calls a tool, one that writes JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ def _run(name: str, target: Target) -> dict[str, Any]:
     except Skip as reason:
         return {"outcome": "skipped", "detail": str(reason)}
     except BaseException:
-        return {"outcome": "failed", "detail": traceback.format_exc(limit=-12)}
+        return {"outcome": "failed", "detail": traceback.format_exc(limit=-6, chain=False)}
     finally:
         signal.alarm(0)
     return {"outcome": "passed", "detail": ""}
