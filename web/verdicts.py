@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import orjson
 
-from web.dialects.pieces import engine_message, refusal_code
+from web.dialects.pieces import engine_message, refusal_code, refusal_param
 from web.errors import EngineBroken, EngineFailed, EngineOverloaded, EngineRefused, EngineUnreachable
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Retry | Servi
     if status == 401:
         return EngineUnreachable("The engine refused this service's key.")
     if status in (400, 413, 422) or (told is not None and told in (400, 413, 422)):
-        return EngineRefused(message, code=refusal_code(message))
+        return EngineRefused(message, code=refusal_code(message), param=refusal_param(message))
     return EngineBroken(message, code="engine_error")
 
 

@@ -129,7 +129,7 @@ def stream_error(event: Json) -> EngineBroken | EngineRefused:
     if message is None:
         return EngineBroken("The engine sent an event that is no part of an answer.", code="engine_protocol")
     if status is not None and 400 <= status < 500:
-        return EngineRefused(message, code=refusal_code(message))
+        return EngineRefused(message, code=refusal_code(message), param=refusal_param(message))
     return EngineBroken(message, code="engine_error")
 
 
@@ -157,6 +157,14 @@ def refusal_code(message: str) -> str | None:
     if "context" in words and any(hint in words for hint in ("exceed", "longer than", "too long", "maximum")):
         return "context_length_exceeded"
     return None
+
+
+def refusal_param(message: str) -> str | None:
+    """The field that an engine refused, as far as its words tell."""
+    words = message.lower()
+    if any(hint in words for hint in ("json schema", "grammar", "invalid pattern")):
+        return "tools" if "arguments_" in words else "response_format"
+    return "n" if words.startswith("field 'n'") else None
 
 
 def _usage(told: Json) -> Usage:
