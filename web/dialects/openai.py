@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from web.dialects.fields import names, refusals
+from web.dialects.fields import FIELDS, names, refusals
 from web.dialects.openai_schema import ChatRequest, TextRequest
 from web.dialects.openai_tools import settle_format, settle_tools
 from web.dialects.request import GenerationRequest
@@ -16,7 +16,7 @@ from web.errors import InvalidRequest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from web.dialects.openai_schema import Sampling
+    from web.dialects.request import Kind
     from web.errors import WireError
 
 Json = dict[str, Any]
@@ -25,6 +25,7 @@ CHAT_FIELDS, TEXT_FIELDS = names("chat", "engine"), names("text", "engine")
 """What reaches an engine as it is."""
 CHAT_REFUSALS, TEXT_REFUSALS = refusals("chat"), refusals("text")
 MOST_CHOICES = 2048
+KNOWN = {kind: frozenset(field.name for field in FIELDS if kind in field.kinds) for kind in ("chat", "text")}
 TEXT_TOKENS = 16
 """A completion's length unless it is said: OpenAI's, and SGLang's. llama.cpp's would be the whole context."""
 
@@ -48,7 +49,7 @@ def parse_chat(body: bytes) -> GenerationRequest:
             param="modalities",
             code="unsupported_value",
         )
-    return _request("chat", given, fields, choices=fields.get("n", 1), known=ChatRequest)
+    return _request("chat", given, fields, choices=fields.get("n", 1))
 
 
 def parse_text(body: bytes) -> GenerationRequest:
@@ -65,7 +66,7 @@ def parse_text(body: bytes) -> GenerationRequest:
             f"The prompts, each answered 'n' times, make {choices} choices: there may be {MOST_CHOICES}.",
             param="prompt", code="invalid_value",
         )  # fmt: skip
-    return _request("text", given, fields, choices=choices, known=TextRequest)
+    return _request("text", given, fields, choices=choices)
 
 
 def error_body(error: WireError) -> bytes:
@@ -101,9 +102,8 @@ def _settle_logprobs(fields: Json) -> None:
     del fields["top_logprobs"]
 
 
-def _request(kind: Any, given: Json, fields: Json, *, choices: int, known: type[Sampling]) -> GenerationRequest:
+def _request(kind: Kind, given: Json, fields: Json, *, choices: int) -> GenerationRequest:
     options = given.get("stream_options") or {}
-    mine = known.model_fields
     return GenerationRequest(
         kind=kind,
         model=given["model"],
@@ -112,5 +112,5 @@ def _request(kind: Any, given: Json, fields: Json, *, choices: int, known: type[
         stream=bool(given.get("stream")),
         include_usage=bool(options.get("include_usage")),
         affinity=given.get("prompt_cache_key") or None,
-        extensions={name: value for name, value in given.items() if name not in mine},
+        extensions={name: value for name, value in given.items() if name not in KNOWN[kind]},
     )
