@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,7 @@ class ServiceError(Exception):
     param: str | None = None
     again: bool | None = None
     retry_after: float | None = None
-    extra_headers: Mapping[str, str] = {}  # noqa: RUF012 - a Mapping
+    extra_headers: Mapping[str, str] = {}
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ class KeyRefused(ServiceError):
     """No key, an unknown one or a disabled one: the same words for all, so that nobody learns which."""
 
     status, type, code = 401, INVALID, "invalid_api_key"
-    extra_headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+    extra_headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
     def __init__(self) -> None:
         super().__init__("No valid API key was given. Send one as 'Authorization: Bearer <key>' or as 'x-api-key'.")
@@ -97,7 +97,7 @@ class UnsupportedMedia(ServiceError):
     """The body says that it is no JSON, or that it is compressed."""
 
     status, type, code = 415, INVALID, "unsupported_media_type"
-    extra_headers: ClassVar[Mapping[str, str]] = {"Accept-Encoding": "identity"}
+    extra_headers: Mapping[str, str] = {"Accept-Encoding": "identity"}
 
 
 class BodyTooLarge(ServiceError):
@@ -120,7 +120,9 @@ class ResponseNotFound(ServiceError):
     status, type, code, param = 404, INVALID, "response_not_found", "response_id"
 
     def __init__(self, response_id: str) -> None:
-        super().__init__(f"Response with id '{response_id[:LONGEST_ECHO]}' not found: responses are not stored here yet.")
+        super().__init__(
+            f"Response with id '{response_id[:LONGEST_ECHO]}' not found: responses are not stored here yet."
+        )
 
 
 class RouteNotFound(ServiceError):
@@ -225,7 +227,7 @@ class ServerShuttingDown(ServiceError):
     """The service is on its way out: another container, or the one that comes next, may take the request."""
 
     status, type, code, again, retry_after = 503, UNAVAILABLE, "server_shutting_down", True, 1.0
-    extra_headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+    extra_headers: Mapping[str, str] = {"Connection": "close"}
 
     def __init__(self) -> None:
         super().__init__("The server is shutting down. Try again.")
@@ -301,8 +303,8 @@ UNEXPECTED = WireError(
 
 
 def to_wire(error: BaseException, *, patience: float = 5.0) -> WireError:
-    """What an error is on the wire. `patience`: seconds that a caller of a full or booting engine is asked to wait, where
-    nobody knows better. Anything unknown is a 500 that tells nothing."""
+    """What an error is on the wire. `patience`: seconds that a caller of a full or booting engine is asked to wait,
+    where nobody knows better. Anything unknown is a 500 that tells nothing."""
     if not isinstance(error, ServiceError):
         return UNEXPECTED
     return WireError(

@@ -6,19 +6,20 @@ import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
 
-import aiohttp
-
-from web.errors import EngineBroken, EngineOverloaded, EngineStillBooting, ServiceError
-from web.upstream import AFFINITY_HEADER
+from web.answer import ConnectionBroken, Whole
+from web.errors import ContainersBusy, EngineBroken, EngineStillBooting, ServiceError
+from web.upstream import AFFINITY_HEADER, NotConnected
 from web.verdicts import Retry, judge, retry_delay
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
 
+    from web.answer import Answer
     from web.clock import Clock
     from web.dialects.engines import EngineCall
     from web.engines import EngineTarget
+    from web.forwarding import Reader
     from web.sightings import Visit
     from web.upstream import Upstream
 
@@ -41,7 +42,7 @@ class Patience:
 
 
 class Exchange:
-    """A context: inside, `open`, then `read` until the stream is done. Leaving it before that ends the engine's work:
+    """A context: inside, `open`, then `listen` until the stream is done. Leaving it before that ends the engine's work:
     the connection is closed, and the abort, where the engine has one, is on its way to the same container."""
 
     def __init__(
@@ -63,11 +64,11 @@ class Exchange:
         self._call = call
         self._affinity = affinity or secrets.token_hex(16)
         self._patience = patience
-        self._response: aiohttp.ClientResponse | None = None
+        self._answer: Answer | None = None
+        self._reader: Reader | None = None
         self._asked = False
-        self._stalled = False
-        self._reading = False
-        self._reads = self._reads_seen = 0
+        self._held = False
+        self._count = self._count_seen = 0
         self._silent_since = clock.monotonic()
 
     async def __aenter__(self) -> Self:
@@ -78,11 +79,11 @@ class Exchange:
     ) -> None:
         if self.visit is not None:
             self.visit.ended(error, self._clock.monotonic())
-        if self._response is not None:
+        if self._answer is not None:
             if self._asked:
-                self._response.close()
+                self._answer.close()
             else:
-                self._upstream.settle(self._response)
+                self._upstream.let_go(self._answer)
         if self._asked and self._call.abort is not None:
             self._upstream.abort(self._target.url + "/abort_request", body=self._call.abort, headers=self._headers())
 
@@ -111,7 +112,7 @@ class Exchange:
                 busy_since = busy_since or now
                 self._affinity = secrets.token_hex(16)
                 if now - busy_since >= self._patience.busy:
-                    raise EngineOverloaded
+                    raise ContainersBusy
             losses += retry.reason == "lost"
             if losses > MOST_LOSSES:
                 raise EngineBroken("The engine went away before it answered.", code="engine_died")
@@ -125,50 +126,51 @@ class Exchange:
         if self.visit is not None:
             self.visit.answered()
 
-    async def read(self) -> bytes:
-        """What has come of the engine's stream, at least something. Raises EngineBroken when it dies or stalls."""
-        if self._response is None:
-            raise RuntimeError("an exchange is opened before it is read")
-        self._reads += 1
-        self._reading = True
-        try:
-            data = await self._response.content.readany()
-        except (aiohttp.ClientError, OSError):
-            data = b""
-        self._reading = False
-        if not data:
-            self._asked = self._stalled
-            raise (
-                self._silence()
-                if self._stalled
-                else EngineBroken("The engine died before the answer was complete.", code="engine_died")
-            )
-        return data
+    def listen(self, reader: Reader) -> None:
+        """From now on `reader` hears what the engine says, at once what it has said already, until `finish`."""
+        if self._answer is None:
+            raise RuntimeError("an exchange is opened before it is heard")
+        self._reader = reader
+        self._answer.listen(self)
+
+    def hold(self) -> None:
+        """Hear no more for now: the engine has to wait, until `go_on`."""
+        if self._answer is not None and not self._held:
+            self._held = True
+            self._answer.hold()
+
+    def go_on(self) -> None:
+        if self._answer is not None and self._held:
+            self._held = False
+            self._answer.go_on()
+
+    def heard(self, data: bytes) -> None:
+        """The answer's connection tells it."""
+        self._count += 1
+        if self._reader is not None:
+            self._reader.heard(data)
+
+    def ended(self, error: ConnectionBroken | None) -> None:  # noqa: ARG002 (it says no more than that)
+        """The answer's connection tells it: for a reader who has not heard all of it, that is a death."""
+        if self._asked and self._reader is not None:
+            self._asked = False
+            self._reader.broken(_died())
 
     async def whole(self) -> bytes:
-        """All of an answer that is one body and no stream: in place of `read` and `finish`. Raises EngineBroken when
+        """All of an answer that is one body and no stream: in place of `listen` and `finish`. Raises EngineBroken when
         the engine dies or stalls before it is complete."""
-        if self._response is None:
+        if self._answer is None:
             raise RuntimeError("an exchange is opened before it is read")
         try:
             async with self._clock.timeout(self._patience.silence):
-                body = await self._response.read()
+                body = await Whole(self._answer).read()
         except TimeoutError:
             raise self._silence() from None
-        except (aiohttp.ClientError, OSError):
+        except ConnectionBroken:
             self._asked = False
-            raise EngineBroken("The engine died before the answer was complete.", code="engine_died") from None
+            raise _died() from None
         self._asked = False
         return body
-
-    def read_ready(self) -> bytes:
-        """What has come and was not read, without waiting. What is wrong is left for `read` to tell."""
-        if self._response is None:
-            return b""
-        try:
-            return self._response.content.read_nowait()
-        except (aiohttp.ClientError, OSError):
-            return b""
 
     def finish(self) -> None:
         """The engine has said all of it: leaving now ends nothing."""
@@ -176,13 +178,14 @@ class Exchange:
 
     def check_silence(self) -> None:
         """To be called from time to time: ends the exchange if the engine is what it has been waiting for for too
-        long. `read` raises then."""
+        long. The reader is told."""
         now = self._clock.monotonic()
-        if not self._reading or self._reads != self._reads_seen:
-            self._reads_seen, self._silent_since = self._reads, now
-        elif now - self._silent_since >= self._patience.silence and self._response is not None:
-            self._stalled = True
-            self._response.close()
+        if self._held or self._count != self._count_seen:
+            self._count_seen, self._silent_since = self._count, now
+        elif now - self._silent_since >= self._patience.silence and self._answer is not None:
+            self._answer.close()
+            if self._reader is not None:
+                self._reader.broken(self._silence())
 
     async def _attempt(self) -> Retry | None:
         """Ask once. None: the engine answers, and its answer can be read."""
@@ -190,22 +193,25 @@ class Exchange:
         try:
             async with self._clock.timeout(self._patience.silence):
                 url = self._target.url + self._call.path
-                response = await self._upstream.post(url, body=self._call.body, headers=self._headers())
-                if response.status == 200:
-                    self._response = response
+                answer = await self._upstream.post(url, body=self._call.body, headers=self._headers())
+                if answer.status == 200:
+                    self._answer = answer
+                    self._silent_since = self._clock.monotonic()
                     return None
-                async with response:
-                    body = await _start_of(response.content)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                try:
+                    body = await Whole(answer, most=LONGEST_ERROR).read()
+                finally:
+                    answer.close()
+        except NotConnected:
             self._asked = False
             return Retry("booting")
         except TimeoutError:
             raise self._silence() from None
-        except (aiohttp.ClientError, OSError):
+        except OSError:
             self._asked = False
             return Retry("lost")
         self._asked = False
-        verdict = judge(response.status, response.headers, body)
+        verdict = judge(answer.status, answer.headers, body)
         if isinstance(verdict, ServiceError):
             raise verdict
         return verdict
@@ -217,9 +223,5 @@ class Exchange:
         return EngineBroken(f"The engine was silent for {self._patience.silence:.0f} s.", code="engine_stalled")
 
 
-async def _start_of(content: aiohttp.StreamReader) -> bytes:
-    """An error's body, as much of it as anyone needs."""
-    body = b""
-    while len(body) < LONGEST_ERROR and (data := await content.readany()):
-        body += data
-    return body
+def _died() -> EngineBroken:
+    return EngineBroken("The engine died before the answer was complete.", code="engine_died")

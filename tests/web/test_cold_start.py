@@ -185,7 +185,7 @@ async def test_a_boot_that_failed_is_told_at_once_and_not_retried(serve: Any, ht
                 assert response.headers["x-should-retry"] == "false"
                 error = (await response.json())["error"]
             assert error["code"] == "engine_start_failed"
-            assert "no such file: /models/demo.gguf" in error["message"]
+            assert "no such file: demo.gguf" in error["message"]
     finally:
         failure.stop()
 
@@ -229,7 +229,7 @@ async def test_a_platform_that_stays_full_is_overload_in_the_end(
     await (await hand_engine.next()).answer(429, b"modal-http: too many requests\n")
     status, _ = await response.head()
     assert status == 503
-    assert json.loads(await response.rest())["error"]["code"] == "server_is_overloaded"
+    assert json.loads(await response.rest())["error"]["code"] == "model_at_capacity"
 
 
 async def test_missing_proxy_credentials_are_the_operators_error(
