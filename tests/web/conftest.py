@@ -153,8 +153,9 @@ def serve(web_loop: asyncio.AbstractEventLoop) -> Iterator[Serve]:
         ) -> Served:
             target = engine if isinstance(engine, EngineTarget) else target_of(engine)
             settings = settings or settings_with(**(web or {}))
-            parts = {"engines": ConfiguredEngines(settings.models, {"scripted": target}), **services}
-            application = create_application(Services(settings=settings, **parts))
+            if "engines" not in services:
+                services["engines"] = ConfiguredEngines(settings.models, {"scripted": target})
+            application = create_application(Services(settings=settings, **services))
             return stack.enter_context(running(application, web_loop))
 
         yield start

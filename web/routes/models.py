@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from web.asgi import Presence
+from web.auth import require_scope
+from web.caller import caller_of
 from web.errors import EngineFailed, ModelNotFound, NotSupported
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 0.25
 """Between two looks at a model that a caller waits for."""
 FAILURES: dict[int | str, dict[str, Any]] = {
+    403: {"description": "The API key lacks the scope `admin`"},
     404: {"description": "The model does not exist"},
     501: {"description": "This deployment cannot do that"},
 }
@@ -67,6 +70,7 @@ def router(services: Services, states: ModelStates) -> APIRouter:
         responses={**FAILURES, 200: {"description": "It is loaded"}, 503: {"description": "It cannot be"}},
     )  # fmt: skip
     async def load(request: Request, response: Response, model: str, wait: Wait = False) -> dict[str, Any]:
+        require_scope(caller_of(request.scope), "admin")
         found = find(model)
         await controls().load(found.id)
         state = await states.anew(found.id)
@@ -90,7 +94,8 @@ def router(services: Services, states: ModelStates) -> APIRouter:
         status_code=202,
         responses={**FAILURES, 200: {"description": "It is cold"}, 409: {"description": "It is busy"}},
     )  # fmt: skip
-    async def unload(response: Response, model: str, force: Force = False) -> dict[str, Any]:
+    async def unload(request: Request, response: Response, model: str, force: Force = False) -> dict[str, Any]:
+        require_scope(caller_of(request.scope), "admin")
         found = find(model)
         await controls().unload(found.id, force=force)
         state = await states.anew(found.id)
