@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from web.asgi import read_body
 from web.caller import caller_of
+from web.dialects.service import json_object
+from web.dialects.validation import explained
 from web.sessions import SessionKey, owner_of
 
 if TYPE_CHECKING:
     from web.conversations import Conversations
 
 HISTORY = "/chat/history/{session_id:path}"
+LONGEST_BODY = 64 * 1024
 
 
 class HistoryMessage(BaseModel):
@@ -27,7 +31,9 @@ class HistoryMessage(BaseModel):
 class Rollback(BaseModel):
     """`amount`: how many of the last messages to remove."""
 
-    amount: Annotated[int, Field(ge=1, strict=True)] | None = 1
+    model_config = ConfigDict(strict=True)
+
+    amount: Annotated[int, Field(ge=1)] | None = 1
 
 
 class Done(BaseModel):
@@ -57,10 +63,23 @@ def router(conversations: Conversations) -> APIRouter:
         await conversations.delete(key_of(request, session_id))
         return Response(status_code=204)
 
-    @api.post(f"{HISTORY}/rollback", summary="Remove the last messages of a session, never its system prompt")
-    async def rollback(request: Request, session_id: str, body: Annotated[Rollback | None, Body()] = None) -> Done:
-        amount = (body.amount if body else None) or 1
-        await conversations.roll_back(key_of(request, session_id), amount)
+    @api.post(
+        f"{HISTORY}/rollback", summary="Remove the last messages of a session, never its system prompt",
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": Rollback.model_json_schema()}}}},
+        responses={400: {"description": "The request is not valid"}, 409: {"description": "A turn is under way"}},
+    )  # fmt: skip
+    async def rollback(request: Request, session_id: str) -> Done:
+        body = await read_body(request.scope, request.receive, limit=LONGEST_BODY)
+        await conversations.roll_back(key_of(request, session_id), _amount(body))
         return Done()
 
     return api
+
+
+def _amount(body: bytes) -> int:
+    """How many messages; 1 unless it is said. Raises InvalidRequest."""
+    given = json_object(body) if body else {}
+    try:
+        return Rollback.model_validate(given).amount or 1
+    except ValidationError as error:
+        raise explained(error.errors(include_url=False), given) from None
