@@ -1,4 +1,4 @@
-"""`--base-url`, `--api-key` and `--model` point the suite at a deployment; without them it starts the service itself."""
+"""`--base-url`, `--api-key` and `--model` point the suite at a deployment; else it starts the service itself."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--base-url", help="check this deployment (without /v1) instead of a service started here")
     group.addoption("--api-key", default="none", help="its key")
     group.addoption("--model", help="the model to ask for; the first that it lists unless given")
+    group.addoption("--embedding-model", help="its model for embeddings, if it has one")
     group.addoption("--promises", default="", help=f"what else it has, of {', '.join(targets.FEATURES)}; with commas")
     group.addoption("--report", type=Path, help="write the checks passed per client to this file, as JSON")
 
@@ -35,10 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "target" in metafunc.fixturenames:
-        if metafunc.config.getoption("base_url", default=None):
-            forms = ["deployment"]
-        else:
-            forms = [*FORMS]
+        elsewhere = metafunc.config.getoption("base_url", default=None)
+        forms = ["deployment"] if elsewhere else [*FORMS]
         slow = [pytest.param(form, marks=[] if form in ("deployment", "standalone") else pytest.mark.slow)
                 for form in forms]  # fmt: skip
         metafunc.parametrize("target", slow, indirect=True, scope="session")
@@ -49,17 +48,12 @@ def target(request: pytest.FixtureRequest) -> Iterator[targets.Target]:
     config = request.config
     if request.param == "deployment":
         yield targets.deployment(
-            config.getoption("base_url"), config.getoption("api_key"), config.getoption("model"),
-            config.getoption("promises"),
+            config.getoption("base_url"), config.getoption("api_key"), model=config.getoption("model"),
+            embedding_model=config.getoption("embedding_model"), promises=config.getoption("promises"),
         )  # fmt: skip
     else:
         with FORMS[request.param]() as started:
             yield started
-
-
-@pytest.fixture
-def needs(request: pytest.FixtureRequest, target: targets.Target) -> None:
-    """Skips the test where the target lacks a feature that the test's mark asks for."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The clients' own environments: each made once from its lock into a folder that git ignores, again when the lock changes."""
+"""The clients' own environments: each made from its lock into a folder that git ignores, again when that changes."""
 
 from __future__ import annotations
 

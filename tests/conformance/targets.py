@@ -10,11 +10,10 @@ import urllib.request
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from infra.configuration import NOT_YET
-from infra.settings import Web
 from tests.benchmarks.processes import running
 from tests.conformance.clients.harness import BROKEN, CALLING, COLD, FULL, SINGLE, WRITING
 from tests.ports import free_port
+from tests.service.deployment import DEMO
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,6 +23,7 @@ STEADY = "scripted/steady"
 BODY_LIMIT = 1_000_000
 HEARTBEAT_SECONDS = 1.0
 KEEPALIVE_SECONDS = 0.4
+EMBEDDING = "embedding"
 CLIENTS_WITH_A_LIMIT = 12
 LIMITED_REQUESTS = 2
 
@@ -37,10 +37,18 @@ FEATURES = {
     "heartbeat": f"no stream is silent for {HEARTBEAT_SECONDS} s or longer",
     "messages": "it speaks Anthropic's dialect too",
     "responses": "it speaks the Responses API too",
+    "own-dialect": "it has the service's own routes, the WebSocket and sessions among them",
     "embeddings": "its model makes embeddings",
     "tools": "a required tool is called by whatever model it has",
 }
 """What a check may need beyond an API that speaks OpenAI's dialect."""
+
+
+SCRIPTED_FEATURES = frozenset({
+    "scripted", "single", "keys", "small-bodies", "keepalive", "heartbeat", "messages", "responses", "embeddings", "tools",
+    "own-dialect",
+})  # fmt: skip
+"""What the service promises when it is started here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +58,8 @@ class Target:
     url: str
     model: str
     api_key: str = "none"
+    tool_model: str = ""
+    """With `tools`."""
     embedding_model: str = ""
     """With `embeddings`."""
     features: frozenset[str] = frozenset()
@@ -62,7 +72,8 @@ class Target:
         limited = self.limited_keys.pop() if self.limited_keys else ""
         features = self.features if limited else self.features - {"keys"}
         told = {"url": self.url, "model": self.model, "api_key": self.api_key, "limited_key": limited}
-        return json.dumps(told | {"embedding_model": self.embedding_model, "features": sorted(features)})
+        more = {"embedding_model": self.embedding_model, "tool_model": self.tool_model, "features": sorted(features)}
+        return json.dumps(told | more)
 
 
 def models() -> list[dict[str, Any]]:
@@ -70,6 +81,7 @@ def models() -> list[dict[str, Any]]:
         return {
             "id": model_id, "name": f"scripted/{model_id}", "local_engine": "scripted",
             "scripted_args": [*arguments, "--script", json.dumps(script)],
+            "scaling": {"min_containers": int(model_id != COLD)},
         }  # fmt: skip
 
     look = {"name": "look", "arguments": '{"at": 7}'}
@@ -81,12 +93,21 @@ def models() -> list[dict[str, Any]]:
         scripted(BROKEN, error_after=2),
         scripted(CALLING, text="seen ", tool_calls=[look]),
         scripted(WRITING, text='{"at": 3}'),
+        {**scripted(EMBEDDING), "embedding": True},
+        DEMO,
     ]
 
 
 def configuration(target: Target) -> dict[str, str]:
     """The environment of the service that is to be this target."""
-    generous = [{"key": target.api_key, "name": "conformance", "rate_limit_per_minute": 1_000_000}]
+    generous = [
+        {
+            "key": target.api_key,
+            "name": "conformance",
+            "rate_limit_per_minute": 1_000_000,
+            "scopes": ["inference", "admin"],
+        }
+    ]
     limited = [
         {"key": key, "name": f"limited {number}", "rate_limit_per_minute": LIMITED_REQUESTS}
         for number, key in enumerate(target.limited_keys)
@@ -95,40 +116,38 @@ def configuration(target: Target) -> dict[str, str]:
         "MODELS__AVAILABLE_MODELS": models(),
         "WEB__MAX_BODY_BYTES": BODY_LIMIT,
         "WEB__HEARTBEAT_INTERVAL": HEARTBEAT_SECONDS,
+        "WEB__PLAIN_KEEPALIVE_AFTER": KEEPALIVE_SECONDS,
+        "SECURITY__ENABLE_AUTH": "true",
+        "SECURITY__API_KEYS": generous + limited,
     }
-    if "keys" in target.features:
-        values |= {"SECURITY__ENABLE_AUTH": "true", "SECURITY__API_KEYS": generous + limited}
-    if "keepalive" in target.features:
-        values |= {"WEB__PLAIN_KEEPALIVE_AFTER": KEEPALIVE_SECONDS}
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
 
 
-def _promised(*names: str) -> frozenset[str]:
-    """Those of the features that this version has."""
-    missing = {"keys"} if "security.enable_auth" in NOT_YET else set()
-    if "plain_keepalive_after" not in Web.model_fields:
-        missing.add("keepalive")
-    return frozenset(names) - missing
-
-
-def _planned(name: str, *features: str) -> Target:
+def _planned(name: str, features: frozenset[str]) -> Target:
     return Target(
-        url="", model=STEADY, api_key=f"sk-{secrets.token_hex(16)}", features=_promised(*features), name=name,
+        url="",
+        model=STEADY,
+        tool_model=DEMO["id"],
+        embedding_model=EMBEDDING,
+        api_key=f"sk-{secrets.token_hex(16)}",
+        features=features,
+        name=name,
         limited_keys=[f"sk-limited-{secrets.token_hex(16)}" for _ in range(CLIENTS_WITH_A_LIMIT)],
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
 def standalone() -> Iterator[Target]:
     """The service in this machine's own processes, without Modal."""
-    target = _planned("standalone", "scripted", "single", "keys", "small-bodies", "keepalive", "heartbeat")
+    target = _planned("standalone", SCRIPTED_FEATURES | {"cold"})
     port = free_port()
-    command = [sys.executable, "-m", "tests.conformance.provisional", str(port)]
-    with running(command, port=port, environment=configuration(target)):
+    place = {"SERVER__HOST": "127.0.0.1", "SERVER__PORT": str(port)}
+    command = [sys.executable, "-m", "functions.standalone"]
+    with running(command, port=port, environment=configuration(target) | place):
         yield replace(target, url=f"http://127.0.0.1:{port}")
 
 
-def deployment(url: str, api_key: str, model: str | None, promises: str) -> Target:
+def deployment(url: str, api_key: str, *, model: str | None, embedding_model: str | None, promises: str) -> Target:
     """Somebody's: nothing is known of it but what its operator says it has (`promises`, with commas)."""
     url = url.rstrip("/").removesuffix("/v1")
     features = frozenset(filter(None, promises.split(",")))
@@ -138,4 +157,7 @@ def deployment(url: str, api_key: str, model: str | None, promises: str) -> Targ
         request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {api_key}"})
         with urllib.request.urlopen(request, timeout=300) as answer:
             model = str(json.load(answer)["data"][0]["id"])
-    return Target(url=url, api_key=api_key, model=model, features=features)
+    return Target(
+        url=url, api_key=api_key, model=model, tool_model=model, embedding_model=embedding_model or "",
+        features=features | ({"embeddings"} if embedding_model else set()),
+    )  # fmt: skip

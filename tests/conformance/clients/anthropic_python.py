@@ -97,7 +97,7 @@ def a_tools_input_is_streamed_as_json(target: Target) -> None:
 @check("messages", "tools")
 def a_forced_tool_is_used(target: Target) -> None:
     for choice in ({"type": "any"}, {"type": "tool", "name": "look"}):
-        answer = ask(target, tools=[LOOK], tool_choice=choice, max_tokens=200)
+        answer = ask(target, tools=[LOOK], tool_choice=choice, max_tokens=200, model=target.tool_model)
         same([block.name for block in answer.content if block.type == "tool_use"], ["look"])
 
 
@@ -106,14 +106,12 @@ def what_anthropic_takes_is_taken(target: Target) -> None:
     ways: list[dict[str, Any]] = [
         {"system": "be brief"}, {"system": [{"type": "text", "text": "be brief"}]},
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "parts"}]}]},
-        {"temperature": 0}, {"top_p": 0.5}, {"top_k": 5}, {"stop_sequences": ["x"]},
+        {"extra_body": {"temperature": 0}}, {"extra_body": {"top_p": 0.5, "top_k": 5}}, {"stop_sequences": ["x"]},
         {"metadata": {"user_id": "someone"}}, {"extra_body": {"a_field_of_next_year": 1}},
         {"tools": [LOOK], "tool_choice": {"type": "auto"}},
         {"system": [{"type": "text", "text": "long", "cache_control": {"type": "ephemeral"}}]},
     ]  # fmt: skip
     for way in ways:
-        if way.get("extra_body") is None and ({"temperature", "top_p", "top_k"} & set(way)):
-            way = {"extra_body": way}  # the newest release names some of these no more
         holds(ask(target, **way).content[0].text, way)
 
 

@@ -42,6 +42,7 @@ class Target:
     model: str
     features: frozenset[str]
     """What it promises beyond an answer: see tests/conformance/targets.py."""
+    tool_model: str = ""
     embedding_model: str = ""
     limited_key: str = ""
     """With `keys`: a key that has two requests a minute, this client's own."""

@@ -37,7 +37,7 @@ def chat(target: Target, script: dict[str, Any] | None = None, **more: Any) -> C
         "timeout": 25,
         **more,
     }
-    return ChatOpenAI(base_url=f"{target.url}/v1", extra_body=script, **given)
+    return ChatOpenAI(base_url=f"{target.url}/v1", extra_body=script, **(given | more))
 
 
 def refused(kind: type[Exception], model: Any) -> Any:
@@ -104,7 +104,11 @@ def a_streamed_tool_call_adds_up(target: Target) -> None:
 @check("tools")
 def a_forced_tool_is_called(target: Target) -> None:
     for choice in ("required", "look"):
-        answer = chat(target, max_tokens=200).bind_tools([look], tool_choice=choice).invoke(QUESTION)
+        answer = (
+            chat(target, max_tokens=200, model=target.tool_model)
+            .bind_tools([look], tool_choice=choice)
+            .invoke(QUESTION)
+        )
         same([call["name"] for call in answer.tool_calls], ["look"])
 
 
@@ -120,7 +124,7 @@ def structured_output_is_parsed_by_schema_and_by_function(target: Target) -> Non
 @check("tools")
 def structured_output_is_enforced_by_whatever_engine(target: Target) -> None:
     for method in ("json_schema", "function_calling"):
-        model = chat(target, max_tokens=200).with_structured_output(Place, method=method)
+        model = chat(target, max_tokens=200, model=target.tool_model).with_structured_output(Place, method=method)
         holds(isinstance(model.invoke(QUESTION), Place), method)
 
 

@@ -92,7 +92,9 @@ def streamed_tool_calls_add_up(target: Target) -> None:
 
 @check("tools")
 def a_required_tool_is_called(target: Target) -> None:
-    message = ask(target, tools=[LOOK], tool_choice="required", max_tokens=200).choices[0].message
+    message = (
+        ask(target, tools=[LOOK], tool_choice="required", max_tokens=200, model=target.tool_model).choices[0].message
+    )
     same([call.function.name for call in message.tool_calls], ["look"])
 
 

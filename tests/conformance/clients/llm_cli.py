@@ -20,7 +20,7 @@ def llm(target: Target, *arguments: str, key: str | None = None, fails: bool = F
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             command(*arguments, key=key or target.api_key), env=environment(target, folder), capture_output=True,
-            text=True, timeout=25, stdin=subprocess.DEVNULL,
+            text=True, timeout=25, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
         if fails:
             holds(done.returncode != 0 and done.stderr.startswith("Error: "), done)
@@ -74,7 +74,7 @@ def tokens_are_counted(target: Target) -> None:
         for more in ((), ("--no-stream",)):
             done = subprocess.run(
                 command(*asked, *more, key=target.api_key), env=environment(target, folder), capture_output=True,
-                text=True, timeout=25, stdin=subprocess.DEVNULL,
+                text=True, timeout=25, stdin=subprocess.DEVNULL, check=False,
             )  # fmt: skip
             holds("3 input" in done.stderr and "3 output" in done.stderr, done.stderr)
 
@@ -130,7 +130,7 @@ def a_rate_limit_is_told(target: Target) -> None:
             try:
                 done = subprocess.run(
                     command(*asked, key=target.limited_key), env=environment(target, folder), capture_output=True,
-                    text=True, timeout=4, stdin=subprocess.DEVNULL,
+                    text=True, timeout=4, stdin=subprocess.DEVNULL, check=False,
                 )  # fmt: skip
             except subprocess.TimeoutExpired:
                 return  # it waits until its limit allows more

@@ -155,26 +155,16 @@ def parallel_tool_calls_are_streamed_by_index(target: Target) -> None:
 @check("tools")
 def a_required_tool_is_called(target: Target) -> None:
     for choice in ("required", {"type": "function", "function": {"name": "look"}}):
-        answer = ask(target, tools=[LOOK], tool_choice=choice, max_tokens=200)
+        answer = ask(target, tools=[LOOK], tool_choice=choice, max_tokens=200, model=target.tool_model)
         (call,) = calls_of(answer.choices[0].message)
         same(call["function"]["name"], "look")
         holds(isinstance(json.loads(call["function"]["arguments"])["at"], int), call)
 
 
-@check("scripted")
-def a_required_tool_that_the_engine_forgets_is_never_answered_with_plain_text(target: Target) -> None:
-    try:
-        answer = ask(target, tools=[LOOK], tool_choice="required", extra_body=scripted(text="no, thank you"))
-    except openai.APIStatusError as error:
-        holds(error.status_code in (400, 502) and error.message)
-    else:
-        holds(calls_of(answer.choices[0].message), answer)
-
-
 @check("tools")
 def no_tool_is_called_where_none_is_wanted(target: Target) -> None:
     for more in ({"tools": []}, {"tools": [LOOK], "tool_choice": "none"}):
-        same(calls_of(ask(target, **more).choices[0].message), [])
+        same(calls_of(ask(target, model=target.tool_model, **more).choices[0].message), [])
 
 
 @check("scripted")

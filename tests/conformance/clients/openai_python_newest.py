@@ -30,7 +30,7 @@ def a_model_class_is_parsed_from_the_answer(target: Target) -> None:
 
 @check("tools")
 def a_model_class_is_enforced_by_whatever_engine(target: Target) -> None:
-    answer = client(target).chat.completions.parse(model=target.model, messages=HELLO, response_format=Place)
+    answer = client(target).chat.completions.parse(model=target.tool_model, messages=HELLO, response_format=Place)
     holds(isinstance(answer.choices[0].message.parsed, Place))
 
 

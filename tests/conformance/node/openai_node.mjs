@@ -111,7 +111,7 @@ check("parallel_tool_calls_are_streamed_by_index", ["scripted"], async () => {
 
 check("a_required_tool_is_called", ["tools"], async () => {
   for (const choice of ["required", { type: "function", function: { name: "look" } }]) {
-    const answer = await ask({ tools: [LOOK], tool_choice: choice, max_tokens: 200 });
+    const answer = await ask({ model: target.tool_model, tools: [LOOK], tool_choice: choice, max_tokens: 200 });
     same(answer.choices[0].message.tool_calls.map((call) => call.function.name), ["look"]);
   }
 });
