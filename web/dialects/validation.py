@@ -67,19 +67,20 @@ def _of_type(mistake: ErrorDetails) -> bool:
 
 
 def _where(mistake: ErrorDetails, given: Json) -> list[int | str]:
-    path = _path(mistake["loc"], given)
+    path = _path(mistake["loc"], given, missing=mistake["type"] == "missing")
     if mistake["type"] in ("union_tag_invalid", "union_tag_not_found"):
         path.append(mistake["ctx"]["discriminator"].strip("'"))
     return path
 
 
-def _path(location: tuple[int | str, ...], given: Any) -> list[int | str]:
-    """Where in the body a mistake lies: pydantic's location without the names of union branches."""
+def _path(location: tuple[int | str, ...], given: Any, *, missing: bool) -> list[int | str]:
+    """Where in the body a mistake lies: pydantic's location without the names of union branches. `missing`: its last
+    step is a field that is not there."""
     path: list[int | str] = []
     here = given
     for position, step in enumerate(location):
-        last = position == len(location) - 1
-        if isinstance(here, dict) and isinstance(step, str) and (step in here or last):
+        absent = missing and position == len(location) - 1
+        if isinstance(here, dict) and isinstance(step, str) and (step in here or absent):
             here = here.get(step)
         elif isinstance(here, list) and isinstance(step, int) and step < len(here):
             here = here[step]
