@@ -66,7 +66,9 @@ class KeyRefused(ServiceError):
     extra_headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
     def __init__(self) -> None:
-        super().__init__("No valid API key was given. Send one as 'Authorization: Bearer <key>' or as 'x-api-key'.")
+        # The first words are OpenAI's: LiteLLM tells a wrong key from a bad request by them.
+        how = "Send a valid one as 'Authorization: Bearer <key>' or as 'x-api-key'."
+        super().__init__(f"Incorrect API key provided, or none. {how}")
 
 
 class PermissionDenied(ServiceError):

@@ -45,8 +45,8 @@ FEATURES = {
 
 
 SCRIPTED_FEATURES = frozenset({
-    "scripted", "single", "keys", "small-bodies", "keepalive", "heartbeat", "messages", "responses", "embeddings", "tools",
-    "own-dialect",
+    "scripted", "single", "keys", "small-bodies", "keepalive", "heartbeat", "messages", "responses", "embeddings",
+    "tools", "own-dialect",
 })  # fmt: skip
 """What the service promises when it is started here."""
 
