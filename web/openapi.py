@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from web.dialects import anthropic_schema, responses_schema
+from web.dialects.errors import speaks_anthropic
 from web.dialects.openai_schema import ChatRequest, TextRequest
 from web.dialects.service_schema import ServiceChat, ServiceText
 
@@ -23,8 +25,14 @@ OPERATIONS: dict[str, tuple[str, tuple[type[BaseModel], ...]]] = {
         "The service's own completion; with a field that only OpenAI's has: as /v1/completions",
         (ServiceText, TextRequest),
     ),
+    "/v1/responses": ("A response to items", (responses_schema.ResponsesRequest,)),
+    "/v1/responses/input_tokens": ("How many tokens they are", (responses_schema.CountRequest,)),
+    "/v1/messages": ("A message that answers messages, as Anthropic's API has it", (anthropic_schema.MessagesRequest,)),
+    "/v1/messages/count_tokens": ("How many tokens they are", (anthropic_schema.CountRequest,)),
 }
 """Path -> what a POST there does, and the bodies of which it takes one."""
+PLAIN = frozenset({"/v1/responses/input_tokens", "/v1/messages/count_tokens"})
+"""Of these, the ones that never stream."""
 ERROR = {
     "type": "object",
     "required": ["error"],
@@ -39,6 +47,23 @@ ERROR = {
                 "code": {"type": ["string", "null"]},
             },
         }
+    },
+}
+ANTHROPIC_ERROR = {
+    "type": "object",
+    "required": ["type", "error", "request_id"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {
+                "type": {"type": "string"},
+                "message": {"type": "string"},
+                "details": {"type": "object", "properties": {"error_code": {"type": "string"}}},
+            },
+        },
+        "request_id": {"type": "string"},
     },
 }
 EVERYWHERE = {
@@ -68,20 +93,30 @@ def describe(api: FastAPI) -> None:
         if api.openapi_schema is None:
             document = original()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
-            schemas["Error"] = ERROR
+            schemas |= {"Error": ERROR, "AnthropicError": ANTHROPIC_ERROR}
             for path in document["paths"].values():
                 for operation in path.values():
                     _tell_errors(operation)
             for path, (summary, models) in OPERATIONS.items():
                 for model in models:
-                    own = model.model_json_schema(ref_template=REFERENCE)
-                    schemas.update(own.pop("$defs", {}))
-                    schemas[model.__name__] = own
-                document["paths"][path] = {"post": _operation(summary, [model.__name__ for model in models])}
+                    _add_schema(schemas, model)
+                document["paths"][path] = {"post": _operation(path, summary, [_name(model) for model in models])}
             api.openapi_schema = document
         return api.openapi_schema
 
     api.openapi = openapi  # type: ignore[method-assign]
+
+
+def _name(model: type[BaseModel]) -> str:
+    """Dialects have names in common: a schema's module is part of its name."""
+    return f"{model.__module__.rpartition('.')[2].removesuffix('_schema')}.{model.__name__}"
+
+
+def _add_schema(schemas: dict[str, Any], model: type[BaseModel]) -> None:
+    name = _name(model)
+    own = model.model_json_schema(ref_template=REFERENCE.format(model=f"{name}.{{model}}"))
+    schemas.update({f"{name}.{part}": schema for part, schema in own.pop("$defs", {}).items()})
+    schemas[name] = own
 
 
 def _tell_errors(operation: dict[str, Any]) -> None:
@@ -94,20 +129,25 @@ def _tell_errors(operation: dict[str, Any]) -> None:
         responses.setdefault(status, _failure(text))
 
 
-def _operation(summary: str, models: list[str]) -> dict[str, Any]:
+def _operation(path: str, summary: str, models: list[str]) -> dict[str, Any]:
     kinds = [{"$ref": REFERENCE.format(model=model)} for model in models]
     schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     answer: dict[str, Any] = {
         "application/json": {"schema": {"type": "object"}}, "text/event-stream": {"schema": {"type": "string"}},
     }  # fmt: skip
-    responses = {status: _failure(text) for status, text in STATUSES.items()}
-    responses["200"] = {"description": "One object, or with `stream` its events", "content": answer}
+    told = "One object, or with `stream` its events"
+    if path in PLAIN:
+        told = "One object"
+        del answer["text/event-stream"]
+    error = "AnthropicError" if speaks_anthropic(path) else "Error"
+    responses = {status: _failure(text, error) for status, text in STATUSES.items()}
+    responses["200"] = {"description": told, "content": answer}
     return {
         "summary": summary, "tags": ["generation"], "responses": responses,
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
     }  # fmt: skip
 
 
-def _failure(text: str) -> dict[str, Any]:
-    schema = {"$ref": REFERENCE.format(model="Error")}
+def _failure(text: str, error: str = "Error") -> dict[str, Any]:
+    schema = {"$ref": REFERENCE.format(model=error)}
     return {"description": text, "content": {"application/json": {"schema": schema}}}
