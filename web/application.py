@@ -6,24 +6,20 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse
 
 from web.auth import Authentication
-from web.caller import request_id_of
 from web.conversations import Conversations
-from web.dialects.errors import error_body
 from web.draining import Doors, Draining
 from web.edge import LIMITED_PATHS, RequestLimits
-from web.errors import InvalidRequest, MethodNotAllowed, RouteNotFound, ServiceError, to_wire
 from web.gate import Gate
 from web.generation import Generator
 from web.limits import MemoryLimiter
 from web.metrics import Metrics
-from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin, route_path
+from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin
 from web.openapi import describe
 from web.plain_exchange import PlainExchanges
+from web.refusals import Heads, tell_errors
 from web.relay import Relay
 from web.routes import embeddings, generation, health, messages, models, responses, service, sessions, tokenize
 from web.routes import metrics as metrics_route
@@ -36,7 +32,6 @@ from web.tokens import Tokens
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.requests import Request
     from starlette.types import ASGIApp
 
 
@@ -78,7 +73,7 @@ def create_application(services: Services) -> ASGIApp:
     most = services.settings.web.max_body_bytes
     store = services.sessions or SessionsInMemory(clock=services.clock)
     conversations = Conversations(store, settings=services.settings, clock=services.clock)
-    app: ASGIApp = _fastapi(services, relay, states, exchanges, metrics, draining, conversations)
+    app: ASGIApp = Heads(_fastapi(services, relay, states, exchanges, metrics, draining, conversations))
     tokens = Tokens(exchanges)
     direct = {
         **generation.endpoints(generator, max_body_bytes=most),
@@ -93,7 +88,7 @@ def create_application(services: Services) -> ASGIApp:
     app = RequestLimits(app, limiter, {*direct, *LIMITED_PATHS})
     app = Authentication(app, services.settings.security)
     app = Doors(app, draining)
-    app = Errors(app)
+    app = Errors(app, clock=services.clock)
     app = RequestIdentity(app, clock=services.clock, answered=metrics.answered)
     return cross_origin(app, origins=services.settings.security.allowed_origins)
 
@@ -117,8 +112,7 @@ def _fastapi(
     api = FastAPI(
         title="LLM inference service", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
-    for kind in (HTTPException, RequestValidationError, ServiceError, Exception):
-        api.add_exception_handler(kind, _error_response)
+    tell_errors(api)
     describe(api)
     api.include_router(responses.router())
     api.include_router(models.router(services, states))
@@ -132,17 +126,3 @@ def _fastapi(
         return GREETING
 
     return api
-
-
-async def _error_response(request: Request, error: Exception) -> Response:
-    """What FastAPI and its routes refuse, in the service's own terms."""
-    if isinstance(error, HTTPException) and error.status_code == 405:
-        error = MethodNotAllowed(request.method, request.url.path, (error.headers or {}).get("Allow", ""))
-    elif isinstance(error, HTTPException) and error.status_code == 404:
-        error = RouteNotFound(request.method, request.url.path)
-    elif isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        error = InvalidRequest(first["msg"], param=str(first["loc"][-1]), code="invalid_value")
-    wire = to_wire(error)
-    body = error_body(route_path(request.scope), wire, request_id=request_id_of(request.scope))
-    return Response(body, wire.status, wire.headers, media_type="application/json")

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING, Self
 
-from web.errors import BodyTooLarge
+from web.errors import BodyTooLarge, UnsupportedMedia
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
 Header = tuple[bytes, bytes]
+
+TAKEN_MEDIA = frozenset({
+    "", "application/json", "text/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded",
+})  # fmt: skip
+MOST_DROPPED = 256 * 1024 * 1024
+"""Bytes of an unwanted body that are read so that its sender sees the answer."""
+CHARSET = re.compile(r"charset\s*=\s*\"?([\w.:-]+)")
 
 
 class CallerLeft(Exception):
@@ -25,9 +33,26 @@ def header(scope: Scope, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
 
 
+def refuse_other_media(scope: Scope) -> None:
+    """Raise UnsupportedMedia for a body that says it is no JSON, or compressed. What says nothing, or what clients say
+    that do not think about it (`curl -d`), is taken at its word only once it is parsed."""
+    coding = header(scope, b"content-encoding")
+    if coding and coding.strip().lower() != "identity":
+        raise UnsupportedMedia("Compressed request bodies are not taken: send it without 'content-encoding'.")
+    kind, _, parameters = (header(scope, b"content-type") or "").lower().partition(";")
+    kind = kind.strip()
+    if not (kind in TAKEN_MEDIA or kind.endswith("+json")):
+        raise UnsupportedMedia("The request's body must be JSON: send 'content-type: application/json'.")
+    charset = CHARSET.search(parameters)
+    if charset and charset[1] not in ("utf-8", "utf8", "us-ascii"):
+        raise UnsupportedMedia("The request's body must be in UTF-8.")
+
+
 async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
-    """The request's body. Raises BodyTooLarge before reading it where its length is told, else once it is over
-    `limit` bytes; CallerLeft when the connection closes."""
+    """The request's body, which is to be JSON. Raises UnsupportedMedia when its headers say that it is none, and
+    BodyTooLarge where they say how long it is, before reading it, else once it is over `limit` bytes; CallerLeft when
+    the connection closes."""
+    refuse_other_media(scope)
     told = header(scope, b"content-length")
     if told is not None and told.isdigit() and int(told) > limit:
         raise BodyTooLarge(limit)
@@ -58,6 +83,33 @@ async def send_body(
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *more]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+class Reception:
+    """A request's `receive()`, which remembers whether all of the body has come."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        lengths = header(scope, b"content-length"), header(scope, b"transfer-encoding")
+        self.complete = lengths in ((None, None), ("0", None))
+        self._begun = False
+        self._awaited = header(scope, b"expect") is not None
+
+    async def __call__(self) -> Message:
+        self._begun = True
+        message = await self._receive()
+        if message["type"] == "http.disconnect" or not message.get("more_body", False):
+            self.complete = True
+        return message
+
+    async def drop_the_rest(self) -> None:
+        """Read and drop what comes of the body. A connection that is closed under a client who still sends is reset,
+        and what it was answered may be lost with that."""
+        dropped = 0
+        if self._awaited and not self._begun:
+            return  # the client waits to hear that its body is wanted: it will not come then
+        while not self.complete and dropped < MOST_DROPPED:
+            dropped += len((await self()).get("body", b""))
 
 
 class Presence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import secrets
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
 
-from web.asgi import CallerLeft, header, send_body
+from web.asgi import CallerLeft, Reception, header, send_body
 from web.caller import request_id_of
 from web.dialects.errors import error_body, speaks_anthropic
 from web.errors import MethodNotAllowed, ServiceError, to_wire
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from web.clock import Clock
 
 log = logging.getLogger(__name__)
+
+CLOSE = (b"connection", b"close")
+LINGER_SECONDS = 10.0
+"""For a client who is refused to send the rest of its body, before its connection is closed."""
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 EXPOSED_HEADERS = (
@@ -88,7 +93,7 @@ class RequestIdentity:
             await self._app(scope, receive, identified)
         finally:
             if self._answered is not None:
-                route = state.get("route") or getattr(scope.get("route"), "path", None)
+                route = state.get("route") or getattr(scope.get("route"), "path_format", None)
                 self._answered(route, scope["method"], status)
 
 
@@ -113,8 +118,12 @@ class DirectRoutes:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})["route"] = path
+        if scope["method"] == "OPTIONS":
+            await send({"type": "http.response.start", "status": 204, "headers": [(b"allow", b"POST, OPTIONS")]})
+            await send({"type": "http.response.body", "body": b""})
+            return
         if scope["method"] != "POST":
-            raise MethodNotAllowed(scope["method"], scope["path"], "POST")
+            raise MethodNotAllowed(scope["method"], scope["path"], "POST, OPTIONS")
         await endpoint(scope, receive, send)
 
 
@@ -128,13 +137,15 @@ def route_path(scope: Scope) -> str:
 class Errors:
     """Every error that reaches it is told in the caller's dialect; what nobody expected is logged and told as a 500."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, clock: Clock) -> None:
         self._app = app
+        self._clock = clock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        body = Reception(scope, receive)
         begun = False
 
         async def watched(message: Message) -> None:
@@ -143,7 +154,7 @@ class Errors:
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, body, watched)
         except CallerLeft:
             return
         except Exception as error:
@@ -151,7 +162,26 @@ class Errors:
                 log.exception("%s %s failed", scope["method"], scope["path"])
             if begun:
                 raise
+            await self._tell(error, scope, body, send)
+
+    async def _tell(self, error: Exception, scope: Scope, body: Reception, send: Send) -> None:
+        if body.complete:
             await send_error(scope, send, error)
+            return
+
+        async def unended(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                closing = [] if any(name == b"connection" for name, _ in message["headers"]) else [CLOSE]
+                await send({**message, "headers": [*message["headers"], *closing]})
+            else:
+                await send({**message, "more_body": True})
+
+        # All of the answer, but not yet its end, with which the server would close the connection.
+        await send_error(scope, unended, error)
+        with contextlib.suppress(TimeoutError):
+            async with self._clock.timeout(LINGER_SECONDS):
+                await body.drop_the_rest()
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def send_error(scope: Scope, send: Send, error: Exception) -> None:
