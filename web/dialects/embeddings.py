@@ -20,7 +20,7 @@ from pydantic import Field
 from web.dialects.engines import EngineCall
 from web.dialects.openai_schema import Count, Open, Several, Token
 from web.dialects.validation import validated
-from web.errors import EngineBroken, EngineRefused
+from web.errors import EngineBroken, EngineRefused, InvalidRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,12 +37,7 @@ class EmbeddingsRequest(Open):
     """`POST /v1/embeddings`."""
 
     model: str
-    input: (
-        Text
-        | Annotated[list[Text], Field(min_length=1, max_length=MOST_INPUTS)]
-        | Several[Token]
-        | Annotated[list[Several[Token]], Field(min_length=1, max_length=MOST_INPUTS)]
-    )
+    input: Text | Several[Text] | Several[Token] | Several[Several[Token]]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = None
     user: str | None = None
@@ -63,6 +58,10 @@ def parse_embeddings(body: bytes) -> Embedding:
     given = validated(body, EmbeddingsRequest, refused={})
     one = given["input"]
     several = isinstance(one, list) and not isinstance(one[0], int)
+    if several and len(one) > MOST_INPUTS:
+        raise InvalidRequest(
+            f"'input' has {len(one)} items: there may be {MOST_INPUTS}.", param="input", code="invalid_value"
+        )
     return Embedding(
         model=given["model"], inputs=one if several else [one],
         base64=given.get("encoding_format") == "base64", dimensions=given.get("dimensions"),
