@@ -66,11 +66,14 @@ class SocketOutlet:
         self.begun = False
         self.written = False
         self.writing = False
+        self.writes = 0
         self._line = line
         self._talk = talk
 
     async def write(self, data: bytes) -> None:
         self.begun = self.written = self.writing = True
+        self.writes += 1
+        self.writes += 1
         await self._line.say(*frames(data))
         self.writing = False
 
