@@ -22,12 +22,13 @@ class Outlet(Protocol):
 
     `begun`: whether anything was sent, so that a failure has to be told in the stream. `written` is set by every write;
     whoever watches for silence clears it. `writing`: a write is under way, since the caller has not taken yet what was
-    sent before.
+    sent before; `writes`: which one it is, so that whoever looks twice can tell whether it has stopped.
     """
 
     begun: bool
     written: bool
     writing: bool
+    writes: int
 
     async def write(self, data: bytes) -> None:
         """Send bytes that a renderer made: whole events, or whole frames."""
@@ -50,12 +51,14 @@ class StreamingResponse:
         self.begun = False
         self.written = False
         self.writing = False
+        self.writes = 0
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Send bytes: whole events. Waits while the caller reads slowly."""
         if self._commenting is not None:
             await self._commenting
         self.writing = self.written = True
+        self.writes += 1
         if not self.begun:
             await self._begin()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})

@@ -73,7 +73,7 @@ class Passage:
         self._interruptible.__enter__()
         self._timers = [self._clock.call_later(self._web.deadline, self._pass_deadline)]
         if self._outlet is not None:
-            self._watch_reader(self._outlet, pieces=-1, since=self.arrived)
+            self._watch_reader(self._outlet, seen=-1, since=self.arrived)
         return self
 
     async def enter(self, caller: str, *, waiting: Waiting, on_wait: Callable[[int], Awaitable[None]] | None) -> None:
@@ -137,17 +137,17 @@ class Passage:
     def _pass_deadline(self) -> None:
         self._interruptible.interrupt(DeadlinePassed(self._web.deadline))
 
-    def _watch_reader(self, outlet: Outlet, *, pieces: int, since: float) -> None:
+    def _watch_reader(self, outlet: Outlet, *, seen: int, since: float) -> None:
         """A reader has stopped when one and the same write has been under way for too long."""
         now = self._clock.monotonic()
-        if not outlet.writing or self.pieces != pieces:
+        if not outlet.writing or outlet.writes != seen:
             since = now
         elif now - since >= self._web.write_timeout:
             self._interruptible.interrupt(ReaderStalled(self._web.write_timeout))
             return
-        seen = self.pieces
+        writes = outlet.writes
         again = self._clock.call_later(
-            self._web.write_timeout / STALL_CHECKS, lambda: self._watch_reader(outlet, pieces=seen, since=since)
+            self._web.write_timeout / STALL_CHECKS, lambda: self._watch_reader(outlet, seen=writes, since=since)
         )
         self._timers[1:] = [again]
 
