@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from web.dialects import anthropic_schema, responses_schema
+from web.dialects.embeddings import EmbeddingsRequest
 from web.dialects.errors import speaks_anthropic
 from web.dialects.openai_schema import ChatRequest, TextRequest
 from web.dialects.service_schema import ServiceChat, ServiceText
+from web.dialects.tokenize import DetokenizeRequest, TokenizeRequest
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -25,13 +27,19 @@ OPERATIONS: dict[str, tuple[str, tuple[type[BaseModel], ...]]] = {
         "The service's own completion; with a field that only OpenAI's has: as /v1/completions",
         (ServiceText, TextRequest),
     ),
+    "/v1/embeddings": ("Vectors of texts, by a model for that", (EmbeddingsRequest,)),
+    **dict.fromkeys(("/v1/tokenize", "/tokenize"), ("A text or a chat as a model's tokens", (TokenizeRequest,))),
+    **dict.fromkeys(("/v1/detokenize", "/detokenize"), ("The text of tokens", (DetokenizeRequest,))),
     "/v1/responses": ("A response to items", (responses_schema.ResponsesRequest,)),
     "/v1/responses/input_tokens": ("How many tokens they are", (responses_schema.CountRequest,)),
     "/v1/messages": ("A message that answers messages, as Anthropic's API has it", (anthropic_schema.MessagesRequest,)),
     "/v1/messages/count_tokens": ("How many tokens they are", (anthropic_schema.CountRequest,)),
 }
 """Path -> what a POST there does, and the bodies of which it takes one."""
-PLAIN = frozenset({"/v1/responses/input_tokens", "/v1/messages/count_tokens"})
+PLAIN = frozenset({
+    "/v1/responses/input_tokens", "/v1/messages/count_tokens", "/v1/embeddings", "/v1/tokenize", "/tokenize",
+    "/v1/detokenize", "/detokenize",
+})  # fmt: skip
 """Of these, the ones that never stream."""
 ERROR = {
     "type": "object",

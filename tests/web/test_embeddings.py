@@ -170,11 +170,9 @@ class TestTheEngine:
     ) -> None:
         served = self.start(serve, hand_engine, clock=clock)
         response = await served.raw(self.BODY, "/v1/embeddings")
-        talk = await hand_engine.next()
-        clock.advance(119)
-        await talk.answer(503, b"modal-http: no running containers\n")
+        await (await hand_engine.next()).answer(503, b"modal-http: no running containers\n")
         await until(lambda: any(seconds <= 1 for seconds in clock.pending()))
-        clock.advance(1)
+        clock.advance(120)
         await (await hand_engine.next()).answer(503, b"modal-http: no running containers\n")
         status, headers = await response.head()
         assert (status, headers["x-should-retry"]) == (503, "true")
