@@ -83,7 +83,7 @@ class _Ending:
 
     @property
     def cut(self) -> bool:
-        return self._piece is not None and self._piece.value == "length"
+        return self._piece is not None and self._piece.value in ("length", "content_filter")
 
     def told(self) -> Json:
         piece = self._piece
