@@ -274,7 +274,7 @@ class Web(Section):
     """How long a caller waits for a place at a model whose engines are up and busy."""
     request_deadline: Annotated[float, Field(gt=0)] | None = None
     """The longest that one answer may take, waiting included; `timeout` less 30 s unless set."""
-    write_timeout: Annotated[float, Field(gt=0)] = 60.0
+    write_timeout: Annotated[float, Field(gt=0)] = 120.0
     """How long a caller may take nothing of an answer before the connection is cut and the engine freed."""
     drain_seconds: Annotated[float, Field(ge=0)] = 25.0
     """How long what is under way may still take once the server was told to stop."""
