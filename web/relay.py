@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING
 
 from web.answer_guard import AnswerCut
@@ -14,6 +15,7 @@ from web.dialects.engines import engine_call
 from web.dialects.translation import StreamedAnswer, WholeAnswer
 from web.errors import ServiceError, to_wire
 from web.exchange import Exchange, Patience
+from web.forwarding import Collecting, Forwarding
 from web.observation import Unobserved
 from web.upstream import Upstream
 
@@ -74,9 +76,7 @@ class Relay:
     async def close(self) -> None:
         await self._upstream.close()
 
-    def _exchange(
-        self, request: GenerationRequest, rid: str, answer: Translation, arrived: float | None
-    ) -> Exchange:
+    def _exchange(self, request: GenerationRequest, rid: str, answer: Translation, arrived: float | None) -> Exchange:
         engines = self._services.engines
         model = self._services.settings.models.find(request.model)
         if model is not None:
@@ -109,12 +109,7 @@ class Relay:
     async def _answer(self, exchange: Exchange, answer: WholeAnswer, watch: _Watch) -> bytes:
         async with self._watched(exchange, None):
             await self._open(exchange, watch, None)
-            while not answer.done:
-                answer.feed(await exchange.read())
-                watch.heard(answer, self._clock.monotonic())
-                if answer.failure is not None:
-                    raise answer.failure
-        exchange.finish()
+            await Collecting(exchange, answer, clock=self._clock, note=partial(watch.heard, answer)).run()
         return answer.body()
 
     async def _open(self, exchange: Exchange, watch: _Watch, out: Outlet | None) -> None:
@@ -130,7 +125,9 @@ class Relay:
         try:
             async with self._watched(exchange, out):
                 await self._open(exchange, watch, out)
-                await self._forward(exchange, answer, out, watch)
+                note = partial(watch.heard, answer)
+                pause = self._services.coalesce_seconds
+                await Forwarding(exchange, answer, out, clock=self._clock, pause=pause, note=note).run()
         except Exception as error:
             # What a guard has cut is a complete answer, though nothing of it may have been sent yet.
             if not (out.begun or isinstance(error, AnswerCut)):
@@ -139,27 +136,6 @@ class Relay:
             if not isinstance(error, ServiceError):
                 log.exception("a stream failed")
             await out.end(answer.error(to_wire(error)))
-
-    async def _forward(self, exchange: Exchange, answer: StreamedAnswer, out: Outlet, watch: _Watch) -> None:
-        pause = self._services.coalesce_seconds
-        sent = -pause
-        while True:
-            data = await exchange.read()
-            if pause and (early := sent + pause - self._clock.monotonic()) > 0:
-                await self._clock.sleep(early)
-                data += exchange.read_ready()
-            told = answer.feed(data)
-            now = self._clock.monotonic()
-            watch.heard(answer, now)
-            if answer.done:
-                exchange.finish()
-                await out.end(told + answer.end())
-                return
-            if told:
-                await out.write(told)
-                sent = now
-            if answer.failure is not None:
-                raise answer.failure
 
     @contextlib.asynccontextmanager
     async def _watched(self, exchange: Exchange, out: Outlet | None) -> AsyncIterator[None]:

@@ -1,43 +1,94 @@
-"""The HTTP client to the engines: one bounded pool of connections, and the aborts that outlive their requests."""
+"""The HTTP client to the engines: a bounded pool of connections, and the aborts that outlive their requests.
+
+Of HTTP it speaks what an engine is asked by: a POST of JSON whose answer is read as it comes. That is why it is not
+aiohttp's client, which wakes a task for every event and makes many objects for every request.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+import ssl
+from collections import deque
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
-import aiohttp
+from web.connection import Connection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from web.answer import Answer
     from web.clock import Clock
 
 log = logging.getLogger(__name__)
 
 AFFINITY_HEADER = "Modal-Session-ID"
 MOST_CONNECTIONS = 2048
+"""At work at once; who comes then waits for one. As many may be idle at most."""
 MOST_ABORTS = 512
 """Aborts on their way at once; above it a closed connection has to be enough."""
 ABORT_SECONDS = 5.0
 SETTLE_SECONDS = 1.0
-"""For a response to end after its last event; then its connection is closed instead of used again."""
+"""For an answer to end after its last event; then its connection is closed instead of used again."""
 CONNECT_SECONDS = 10.0
-"""For the TCP connection alone. aiohttp counts it on the machine's own time."""
+"""For the name, the TCP connection and TLS."""
+IDLE_SECONDS = 15.0
+"""An idle connection is not trusted for longer: whatever is on the way may have forgotten it."""
+
+
+class NotConnected(OSError):
+    """No connection could be made: the request has reached nobody."""
+
+
+class Origin(NamedTuple):
+    """Where connections lead. `name`: as the Host header tells it."""
+
+    tls: bool
+    host: str
+    port: int
+    name: str
 
 
 class Upstream:
-    """Made without a loop, so that a memory snapshot can hold it; the session is made by the first request."""
+    """Made without a loop, so that a memory snapshot can hold it; connections are made by requests."""
 
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
+        self._slots = asyncio.Semaphore(MOST_CONNECTIONS)
+        self._idle: dict[Origin, deque[tuple[float, Connection]]] = {}
+        self._settling: deque[tuple[float, Answer]] = deque()
         self._aborts: set[asyncio.Task[None]] = set()
-        self._settling: set[asyncio.Task[None]] = set()
+        self._tls: ssl.SSLContext | None = None
 
-    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
-        """The response once its headers are there. Raises aiohttp.ClientError and OSError."""
-        return await self._open_session().post(url, data=body, headers=headers, allow_redirects=False)
+    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """The answer once its headers are there. Cancelled, it cuts the connection.
+
+        Raises NotConnected; ConnectionBroken; ValueError for a header that no request can hold.
+        """
+        self._settle()
+        origin, path = _split(url)
+        request = _request(origin, path, body, headers)
+        await self._slots.acquire()
+        try:
+            connection = self._take(origin) or await self._connect(origin)
+        except BaseException:
+            self._slots.release()
+            raise
+        answer = connection.ask(request)
+        try:
+            await answer.begin()
+        except asyncio.CancelledError:
+            answer.close()
+            raise
+        return answer
+
+    def let_go(self, answer: Answer) -> None:
+        """After the last event: let the answer end too, so that its connection can be used again. Nobody waits."""
+        if not answer.over:
+            answer.let_go()
+            self._settling.append((self._clock.monotonic() + SETTLE_SECONDS, answer))
+            self._settle()
 
     def abort(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> None:
         """Send an abort, whatever becomes of the caller's task. Failures are logged."""
@@ -48,56 +99,89 @@ class Upstream:
         self._aborts.add(task)
         task.add_done_callback(self._aborts.discard)
 
-    def settle(self, response: aiohttp.ClientResponse) -> None:
-        """After an answer's end: let the response end too, so that its connection can be used again. Nobody waits."""
-        if response.content.at_eof():
-            response.release()
-            return
-        task = asyncio.create_task(self._settle(response), name="settle")
-        self._settling.add(task)
-        task.add_done_callback(self._settling.discard)
-
     async def close(self) -> None:
-        """Wait for the aborts on their way, and close every connection."""
-        for task in self._settling:
-            task.cancel()
-        if under_way := self._aborts | self._settling:
-            await asyncio.wait(under_way)
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Wait for the aborts on their way, and close every connection that no request holds."""
+        if self._aborts:
+            await asyncio.wait(set(self._aborts))
+        for _, answer in self._settling:
+            answer.close()
+        for connections in self._idle.values():
+            for _, connection in connections:
+                connection.cut()
+        self._settling.clear()
+        self._idle.clear()
 
     async def _abort(self, url: str, body: bytes, headers: Mapping[str, str]) -> None:
         try:
             async with self._clock.timeout(ABORT_SECONDS):
                 answer = await self.post(url, body=body, headers=headers)
-                answer.release()
-                if answer.status != 200:
-                    log.info("an abort was answered %d", answer.status)
-        except (TimeoutError, OSError, aiohttp.ClientError) as error:
+            self.let_go(answer)
+            if answer.status != 200:
+                log.info("an abort was answered %d", answer.status)
+        except OSError as error:  # a timeout too
             log.info("an abort did not arrive: %r", error)
 
-    async def _settle(self, response: aiohttp.ClientResponse) -> None:
+    async def _connect(self, origin: Origin) -> Connection:
+        loop = asyncio.get_running_loop()
+        if origin.tls and self._tls is None:
+            self._tls = await asyncio.to_thread(_trusting_the_system)
         try:
-            async with self._clock.timeout(SETTLE_SECONDS):
-                await response.content.read()
-        except (TimeoutError, aiohttp.ClientError, OSError):
-            response.close()
-        except BaseException:  # cancelled: nobody else knows of it any more
-            response.close()
-            raise
-        else:
-            response.release()
+            async with self._clock.timeout(CONNECT_SECONDS):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(lambda freed: self._freed(origin, freed)), origin.host, origin.port,
+                    ssl=self._tls if origin.tls else None,
+                )  # fmt: skip
+        except OSError as error:  # a timeout too
+            raise NotConnected(str(error)) from error
+        return connection
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, limit_per_host=0),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-                headers={"Content-Type": "application/json", "Accept-Encoding": "identity"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                auto_decompress=False,
-                raise_for_status=False,
-                trust_env=False,
-            )
-        return self._session
+    def _take(self, origin: Origin) -> Connection | None:
+        """The connection that was used last: those that are not needed grow old together."""
+        idle = self._idle.get(origin)
+        trusted = self._clock.monotonic() - IDLE_SECONDS
+        while idle:
+            since, connection = idle.pop()
+            if since >= trusted and connection.usable:
+                return connection
+            connection.cut()
+        return None
+
+    def _freed(self, origin: Origin, connection: Connection) -> None:
+        self._slots.release()
+        now = self._clock.monotonic()
+        idle = self._idle.setdefault(origin, deque())
+        while idle and (idle[0][0] < now - IDLE_SECONDS or not idle[0][1].usable):
+            idle.popleft()[1].cut()
+        if connection.usable:
+            idle.append((now, connection))
+
+    def _settle(self) -> None:
+        """Those that have ended are forgotten; those that had their time are closed. The next request does it, for
+        there is no hurry: an engine that has said all of an answer works on it no more."""
+        now = self._clock.monotonic()
+        while self._settling and (self._settling[0][1].over or self._settling[0][0] <= now):
+            self._settling.popleft()[1].close()
+
+
+def _split(url: str) -> tuple[Origin, str]:
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    origin = Origin(tls=tls, host=parts.hostname or "", port=parts.port or (443 if tls else 80), name=parts.netloc)
+    return origin, parts.path
+
+
+def _request(origin: Origin, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    more = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if more.count("\n") != len(headers) or more.count("\r") != len(headers) or "\0" in more:
+        raise ValueError("a header holds a line break")
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {origin.name}\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    )
+    return head.encode() + body
+
+
+def _trusting_the_system() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -21,6 +22,7 @@ import uvloop
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+ROOT = Path(__file__).parents[2]
 FIRST_TOKEN = b'"t0 "'
 """The scripted engine's first token, as JSON: gateways differ in everything around it."""
 
@@ -59,7 +61,9 @@ class CallerError(RuntimeError):
 def call(task: Task) -> Heard:
     """Run the callers in a process of their own. Raises CallerError."""
     command = [sys.executable, "-m", "tests.benchmarks.callers"]
-    done = subprocess.run(command, input=json.dumps(asdict(task)), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, input=json.dumps(asdict(task)), capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise CallerError(done.stderr.strip().splitlines()[-1])
     return Heard(**json.loads(done.stdout))
