@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+VARY = (b"vary", b"origin")
 CLOSE = (b"connection", b"close")
 LINGER_SECONDS = 10.0
 """For a client who is refused to send the rest of its body, before its connection is closed."""
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 EXPOSED_HEADERS = (
-    "x-request-id", "request-id", "openai-processing-ms", "retry-after", "x-should-retry",
+    "x-request-id", "request-id", "openai-processing-ms", "retry-after", "retry-after-ms", "x-should-retry",
     "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
     "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
 )  # fmt: skip
@@ -39,7 +40,10 @@ EXPOSED_HEADERS = (
 
 def cross_origin(app: ASGIApp, *, origins: Sequence[str]) -> ASGIApp:
     """CORS, to be outermost: a preflight is answered before anything looks at a key, and errors carry the headers.
-    Whatever header a caller asks for is allowed (`X-Stainless-*`, `OpenAI-*`, `Idempotency-Key`, …)."""
+    Whatever header a caller asks for is allowed (`X-Stainless-*`, `OpenAI-*`, `Idempotency-Key`, …). Credentials are
+    not: keys travel in headers, and there are no cookies. Where only some origins are allowed, every answer says that
+    it depends on the origin, also to who named none, so that no cache hands it to another."""
+    varies = "*" not in origins
     cors = CORSMiddleware(
         app, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"], expose_headers=EXPOSED_HEADERS,
         max_age=86400,
@@ -48,9 +52,21 @@ def cross_origin(app: ASGIApp, *, origins: Sequence[str]) -> ASGIApp:
     async def for_browsers(scope: Scope, receive: Receive, send: Send) -> None:
         # Who names no origin is no browser's page, and need not pay for its headers.
         browser = scope["type"] == "http" and header(scope, b"origin") is not None
+        if varies and scope["type"] == "http":
+            send = _varying(send)
         await (cors if browser else app)(scope, receive, send)
 
     return for_browsers
+
+
+def _varying(send: Send) -> Send:
+    async def varying(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            told = [(name, value) for name, value in message["headers"] if (name, value.lower()) != VARY]
+            message = {**message, "headers": [*told, VARY]}
+        await send(message)
+
+    return varying
 
 
 class RequestIdentity:
