@@ -10,6 +10,8 @@ import urllib.request
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.benchmarks.processes import running
 from tests.conformance.clients.harness import BROKEN, CALLING, COLD, FULL, SINGLE, WRITING
 from tests.ports import free_port
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 STEADY = "scripted/steady"
 """The name of the model that most checks use; it holds a slash, as names do."""
 BODY_LIMIT = 1_000_000
-HEARTBEAT_SECONDS = 1.0
+HEARTBEAT_SECONDS = 0.5
 KEEPALIVE_SECONDS = 0.4
 EMBEDDING = "embedding"
 CLIENTS_WITH_A_LIMIT = 12
@@ -37,6 +39,7 @@ FEATURES = {
     "heartbeat": f"no stream is silent for {HEARTBEAT_SECONDS} s or longer",
     "messages": "it speaks Anthropic's dialect too",
     "responses": "it speaks the Responses API too",
+    "own-sockets": "nothing stands between its callers and its own sockets",
     "own-dialect": "it has the service's own routes, the WebSocket and sessions among them",
     "embeddings": "its model makes embeddings",
     "tools": "a required tool is called by whatever model it has",
@@ -74,6 +77,12 @@ class Target:
         told = {"url": self.url, "model": self.model, "api_key": self.api_key, "limited_key": limited}
         more = {"embedding_model": self.embedding_model, "tool_model": self.tool_model, "features": sorted(features)}
         return json.dumps(told | more)
+
+
+def needs(target: Target, *features: str) -> None:
+    """Skip this test, saying why, where the target lacks one of them."""
+    if missing := [feature for feature in features if feature not in target.features]:
+        pytest.skip(f"the target has no {', '.join(missing)}")
 
 
 def models() -> list[dict[str, Any]]:
@@ -139,7 +148,7 @@ def _planned(name: str, features: frozenset[str]) -> Target:
 @contextlib.contextmanager
 def standalone() -> Iterator[Target]:
     """The service in this machine's own processes, without Modal."""
-    target = _planned("standalone", SCRIPTED_FEATURES | {"cold"})
+    target = _planned("standalone", SCRIPTED_FEATURES | {"cold", "own-sockets"})
     port = free_port()
     place = {"SERVER__HOST": "127.0.0.1", "SERVER__PORT": str(port)}
     command = [sys.executable, "-m", "functions.standalone"]
