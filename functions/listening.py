@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 import uvloop
 
+from functions.http_protocol import HttpProtocol
 from web.server import DrainingServer
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Listening(DrainingServer):
 
     def __init__(self, application: ASGIApp, draining: Draining, *, host: str, port: int) -> None:
         config = uvicorn.Config(
-            application, loop="none", http="httptools", lifespan="on", interface="asgi3",
+            application, loop="none", http=HttpProtocol, lifespan="on", interface="asgi3",
             log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
             backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )  # fmt: skip
