@@ -82,6 +82,8 @@ def parameters(options: Options, *, api_key: str | None) -> xllamacpp.CommonPara
         chosen.n_batch = chosen.n_ubatch = -(-options.context // options.parallel) * options.parallel
         if options.pooling:
             chosen.pooling_type = getattr(xllamacpp.llama_pooling_type, f"LLAMA_POOLING_TYPE_{options.pooling.upper()}")
+    # As everywhere else: an assistant's message that comes last is continued only where that is asked for.
+    chosen.prefill_assistant = False
     chosen.ui = False
     chosen.endpoint_metrics = False
     chosen.endpoint_slots = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import pytest
 from anthropic.types import message_count_tokens_params, message_create_params
@@ -12,7 +12,11 @@ from anthropic.types.beta import message_create_params as beta_params
 from tests.web.conftest import MODEL
 from web.dialects.anthropic import parse_count, parse_messages
 from web.dialects.anthropic_schema import HONOURED, IGNORED, REFUSED, MessagesRequest
+from web.dialects.engines import engine_call
 from web.errors import InvalidRequest, to_wire
+
+if TYPE_CHECKING:
+    from infra.settings import EngineKind
 
 Json = dict[str, Any]
 
@@ -195,6 +199,14 @@ class TestMessages:
     @pytest.mark.parametrize("system", ["a\nb", [text("a"), text("b") | {"cache_control": {"type": "ephemeral"}}]])
     def test_the_system_comes_first(self, system: Any) -> None:
         assert fields_of(system=system)["messages"] == [{"role": "system", "content": "a\nb"}, USER]
+
+    def test_every_engine_is_told_to_continue_in_its_own_words(self) -> None:
+        call = parse_messages(body_of(messages=[USER, {"role": "assistant", "content": "The best is ("}]))
+        kinds: tuple[EngineKind, ...] = ("sglang", "llamacpp")
+        told = {kind: json.loads(engine_call(call.request, kind=kind, model="m", rid="r").body) for kind in kinds}
+        assert all(body["continue_final_message"] is True for body in told.values())
+        assert "add_generation_prompt" not in told["sglang"]
+        assert told["llamacpp"]["add_generation_prompt"] is False
 
     def test_an_answer_that_was_begun_is_continued_without_thinking(self) -> None:
         fields = fields_of(messages=[USER, {"role": "assistant", "content": "The best is ("}])

@@ -194,6 +194,12 @@ async def test_tokens_are_counted_by_the_engine(served: Served, sdk: Sdk) -> Non
     assert count.input_tokens == 4
 
 
+async def test_the_models_are_anthropics_too(served: Served, sdk: Sdk) -> None:
+    (model,) = [model async for model in sdk(served).models.list()]
+    assert (model.type, model.id, model.display_name) == ("model", "scripted", MODEL)
+    assert (await sdk(served).models.retrieve("scripted")).created_at.year == 1970
+
+
 class TestStops:
     async def test_the_limit(self, served: Served, sdk: Sdk) -> None:
         message = await sdk(served).messages.create(model=MODEL, max_tokens=2, messages=HELLO)

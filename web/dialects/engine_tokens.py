@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-TEMPLATE_FIELDS = ("messages", "tools", "chat_template_kwargs", "reasoning_effort")
+TEMPLATE_FIELDS = ("messages", "tools", "chat_template_kwargs", "reasoning_effort", "continue_final_message")
 """What of a chat request its template sees."""
 
 
@@ -36,7 +36,8 @@ def template_call(target: EngineTarget, fields: Mapping[str, Any]) -> EngineCall
     """For the tokens of a chat, or (llama.cpp) for the prompt that its template makes of it."""
     seen = {name: fields[name] for name in TEMPLATE_FIELDS if name in fields}
     if target.kind == "llamacpp":
-        return _call("/apply-template", seen)
+        more = {"add_generation_prompt": False} if seen.get("continue_final_message") else {}
+        return _call("/apply-template", seen | more)
     return _call("/tokenize", {"model": target.model, **seen})
 
 

@@ -75,6 +75,8 @@ def _for_llamacpp(body: dict[str, Any], kind: Kind, rid: str) -> list[PieceFilte
     caller has left (without it only at the first token). What it does not do as OpenAI does, a filter makes up for."""
     filters: list[PieceFilter] = []
     body["return_progress"] = True
+    if body.get("continue_final_message"):
+        body["add_generation_prompt"] = False
     if "repetition_penalty" in body:
         body["repeat_penalty"] = body.pop("repetition_penalty")
     if (wanted := body.get("logprobs")) not in (None, False):

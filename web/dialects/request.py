@@ -20,8 +20,9 @@ class GenerationRequest:
     model: str
     """As the caller named it: an id or a name; answers repeat it."""
     fields: Mapping[str, Any]
-    """What the engine is to honour: OpenAI's names plus `top_k`, `min_p`, `repetition_penalty`; no nulls, one name a
-    meaning (`max_tokens`, the role `system`)."""
+    """What the engine is to honour: OpenAI's names plus `top_k`, `min_p`, `repetition_penalty` and
+    `continue_final_message` (the last message is the beginning of the answer); no nulls, one name a meaning
+    (`max_tokens`, the role `system`)."""
     choices: int = 1
     """How many answers there will be: `n`, times the number of prompts."""
     stream: bool = False

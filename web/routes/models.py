@@ -47,7 +47,9 @@ def router(services: Services, states: ModelStates) -> APIRouter:
     @api.get("/v1/models", summary="The models that are offered")
     async def list_models() -> dict[str, Any]:
         known = await states.all()
-        return {"object": "list", "data": [card(model, known[model.id]) for model in models.available_models]}
+        cards = [card(model, known[model.id]) for model in models.available_models]
+        pages = {"has_more": False, "first_id": cards[0]["id"], "last_id": cards[-1]["id"]}
+        return {"object": "list", "data": cards, **pages}
 
     @api.get("/v1/models/{model:path}", summary="One model, by its id or its name (which may hold slashes)",
              responses={404: FAILURES[404]})  # fmt: skip
@@ -106,8 +108,14 @@ def router(services: Services, states: ModelStates) -> APIRouter:
 
 
 def card(model: Model, state: ModelState) -> dict[str, Any]:
-    """OpenAI's model object, and what else there is to know. A model has no time of creation here: 0."""
-    return {"id": model.id, "object": "model", "created": 0, "owned_by": "local", **_facts(model, state)}
+    """OpenAI's model object and Anthropic's in one, and what else there is to know. A model has no time of creation
+    here: 0."""
+    openai = {"id": model.id, "object": "model", "created": 0, "owned_by": "local"}
+    anthropic = {
+        "type": "model", "display_name": model.name, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active",
+        "max_input_tokens": model.context_length,
+    }  # fmt: skip
+    return {**openai, **anthropic, **_facts(model, state)}
 
 
 def description(model: Model, state: ModelState) -> dict[str, Any]:
