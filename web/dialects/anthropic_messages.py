@@ -88,7 +88,8 @@ def _part(block: Json) -> Json:
             told = (block.get("title"), block.get("context"), source["data"])
             return {"type": "text", "text": BETWEEN.join(text for text in told if text)}
         case "search_result":
-            return {"type": "text", "text": BETWEEN.join((block["title"], source, _joined(block["content"])))}
+            found: list[str] = [block["title"], block["source"], _joined(block["content"])]
+            return {"type": "text", "text": BETWEEN.join(found)}
     return {"type": "text", "text": block["text"]}
 
 
