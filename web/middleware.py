@@ -162,11 +162,12 @@ class Errors:
             await self._app(scope, receive, send)
             return
         body = Reception(scope, receive)
-        begun = False
+        begun = ended = False
 
         async def watched(message: Message) -> None:
-            nonlocal begun
+            nonlocal begun, ended
             begun = True
+            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
             await send(message)
 
         try:
@@ -176,6 +177,8 @@ class Errors:
         except Exception as error:
             if not isinstance(error, ServiceError):
                 log.exception("%s %s failed", scope["method"], scope["path"])
+            if ended:
+                return  # the caller has all of an answer: Starlette tells an error, and raises it nevertheless
             if begun:
                 raise
             await self._tell(error, scope, body, send)

@@ -44,9 +44,10 @@ async def _error_response(request: Request, error: Exception) -> Response:
 def _methods_at(request: Request) -> set[str]:
     """Every method that some route has for this path."""
     methods = {"OPTIONS"}
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= getattr(route, "methods", None) or set()
+    for method in ("DELETE", "GET", "PATCH", "POST", "PUT"):
+        asked = {**request.scope, "method": method}
+        if any(route.matches(asked)[0] is Match.FULL for route in request.app.routes):
+            methods.add(method)
     return methods | {"HEAD"} if "GET" in methods else methods
 
 
