@@ -31,7 +31,8 @@ class EngineCall:
     abort: bytes | None
     """The body of `POST /abort_request` that ends it, where the engine has that."""
     filter: PieceFilter | None = None
-    """Made for this request: what its answer's pieces pass, where the engine's words are not the caller's."""
+    """Made for this request: what its answer's pieces pass, where the engine's words are not the caller's. What it
+    tells as text is that text unchanged: such pieces may be relayed past it."""
 
 
 def engine_call(request: GenerationRequest, *, kind: EngineKind, model: str, rid: str) -> EngineCall:

@@ -105,7 +105,7 @@ class StreamedAnswer(Translation):
 
     def _learn(self, data: bytes, piece: Piece) -> None:
         """Remember what is around the text of an event that is one piece of text and nothing else."""
-        if self.filter is not None or piece.kind != "text" or piece.logprobs is not None:
+        if piece.kind != "text" or piece.logprobs is not None:
             return
         if data.count(b"\n\n") != 1:
             return
