@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 from openai.types import completion_create_params
@@ -210,10 +210,13 @@ def as_sse_can(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+"""For machines that have other things to do."""
 WRITTEN = st.text(st.characters(exclude_categories=["Cs"]))
 TRICKY = st.text(st.sampled_from(["\r", "\n", " ", ":", "d", "\x00", "\x85", "\u2028", "\x0b", "\ufeff", "é"]))
 
 
+@PATIENT
 @given(st.lists(WRITTEN | TRICKY), st.integers(1, 9))
 def test_a_parser_gives_back_the_text_exactly(pieces: list[str], size: int) -> None:
     stream = ServiceStream(elapsed(0), events=False)
@@ -266,6 +269,7 @@ def test_a_whole_answer_tells_its_text_and_its_speed() -> None:
     assert json.loads(ServiceAnswer("m", elapsed(1)).body(None))["tokens_per_second"] == 0
 
 
+@PATIENT
 @given(st.lists(WRITTEN | st.sampled_from(["__ERROR__:", "__ERROR__:x", "__ERROR__:__ERROR__:", "_"])))
 def test_plain_frames_are_the_text_and_never_look_like_an_error(pieces: list[str]) -> None:
     told = frames(PlainFrames(joined=False).pieces(text(*pieces)))
@@ -274,6 +278,7 @@ def test_plain_frames_are_the_text_and_never_look_like_an_error(pieces: list[str
     assert all(told), "an empty frame is a sign of life and nothing else"
 
 
+@PATIENT
 @given(st.lists(WRITTEN))
 def test_json_frames_are_the_text(pieces: list[str]) -> None:
     told = [json.loads(frame) for frame in frames(JsonFrames(elapsed(0), joined=False).pieces(text(*pieces)))]
