@@ -6,7 +6,7 @@ import base64
 import hashlib
 import math
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -52,8 +52,8 @@ def vector(text: str | list[int]) -> list[float]:
 
 def embeddings(body: Json) -> web.Response:
     """OpenAI's `/v1/embeddings`."""
-    given = body.get("input")
-    inputs = given if isinstance(given, list) and not (given and isinstance(given[0], int)) else [given]
+    given: Any = body.get("input")
+    inputs: list[Any] = given if isinstance(given, list) and not (given and isinstance(given[0], int)) else [given]
     counts = [len(item.split()) if isinstance(item, str) else len(item) for item in inputs]
     if max(counts, default=0) > LONGEST_MODEL:
         return _refusal("The input is longer than the model's context length.")
