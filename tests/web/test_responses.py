@@ -9,8 +9,12 @@ import pytest
 from openai.types.responses import input_token_count_params, response_create_params
 
 from tests.web.conftest import MODEL
+from web.dialects.pieces import Piece
+from web.dialects.request import GenerationRequest
 from web.dialects.responses import parse_count, parse_responses
+from web.dialects.responses_answer import ResponsesDialect
 from web.dialects.responses_schema import HONOURED, IGNORED, PARTLY, REFUSED, ResponsesRequest
+from web.dialects.translation import StreamedAnswer
 from web.errors import InvalidRequest, to_wire
 
 Json = dict[str, Any]
@@ -276,3 +280,27 @@ def test_the_answer_repeats_what_was_asked() -> None:
         "reasoning": {"effort": "low", "summary": None}, "service_tier": "default", "store": False,
         "truncation": "disabled",
     }  # fmt: skip
+
+
+REQUEST = GenerationRequest(kind="chat", model="m", fields={}, stream=True)
+
+
+def test_text_that_is_relayed_unparsed_is_part_of_the_whole_all_the_same() -> None:
+    """Whatever comes between two texts: numbers, places and the response at the end are those of parsed text."""
+    dialect = ResponsesDialect(parse_responses(body_of()).repeated, now=lambda: 5.0)
+    relayed = StreamedAnswer(REQUEST, dialect.stream(REQUEST, rid="r", created=1))
+    parsed = dialect.stream(REQUEST, rid="r", created=1)
+    told, expected = b"", b""
+    for name, value in (
+        ("content", "a"), ("content", "b"), ("content", "c\u00fc\n"), ("reasoning_content", "hm"), ("content", "d"),
+        ("content", "e"), ("content", 'f\n"g"'), ("content", "h"),
+    ):  # fmt: skip
+        event = {"choices": [{"index": 0, "delta": {name: value}, "finish_reason": None}]}
+        told += relayed.feed(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n")
+        expected += parsed.pieces([Piece(0, "text" if name == "content" else "reasoning", value, None)])
+    finish: Any = [Piece(0, "finish", "stop", None)]
+    told += relayed.feed(b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n') + relayed.end()
+    expected += parsed.pieces(finish) + parsed.end(None)
+    assert told == expected
+    last = json.loads(told.split(b"data: ")[-1])["response"]
+    assert [item["content"][0]["text"] for item in last["output"]] == ["abcü\n", "hm", 'def\n"g"h']

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from web.dialects.pieces import Piece, Usage
     from web.dialects.request import GenerationRequest
@@ -18,11 +18,11 @@ class StreamRenderer(Protocol):
     def pieces(self, pieces: Iterable[Piece]) -> bytes:
         """The bytes of these pieces."""
 
-    def around(self, choice: int) -> tuple[bytes, bytes] | None:
+    def around(self, choice: int) -> tuple[bytes, bytes] | Callable[[bytes], bytes] | None:
         """What stands before and after the text (as a JSON string) in a piece of nothing but text, until `pieces` is
         given one of another kind: such pieces are then relayed unparsed, past `pieces`. Asked before `pieces` is given
-        the one that gave the occasion. None where no two events are alike, or where the renderer has to see every
-        piece."""
+        the one that gave the occasion. Where each event has something of its own: what makes an event of such a text.
+        None where the renderer has to see every piece."""
 
     def end(self, usage: Usage | None) -> bytes:
         """The last bytes of a complete answer."""

@@ -78,7 +78,7 @@ class _Envelope:
 
 
 class ResponsesStream:
-    """The events of a streamed response. No two are alike, since they are numbered; none is behind the last one."""
+    """The events of a streamed response. Nothing comes behind the last one."""
 
     def __init__(self, envelope: _Envelope, *, rid: str) -> None:
         self._envelope = envelope
@@ -94,8 +94,9 @@ class ResponsesStream:
             self._items.add(pieces)
         return self._events.take()
 
-    def around(self, choice: int) -> None:
-        """Nothing: events are numbered."""
+    def around(self, choice: int) -> Callable[[bytes], bytes] | None:  # noqa: ARG002 (there is one)
+        """What makes the next event of a text: events are numbered."""
+        return self._items.around_text()
 
     def end(self, usage: Usage | None) -> bytes:
         """The last bytes of a complete answer."""

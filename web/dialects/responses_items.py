@@ -9,7 +9,7 @@ import orjson
 from web.errors import EngineBroken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from web.dialects.pieces import Piece
 
@@ -32,6 +32,12 @@ class Events:
         """An event of which all but its text and its number is known: most of them are that."""
         self._parts.append(b'%s%d,"delta":%s%s' % (before, self._next, orjson.dumps(text), after))
         self._next += 1
+
+    def relayed(self, before: bytes, text: bytes, after: bytes) -> bytes:
+        """Such an event, of a text that is a JSON string: untaken, as there is nothing before it."""
+        number = self._next
+        self._next = number + 1
+        return b'%s%d,"delta":%s%s' % (before, number, text, after)
 
     def take(self) -> bytes:
         told, self._parts = b"".join(self._parts), []
@@ -75,6 +81,10 @@ class Items:
             self.done.append(self._open.end(complete=self.finish is None or self.finish in ("stop", "tool_calls")))
             self._open = None
 
+    def around_text(self) -> Callable[[bytes], bytes] | None:
+        """What makes an event of a text (a JSON string) that goes into the message that is open, if one is."""
+        return self._open.relay if self._open is not None and self._open.kind == "text" else None
+
     def so_far(self) -> list[Json]:
         """All items, the open one as far as it came."""
         return self.done if self._open is None else [*self.done, self._open.whole("incomplete")]
@@ -105,7 +115,7 @@ class _Item:
         self.kind = kind
         self.call = call
         self._id = f"{PREFIXES[kind]}_{rid}_{index}"
-        self._said: list[str] = []
+        self._said: list[str | bytes] = []
         self._logprobs: list[Json] = []
         self._events = events
         where: Json = {"item_id": self._id, "output_index": index}
@@ -129,12 +139,18 @@ class _Item:
         else:
             self._events.tell_delta(self._before, text, self._after)
 
+    def relay(self, text: bytes) -> bytes:
+        """The event of a text that comes as a JSON string."""
+        assert self._events is not None
+        self._said.append(text)
+        return self._events.relayed(self._before, text, self._after)
+
     def end(self, *, complete: bool) -> Json:
         """The item, which nothing is added to any more."""
         item = self.whole("completed" if complete else "incomplete")
         events = self._events
         if events is not None:
-            said = "".join(self._said)
+            said = self._all()
             if self.kind == "tool":
                 told: Json = {"arguments": said, "name": item["name"]}
             else:
@@ -150,7 +166,7 @@ class _Item:
         match self.kind:
             case "tool":
                 return {
-                    "id": self._id, "type": "function_call", "status": status, "arguments": "".join(self._said),
+                    "id": self._id, "type": "function_call", "status": status, "arguments": self._all(),
                     "call_id": self.call["id"], "name": self.call["function"]["name"],
                 }  # fmt: skip
             case "reasoning":
@@ -161,8 +177,13 @@ class _Item:
             "id": self._id, "type": "message", "status": status, "role": "assistant", "content": [self._part()],
         }  # fmt: skip
 
+    def _all(self) -> str:
+        said: str = "".join([text if isinstance(text, str) else orjson.loads(text) for text in self._said])
+        self._said = [said]
+        return said
+
     def _part(self) -> Json:
-        said = "".join(self._said)
+        said = self._all()
         if self.kind == "reasoning":
             return {"type": "reasoning_text", "text": said}
         return {"type": "output_text", "text": said, "annotations": [], "logprobs": self._logprobs}

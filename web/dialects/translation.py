@@ -11,6 +11,8 @@ from web.dialects.sse import EventReader
 from web.errors import ServiceError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from web.dialects.base import AnswerBuilder, StreamRenderer
     from web.dialects.engines import PieceFilter
     from web.dialects.pieces import Piece, Usage
@@ -77,6 +79,7 @@ class StreamedAnswer(Translation):
         super().__init__(request)
         self._client = client
         self._before: bytes | None = None
+        self._render: Callable[[bytes], bytes] | None = None
         self._after = self._rendered_before = self._rendered_after = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -86,6 +89,8 @@ class StreamedAnswer(Translation):
             text = data[len(before) : -len(self._after)]
             if text.count(b'"') == 2 and text[0] == text[-1] == 34:  # one JSON string, with no quote in it
                 self.heard += 1
+                if self._render is not None:
+                    return self._render(text)
                 return self._rendered_before + text + self._rendered_after
         whole = self._events.empty
         pieces = self._read(data)
@@ -120,4 +125,7 @@ class StreamedAnswer(Translation):
             and before.endswith((b'"content":', b'"content": ', b'"text":', b'"text": '))
         ):
             self._before, self._after = before, after
-            self._rendered_before, self._rendered_after = around
+            if isinstance(around, tuple):
+                self._rendered_before, self._rendered_after = around
+            else:
+                self._render = around
