@@ -42,7 +42,7 @@ app = typer.Typer(
 @app.command()
 def up(
     app_ref: Annotated[str, typer.Argument(help="as for `modal deploy`: a file, or a module's name")] = "app.py",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="for the app's first web function; 0: any")] = 3000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="for the app's first public address; 0: any")] = 3000,
     before: Annotated[
         list[str] | None, typer.Option(metavar="COMMAND", help="run this before deploying; may be repeated")
     ] = None,
@@ -73,7 +73,7 @@ def up(
 @app.command(context_settings={"allow_interspersed_args": False})
 def exec(  # noqa: A001
     command: Annotated[list[str], typer.Argument(help="the command and its arguments, after --")],
-    port: Annotated[int, typer.Option(min=0, max=65535, help="for the first web function; 0: any")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="for the first public address; 0: any")] = 0,
     containers: ContainersOption = Containers.auto,
     quiet: Annotated[bool, typer.Option("--quiet", help="do not show what containers write")] = False,
 ) -> None:

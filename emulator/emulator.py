@@ -46,6 +46,8 @@ class WebAddress:
     """Of a class; empty for functions and Servers."""
     url: str
     is_server: bool
+    public: bool = True
+    """Not a Server that asks for credentials."""
 
 
 class Emulator:
@@ -189,7 +191,14 @@ class Emulator:
         """Every web address of the apps that are live now, in the order in which they were deployed."""
         state = self.core.state
         return [
-            WebAddress(app.name or app.description, tag.removesuffix(".*"), method, url, record.definition.is_server)
+            WebAddress(
+                app.name or app.description,
+                tag.removesuffix(".*"),
+                method,
+                url,
+                record.definition.is_server,
+                public=not record.definition.is_server or record.definition.http_config.unauthenticated,
+            )
             for app in list(state.apps.values())
             if app.live
             for tag, function_id in list(app.function_ids.items())

@@ -33,7 +33,7 @@ class IngressFront:
     async def reserve(self, address: Address) -> str:
         # The label is the key: unique here as on Modal, where the last deploy takes it, and the same after a restart of
         # the app, so that the port stays.
-        url = await self._ingress.reserve(address.label, web_function=not address.is_server)
+        url = await self._ingress.reserve(address.label, public=address.public)
         self._reserved.setdefault(address.label, set()).add(address.function_id)
         return url
 
@@ -88,7 +88,7 @@ class IngressFront:
                 del self._served[key]
                 await self._ingress.remove(key)
                 if key in self._reserved:
-                    await self._ingress.reserve(key, web_function=not address.is_server)
+                    await self._ingress.reserve(key, public=address.public)
 
     def ports(self) -> list[int]:
         """Ports on which something is served now."""

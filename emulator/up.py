@@ -186,8 +186,9 @@ def _relative(paths: list[Path], cwd: Path) -> list[str]:
 
 
 def main_address(addresses: list[WebAddress], *, port: int) -> WebAddress | None:
-    """What an app is reached by: the web function that got `port`, else the first one, else the first Server."""
-    return min(addresses, key=lambda at: (at.is_server, not at.url.endswith(f":{port}")), default=None)
+    """What an app is reached by: what got `port`, else the first web function, else the first Server, one that takes
+    anybody before one that asks for credentials."""
+    return min(addresses, key=lambda at: (not at.url.endswith(f":{port}"), not at.public, at.is_server), default=None)
 
 
 def banner(addresses: list[WebAddress], ready: str) -> list[str]:

@@ -57,7 +57,8 @@ class _Site:
 class Ingress:
     """HTTP and WebSockets from outside to what is deployed.
 
-    `web_port` is kept for the first web function (not Server) that is added: the address that `emulator up` promises.
+    `web_port` is kept for the first public address (no Server that asks for credentials) that is reserved: the one that
+    `emulator up` promises.
     """
 
     def __init__(self, *, clock: Clock, authorize: Authorize, web_port: int = 0) -> None:
@@ -85,13 +86,13 @@ class Ingress:
             self._unclaimed = await self._open(None, _bind(self._web_port))
         self._shared = await _Listener.open(_bind(port), self._serve_shared, self._clock)
 
-    async def reserve(self, key: str, *, web_function: bool) -> str:
+    async def reserve(self, key: str, *, public: bool) -> str:
         """The URL that `key` will have once it is added; until then it answers that nothing is there yet.
 
-        Nothing changes for a key that is known. `web_function`: it may have `web_port`. `remove` gives it back.
+        Nothing changes for a key that is known. `public`: it may have `web_port`. `remove` gives it back.
         """
         listener = self._listeners.get(key)
-        if listener is None and web_function:
+        if listener is None and public:
             listener = self._claim_web_port(key)
         if listener is None:
             listener = self._listeners[key] = await self._open(key, self._socket(key, 0))

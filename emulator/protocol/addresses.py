@@ -27,6 +27,11 @@ class Address:
     requires_proxy_auth: bool
     is_server: bool
 
+    @property
+    def public(self) -> bool:
+        """Whether it is one that people ask: a web function, or a Server that takes anybody."""
+        return not self.is_server or not self.requires_proxy_auth
+
 
 class Front(Protocol):
     """Where addresses are served."""

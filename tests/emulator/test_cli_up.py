@@ -136,3 +136,35 @@ async def test_an_app_that_can_not_boot_is_told_at_once_and_why(folder: Path) ->
     assert "Ready" not in out
     assert "can not answer: HTTP 500" in err
     assert "no weights here" in err.split("can not answer")[1]
+
+
+SERVERS = """
+import subprocess
+import modal
+
+app = modal.App("servers")
+
+
+class Files:
+    @modal.enter()
+    def start(self):
+        self.process = subprocess.Popen(["python3", "-m", "http.server", "8000"])
+
+    @modal.exit()
+    def stop(self):
+        self.process.terminate()
+
+
+app.server(name="engine", port=8000)(Files)
+app.server(name="face", port=8000, unauthenticated=True, min_containers=1, env={"FACE": "1"})(Files)
+"""
+
+
+async def test_the_server_that_takes_anybody_has_the_port_and_is_what_is_ready(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(SERVERS)
+    port = free_port()
+    async with running("up", "--port", str(port), "--ready-path", "/", "--no-reload", cwd=tmp_path) as up:
+        ready = await up.says(r"^Ready: (\S+)$")
+        assert ready[1] == f"http://127.0.0.1:{port}"
+        assert re.search(rf"^server\s+face\s+{re.escape(ready[1])}$", up.text, re.MULTILINE)
+        assert "Directory listing" in await get(ready[1])
