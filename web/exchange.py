@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Self
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 LONGEST_ERROR = 64 * 1024
 MOST_LOSSES = 2
 """Containers that may go away under a request before it is the request that is suspected."""
+
+LONGEST_AFFINITY = 128
 
 Phase = Literal["waiting", "booting", "busy", "streaming"]
 """`waiting`: for the engine's answer; `booting`: there is no engine yet; `busy`: each one that is there is full."""
@@ -62,7 +65,7 @@ class Exchange:
         self._again = again
         self.visit = visit
         self._call = call
-        self._affinity = affinity or secrets.token_hex(16)
+        self._affinity = _spelled(affinity) if affinity else secrets.token_hex(16)
         self._patience = patience
         self._answer: Answer | None = None
         self._reader: Reader | None = None
@@ -221,6 +224,13 @@ class Exchange:
 
     def _silence(self) -> EngineBroken:
         return EngineBroken(f"The engine was silent for {self._patience.silence:.0f} s.", code="engine_stalled")
+
+
+def _spelled(affinity: str) -> str:
+    """As a header can hold it: callers say what they like, as long as they like."""
+    if len(affinity) <= LONGEST_AFFINITY and affinity.isascii() and affinity.isprintable() and " " not in affinity:
+        return affinity
+    return hashlib.sha256(affinity.encode()).hexdigest()
 
 
 def _died() -> EngineBroken:

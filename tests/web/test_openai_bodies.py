@@ -25,6 +25,7 @@ from web.errors import InvalidRequest
 if TYPE_CHECKING:
     import aiohttp
 
+    from functions.engines.scripted_server import ScriptedServer
     from tests.web.conftest import Served
 
 Json = dict[str, Any]
@@ -130,6 +131,22 @@ async def test_odd_bodies_over_a_socket(served: Served, http: aiohttp.ClientSess
         async with http.post(served.url + path, data=body) as response:
             assert response.status < 500, path
             assert response.status == 200 or (await response.json())["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["a\r\nX-Evil: 1", "ünï☃", "a" * 100_000, "\x00", " a b", "k"],
+    ids=["lines", "wide", "long", "zero", "spaces", "plain"],
+)
+async def test_any_cache_key_is_an_affinity_that_a_header_holds(
+    served: Served, engine: ScriptedServer, http: aiohttp.ClientSession, key: str
+) -> None:
+    for _ in range(2):
+        async with http.post(served.url + "/v1/chat/completions", json=CHAT | {"prompt_cache_key": key}) as response:
+            assert response.status == 200
+    one, two = [request["session"] for request in engine.state()["requests"]]
+    assert one == two
+    assert "x-evil" not in engine.state()["requests"][0]["headers"]
 
 
 def chat_with(**more: Any) -> bytes:
