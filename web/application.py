@@ -113,7 +113,7 @@ def _fastapi(
         title="LLM inference service", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
     )
     tell_errors(api)
-    describe(api)
+    describe(api, keys=services.settings.security.enable_auth)
     api.include_router(responses.router())
     api.include_router(models.router(services, states))
     api.include_router(sessions.router(conversations))

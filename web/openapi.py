@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from web.auth import PUBLIC_PATHS
 from web.dialects import anthropic_schema, responses_schema
 from web.dialects.embeddings import EmbeddingsRequest
 from web.dialects.errors import speaks_anthropic
@@ -74,6 +75,10 @@ ANTHROPIC_ERROR = {
         "request_id": {"type": "string"},
     },
 }
+KEY_SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "As OpenAI's clients send it"},
+    "header": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "As Anthropic's clients send it"},
+}
 EVERYWHERE = {
     "401": "The API key is missing or not valid",
     "403": "The API key is not allowed to do this",
@@ -93,8 +98,8 @@ STATUSES = EVERYWHERE | {
 }
 
 
-def describe(api: FastAPI) -> None:
-    """Make `api` describe the direct routes too."""
+def describe(api: FastAPI, *, keys: bool) -> None:
+    """Make `api` describe the direct routes too, and, where they are asked for, the keys."""
     original = api.openapi
 
     def openapi() -> dict[str, Any]:
@@ -109,10 +114,20 @@ def describe(api: FastAPI) -> None:
                 for model in models:
                     _add_schema(schemas, model)
                 document["paths"][path] = {"post": _operation(path, summary, [_name(model) for model in models])}
+            if keys:
+                _ask_for_keys(document)
             api.openapi_schema = document
         return api.openapi_schema
 
     api.openapi = openapi  # type: ignore[method-assign]
+
+
+def _ask_for_keys(document: dict[str, Any]) -> None:
+    document["components"]["securitySchemes"] = KEY_SCHEMES
+    document["security"] = [{name: []} for name in KEY_SCHEMES]
+    for path in PUBLIC_PATHS & document["paths"].keys():
+        for operation in document["paths"][path].values():
+            operation["security"] = []
 
 
 def _name(model: type[BaseModel]) -> str:

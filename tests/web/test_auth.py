@@ -195,6 +195,24 @@ async def test_anthropics_sdk_is_served_by_its_own_header_and_told_in_its_own_wo
     assert caught.value.body["error"]["type"] == "authentication_error"  # type: ignore[index]
 
 
+async def test_the_openapi_document_says_where_a_key_is_needed(
+    locked: Served, served: Served, http: aiohttp.ClientSession
+) -> None:
+    async with http.get(locked.url + "/openapi.json") as response:
+        document = await response.json()
+    schemes = document["components"]["securitySchemes"]
+    assert {(scheme["type"], scheme.get("scheme", scheme.get("name"))) for scheme in schemes.values()} == {
+        ("http", "bearer"), ("apiKey", "x-api-key"),
+    }  # fmt: skip
+    assert document["security"] == [{name: []} for name in schemes]
+    operations = {path: next(iter(methods.values())) for path, methods in document["paths"].items()}
+    assert {path for path, operation in operations.items() if operation.get("security") == []} == {
+        "/health", "/readiness",
+    }  # fmt: skip
+    async with http.get(served.url + "/openapi.json") as response:
+        assert "security" not in await response.json()
+
+
 async def test_metrics_and_administration_need_their_scopes(locked: Served, http: aiohttp.ClientSession) -> None:
     async def status(method: str, path: str, key: str) -> int:
         async with http.request(method, locked.url + path, headers=bearer(key)) as response:
