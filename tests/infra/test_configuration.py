@@ -172,6 +172,12 @@ def test_the_engine_depends_on_device_and_target() -> None:
     assert Scaling().max_containers == 1
 
 
+def test_a_web_endpoint_that_is_a_server_must_be_kept_warm(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"expected web\.scaling\.min_containers of 1 or more"):
+        load(tmp_path, DEPLOY__WEB="server")
+    assert load(tmp_path, DEPLOY__WEB="server", WEB__SCALING='{"min_containers": 1}').deploy.web == "server"
+
+
 def test_the_example_is_valid_toml_with_its_comments_opened() -> None:
     text = EXAMPLE.read_text()
     _, opened = text.split("# A real model is one entry away:\n")
