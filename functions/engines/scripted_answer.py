@@ -44,6 +44,12 @@ class Record:
     abort_session: str | None = None
 
 
+def prompts_of(body: Json) -> int:
+    """How many prompts are to be completed: a list of texts or of token lists is several, a list of tokens is one."""
+    prompt = body.get("prompt")
+    return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
+
+
 class ScriptedFailure(Exception):
     """The script says that the stream fails here, and the error has been sent."""
 
@@ -60,7 +66,7 @@ class Answer:
         self._crash = crash
         self._record = record
         self._chat = request.path == "/v1/chat/completions"
-        self._choices = int(body.get("n") or 1)
+        self._choices = int(body.get("n") or 1) * prompts_of(body)
         limit = body.get("max_tokens")
         self._pieces, self._cut = script.pieces(limit=limit if isinstance(limit, int) else None)
         self._chunks = Chunks(

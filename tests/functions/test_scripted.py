@@ -180,6 +180,14 @@ async def test_tools_are_called_until_their_results_have_come(
         assert said[-2]["choices"][0]["finish_reason"] == finish
 
 
+@pytest.mark.parametrize(("prompt", "choices"), [("a", 1), (["a", "b"], 2), ([1, 2], 1), ([[1], [2], [3]], 3)])
+async def test_every_prompt_is_completed(
+    server: ScriptedServer, http: aiohttp.ClientSession, prompt: object, choices: int
+) -> None:
+    async with http.post(server.url + "/v1/completions", json={"model": "scripted", "prompt": prompt}) as response:
+        assert [choice["index"] for choice in (await response.json())["choices"]] == [*range(choices)]
+
+
 async def test_a_full_queue_is_a_flat_503(http: aiohttp.ClientSession) -> None:
     async with ScriptedServer(Options(max_running=1)) as server:
         first = await http.post(server.url + "/v1/chat/completions", json=chat({"hang_after": 1}))
