@@ -282,6 +282,17 @@ class TestLoading:
         status, model = await asked
         assert (status, model["state"], model["phase"]) == (202, "booting", "weights")
 
+    async def test_whoever_waits_for_one_that_somebody_unloads_is_told_so(
+        self, url: str, http: Any, control: HandControl, clock: HandClock
+    ) -> None:
+        control.states["small"] = ModelState(state="booting", phase="weights", containers=1)
+        asked = asyncio.create_task(post(http, url + "/models/small/load?wait=true"))
+        await until(lambda: 0.25 in clock.pending())
+        control.states["small"] = COLD
+        clock.advance(0.25)
+        status, model = await asked
+        assert (status, model["state"]) == (202, "cold")
+
     async def test_whoever_waits_for_one_that_cannot_start_gets_its_reason(
         self, url: str, http: Any, control: HandControl
     ) -> None:

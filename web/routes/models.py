@@ -83,10 +83,13 @@ def router(services: Services, states: ModelStates) -> APIRouter:
         return description(found, state)
 
     async def until_loaded(model: str, state: ModelState) -> ModelState:
+        """Its state once it is loaded, or cold again because somebody unloaded it, or after a plain caller's time."""
         until = clock.monotonic() + services.settings.web.plain_deadline
         while state.state not in ("ready", "failed") and clock.monotonic() < until:
             await clock.sleep(LOOK_SECONDS)
-            state = await states.anew(model)
+            before, state = state, await states.anew(model)
+            if (before.state, state.state) == ("booting", "cold"):
+                break
         if state.state == "failed":
             raise EngineFailed(state.reason or "its engine does not start")
         return state
