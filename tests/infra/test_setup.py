@@ -62,11 +62,11 @@ def test_a_wrong_configuration_is_one_line(emulator: Emulator) -> None:
 
 
 def test_a_host_that_the_emulator_cannot_have_is_refused_where_it_would_be_on_the_emulator(emulator: Emulator) -> None:
-    done = setup(emulator, DEPLOY__TARGET="local", SERVER__HOST="0.0.0.0")  # noqa: S104
+    done = setup(emulator, DEPLOY__TARGET="local", SERVER__HOST="0.0.0.0")
     assert done.returncode == 2
     assert "the emulator listens on 127.0.0.1 only" in done.stderr
     assert "make serve" in done.stderr
-    assert setup(emulator, SERVER__HOST="0.0.0.0").returncode == 0  # noqa: S104
+    assert setup(emulator, SERVER__HOST="0.0.0.0").returncode == 0
 
 
 def test_a_client_without_an_account_is_one_line(emulator: Emulator) -> None:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from tests.service.deployment import until
+
 if TYPE_CHECKING:
     from tests.service.deployment import Service
 
@@ -32,10 +34,11 @@ def test_the_models_are_listed_without_waking_an_engine(service: Service, client
     assert client.models.retrieve("scripted/steady").id
     assert get(f"{service.url}/health")["status"] == "ok"
     assert get(f"{service.url}/readiness")["status"] == "ready"
+    assert get(f"{service.url}/models/demo")["state"] == "cold"
     assert not service.engines("demo")
 
 
-def test_the_demo_model_answers_in_one_piece_and_streamed_alike(client: openai.OpenAI) -> None:
+def test_the_demo_model_answers_in_one_piece_and_streamed_alike(service: Service, client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(model="demo", messages=QUESTION, temperature=0)
     text = whole.choices[0].message.content or ""
     assert "make test" in text
@@ -48,6 +51,7 @@ def test_the_demo_model_answers_in_one_piece_and_streamed_alike(client: openai.O
     ]
     assert "".join(pieces) == text
     assert len(pieces) > 5
+    until(lambda: get(f"{service.url}/models/demo")["state"] == "ready")
 
 
 def test_text_completions_are_served_too(client: openai.OpenAI) -> None:
@@ -77,6 +81,9 @@ def test_a_broken_model_file_is_a_clear_error_and_no_dead_service(
     assert caught.value.code == "engine_start_failed"
     assert "broken.gguf" in str(caught.value)
     assert any("broken.gguf" in line.text for line in logs)
+    told = get(f"{service.url}/models/broken")
+    assert told["state"] == "failed"
+    assert "broken.gguf" in told["reason"]
     assert client.completions.create(model="steady", prompt="x", max_tokens=1).choices[0].text == "t0 "
 
 
