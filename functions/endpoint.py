@@ -40,6 +40,7 @@ def services_of(
     *,
     coalesce_seconds: float,
     draining: Draining | None = None,
+    behind_proxy: bool = False,
 ) -> Services:
     """The parts of the application on Modal. `servers`: model id -> its engine's Server."""
     urls: dict[str, str] = {}
@@ -52,6 +53,7 @@ def services_of(
     return Services(
         settings=settings, engines=ServerDirectory(settings, urls), clock=clock,
         control=ServerControl(settings, servers, clock=clock), coalesce_seconds=coalesce_seconds, draining=draining,
+        behind_proxy=behind_proxy,
     )  # fmt: skip
 
 
@@ -86,7 +88,7 @@ class ServerEndpoint:
         settings = load_settings()
         configure_logging(settings.server)
         draining = Draining(clock=RealClock(), grace=settings.web.drain_seconds)
-        services = services_of(settings, self.servers, coalesce_seconds=0.0, draining=draining)
+        services = services_of(settings, self.servers, coalesce_seconds=0.0, draining=draining, behind_proxy=True)
         self.server = Listening(create_application(services), draining, host="0.0.0.0", port=PORT)  # noqa: S104
         self.thread = threading.Thread(target=self.server.run, name="uvicorn")
         self.thread.start()

@@ -19,19 +19,20 @@ MOST_HOPS = 16
 UNKNOWN = "unknown"
 
 
-def client_address(scope: Scope, trusted: Networks) -> str:
+def client_address(scope: Scope, trusted: Networks, *, behind_proxy: bool = False) -> str:
     """The address of the client, as its limits are kept by: an IPv4 address, or the /64 of an IPv6 one, all of which
     belongs to one customer.
 
     It is the connection's peer, unless that is a trusted proxy: then `X-Forwarded-For` is read from the right, past
     trusted proxies, up to the first address that is none: what stands left of it is whatever the client said.
-    (`Forwarded` is not read: a proxy that appends to the one header passes the other on as the client sent it.)
+    `behind_proxy`: nobody but a proxy can connect, whatever its address. (`Forwarded` is not read: a proxy that appends
+    to the one header passes the other on as the client sent it.)
     """
     peer = scope.get("client")
     address = _parsed(peer[0]) if peer else None
     if address is None:
         return UNKNOWN
-    if trusted and _is_trusted(address, trusted):
+    if behind_proxy or _is_trusted(address, trusted):
         address = _forwarded(scope, address, trusted)
     return _spelled(address)
 

@@ -118,11 +118,12 @@ class Authentication:
     """Finds out who asks, for `caller_of`, and turns away who may not. Raises KeyRefused (HTTP), refuses the handshake
     (WebSocket)."""
 
-    def __init__(self, app: ASGIApp, security: Security) -> None:
-        """Raises ValueError when keys are asked for and none is enabled."""
+    def __init__(self, app: ASGIApp, security: Security, *, behind_proxy: bool = False) -> None:
+        """Raises ValueError when keys are asked for and none is enabled. `behind_proxy`: see `client_address`."""
         self._app = app
         self._keyring = Keyring(security.api_keys) if security.enable_auth else None
         self._proxies = security.trusted_proxies
+        self._behind_proxy = behind_proxy
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -139,7 +140,8 @@ class Authentication:
 
     def _decide(self, scope: Scope) -> Decision:
         key = presented_key(scope) if self._keyring is not None else None
-        return decide(self._keyring, path=route_path(scope), key=key, address=client_address(scope, self._proxies))
+        address = client_address(scope, self._proxies, behind_proxy=self._behind_proxy)
+        return decide(self._keyring, path=route_path(scope), key=key, address=address)
 
 
 async def refuse_handshake(scope: Scope, receive: Receive, send: Send, error: KeyRefused | PermissionDenied) -> None:

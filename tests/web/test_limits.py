@@ -226,6 +226,11 @@ def test_the_client_is_the_nearest_address_that_is_no_trusted_proxy(
     assert client_address(asked, trusted) == address
 
 
+def test_where_only_a_proxy_can_connect_its_word_is_taken_and_no_more() -> None:
+    assert client_address(scope("172.16.0.9", "9.9.9.9, 1.2.3.4"), (), behind_proxy=True) == "1.2.3.4"
+    assert client_address(scope("172.16.0.9"), (), behind_proxy=True) == "172.16.0.9"
+
+
 async def test_a_client_cannot_escape_its_limit_by_saying_that_it_is_another(
     serve: Any, engine: ScriptedServer, http: aiohttp.ClientSession
 ) -> None:
