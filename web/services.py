@@ -27,8 +27,8 @@ class Services:
     `sightings`: what this process's requests see of the engines. `draining`: given by whoever runs the server and
     drains it; else the application has one that never begins. `engine_containers`: how many engines of one model there
     can be at most; None: as many as the model's scaling allows. `limiter`, `prompt_guard`, `answer_guard`: in place of
-    those that the settings ask for. `behind_proxy`: only a proxy can connect (Modal's, to a Server), so who asks is what
-    that says in `X-Forwarded-For`."""
+    those that the settings ask for. `behind_proxy`: only a proxy can connect (Modal's, to a Server), so who asks is
+    what that says in `X-Forwarded-For`."""
 
     settings: Settings
     engines: EngineDirectory
