@@ -156,7 +156,7 @@ def _operation(path: str, summary: str, models: list[str]) -> dict[str, Any]:
     kinds = [{"$ref": REFERENCE.format(model=model)} for model in models]
     schema = kinds[0] if len(kinds) == 1 else {"anyOf": kinds}
     answer: dict[str, Any] = {
-        "application/json": {"schema": {"type": "object"}}, "text/event-stream": {"schema": {"type": "string"}},
+        "application/json": {"schema": {"type": "object"}}, "text/event-stream": {},
     }  # fmt: skip
     told = "One object, or with `stream` its events"
     if path in PLAIN:
