@@ -108,6 +108,8 @@ def _fastapi(
         await relay.close()
         await exchanges.close()
         await states.close()
+        if services.control is not None:
+            await services.control.close()
 
     api = FastAPI(
         title="LLM inference service", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None

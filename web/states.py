@@ -75,7 +75,7 @@ class EngineControl(Protocol):
         a busy one is not stopped, NotSupported for what this platform cannot do."""
 
     async def close(self) -> None:
-        """End what it has under way; the engines are not its to stop."""
+        """The application has ended: so does what this has under way. May be called again."""
 
 
 def combine(told: ModelState, seen: Seen, now: float) -> ModelState:

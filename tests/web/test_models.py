@@ -9,10 +9,12 @@ import pytest
 
 from infra.keys import fingerprint
 from infra.settings import ApiKey, Model, Models, Security, Settings, Web
-from tests.web.conftest import chat, until
+from tests.web.conftest import chat, running, until
 from tests.web.doubles import HandClock
+from web.application import create_application
 from web.engines import ConfiguredEngines, EngineTarget
 from web.errors import EngineFailed, ModelBusy
+from web.services import Services
 from web.sightings import Seen
 from web.states import COLD, UNKNOWN, ModelState, combine
 
@@ -67,7 +69,7 @@ class HandControl:
         self.states[model] = COLD
 
     async def close(self) -> None:
-        """Nothing is open."""
+        self.done.append("close")
 
 
 def settings(**web: Any) -> Settings:
@@ -343,6 +345,14 @@ class TestLoading:
         status, _ = await post(http, f"{served.url}/models/small/{verb}", authorization="Bearer sk-admin-1")
         assert status in (200, 202)
         assert control.done == [f"{verb} small"]
+
+
+def test_the_application_s_end_is_the_control_s_too(web_loop: asyncio.AbstractEventLoop) -> None:
+    control = HandControl()
+    application = create_application(Services(settings=settings(), engines=DIRECTORY, control=control))
+    with running(application, web_loop):
+        assert not control.done
+    assert control.done == ["close"]
 
 
 def test_a_failure_keeps_its_reason_apart_from_its_sentence() -> None:
