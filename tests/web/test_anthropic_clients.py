@@ -190,6 +190,19 @@ async def test_structured_outputs_are_asked_of_the_engine_and_parsed_by_the_sdk(
     assert asked_for["json_schema"]["schema"]["properties"]["name"]["type"] == "string"
 
 
+async def test_no_edit_of_the_context_is_applied_and_the_answer_says_so(served: Served, sdk: Sdk) -> None:
+    request: Any = {
+        "model": MODEL, "max_tokens": 5, "messages": HELLO, "betas": ["context-management-2025-06-27"],
+        "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
+    }  # fmt: skip
+    plain = await sdk(served).beta.messages.create(**request)
+    async with sdk(served).beta.messages.stream(**request) as stream:
+        streamed = await stream.get_final_message()
+    for message in (plain, streamed):
+        assert message.context_management is not None
+        assert message.context_management.applied_edits == []
+
+
 async def test_tokens_are_counted_by_the_engine(served: Served, sdk: Sdk) -> None:
     count = await sdk(served).messages.count_tokens(model=MODEL, system="be brief", messages=HELLO)
     assert count.input_tokens == 4

@@ -30,17 +30,20 @@ CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 @dataclass(frozen=True, kw_only=True)
 class MessagesCall:
-    """What a caller of the Messages API asks for. `hide_thinking`: the model may think, and does not tell what."""
+    """What a caller of the Messages API asks for. `hide_thinking`: the model may think, and does not tell what.
+    `edits`: the context is to be edited, and the answer to tell how."""
 
     request: GenerationRequest
     hide_thinking: bool
+    edits: bool
 
 
 def parse_messages(body: bytes) -> MessagesCall:
     """The body of `POST /v1/messages`. Raises InvalidRequest naming the parameter at fault."""
     given = validated(body, MessagesRequest, refused=REFUSED, codes=REFUSAL_CODES)
     display = (given.get("thinking") or {}).get("display")
-    return MessagesCall(request=_request(given, MessagesRequest), hide_thinking=display == "omitted")
+    edits = bool(given.get("context_management"))
+    return MessagesCall(request=_request(given, MessagesRequest), hide_thinking=display == "omitted", edits=edits)
 
 
 def parse_count(body: bytes) -> GenerationRequest:

@@ -49,18 +49,22 @@ def usage_object(usage: Usage | None) -> Json:
 
 
 class AnthropicDialect:
-    """Messages. `hide_thinking`: thoughts are left out, their blocks are not. `request_id`: told in errors."""
+    """Messages. `hide_thinking`: thoughts are left out, their blocks are not. `edits`: edits of the context were asked
+    for, of which none is ever applied. `request_id`: told in errors."""
 
-    def __init__(self, *, hide_thinking: bool = False, request_id: str | None = None) -> None:
+    def __init__(self, *, hide_thinking: bool = False, edits: bool = False, request_id: str | None = None) -> None:
         self._hide_thinking = hide_thinking
+        self._edited: Json = {"context_management": {"applied_edits": []}} if edits else {}
         self._request_id = request_id
 
     def stream(self, request: GenerationRequest, *, rid: str, created: int) -> AnthropicStream:  # noqa: ARG002
         envelope = _envelope(request, rid)
-        return AnthropicStream(envelope, hide_thinking=self._hide_thinking, request_id=self._request_id)
+        return AnthropicStream(
+            envelope, hide_thinking=self._hide_thinking, edited=self._edited, request_id=self._request_id
+        )
 
     def answer(self, request: GenerationRequest, *, rid: str, created: int) -> AnthropicAnswer:  # noqa: ARG002
-        return AnthropicAnswer(_envelope(request, rid), hide_thinking=self._hide_thinking)
+        return AnthropicAnswer(_envelope(request, rid) | self._edited, hide_thinking=self._hide_thinking)
 
 
 def _envelope(request: GenerationRequest, rid: str) -> Json:
@@ -99,7 +103,10 @@ class AnthropicStream:
     """The events of a streamed answer. How long the prompt is, no engine tells before its end: `message_start` says
     0 tokens, `message_delta` the truth, which SDKs put in its place."""
 
-    def __init__(self, envelope: Json, *, hide_thinking: bool = False, request_id: str | None = None) -> None:
+    def __init__(
+        self, envelope: Json, *, hide_thinking: bool = False, edited: Json | None = None, request_id: str | None = None
+    ) -> None:
+        self._edited = edited or {}
         self._start = envelope | {"usage": usage_object(None)}
         self._hide_thinking = hide_thinking
         self._request_id = request_id
@@ -132,7 +139,8 @@ class AnthropicStream:
 
     def end(self, usage: Usage | None) -> bytes:
         """The last bytes of a complete answer."""
-        last = _event("message_delta", {"delta": self._ending.told(), "usage": usage_object(usage)})
+        told = {"delta": self._ending.told(), "usage": usage_object(usage)}
+        last = _event("message_delta", told | self._edited)
         return self._close() + last + _event("message_stop", {})
 
     def error(self, error: WireError) -> bytes:

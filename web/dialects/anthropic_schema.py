@@ -14,10 +14,11 @@ from web.dialects.openai_schema import Open, Probability
 
 HONOURED = frozenset({
     "model", "messages", "system", "max_tokens", "stop_sequences", "stream", "temperature", "top_k", "top_p", "tools",
-    "tool_choice", "thinking", "output_config", "metadata",
+    "tool_choice", "thinking", "output_config", "metadata", "context_management",
 })  # fmt: skip
 """`metadata` as far as `user_id`: one user's requests should meet the same engine container. Of `thinking`,
-`budget_tokens` is checked and no more than that: the engines here know no budget below `max_tokens`."""
+`budget_tokens` is checked and no more than that: the engines here know no budget below `max_tokens`. No edit of
+`context_management` is ever applied, which answers say as the API has it: `applied_edits` is empty."""
 
 IGNORED = {
     "cache_control": "Engines cache every prefix by themselves.",
@@ -34,7 +35,6 @@ IGNORED = {
 
 REFUSED = {
     "container": "There is no code execution here.",
-    "context_management": "Contexts are not edited here: send the messages that the model shall see.",
     "compaction": "Contexts are not compacted here: send the messages that the model shall see.",
     "mcp_servers": "There is no MCP connector here.",
     "fallbacks": "There is no fallback to other models here.",
@@ -215,3 +215,4 @@ class MessagesRequest(CountRequest):
     top_k: Annotated[int, Field(ge=0)] | None = None
     top_p: Probability | None = None
     metadata: Metadata | None = None
+    context_management: dict[str, Any] | None = None

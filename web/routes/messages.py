@@ -27,7 +27,7 @@ class MessagesEndpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         call = parse_messages(await read_body(scope, receive, limit=self._max_body_bytes))
-        dialect = AnthropicDialect(hide_thinking=call.hide_thinking, request_id=request_id_of(scope))
+        dialect = AnthropicDialect(hide_thinking=call.hide_thinking, edits=call.edits, request_id=request_id_of(scope))
         await self._generator.serve(call.request, dialect, scope, receive, send)
 
 
