@@ -106,10 +106,8 @@ class Conversations:
                     most=self._settings.sessions.history_messages, expires_at=self._end(),
                 )  # fmt: skip
                 await self._store.save(ended)
-            elif turn.before is None:
-                await self._store.delete(session.key, only=session)
             else:
-                await self._store.save(session.unasked(turn.before))
+                await self._take_back(turn.before, session)
         except SessionConflict:
             raise SessionDeleted from None
         except Exception:
@@ -125,12 +123,34 @@ class Conversations:
             session = (before or blank).asked(
                 asked.prompt, turn=turn, system=asked.system_prompt, model=model.id, expires_at=self._end()
             )
-            with contextlib.suppress(SessionConflict):
-                if before is None:
-                    await self._store.create(session, most=self._settings.limits.max_sessions)
-                else:
-                    await self._store.save(session)
-                return before, session
+            putting = self.write(self._put(before, session))
+            try:
+                await asyncio.shield(putting)
+            except SessionConflict:
+                continue
+            except asyncio.CancelledError:
+                self.write(self._give_back(putting, before, session))
+                raise
+            return before, session
+
+    async def _put(self, before: Session | None, session: Session) -> None:
+        if before is None:
+            await self._store.create(session, most=self._settings.limits.max_sessions)
+        else:
+            await self._store.save(session)
+
+    async def _take_back(self, before: Session | None, session: Session) -> None:
+        """As if the question had not been put."""
+        if before is None:
+            await self._store.delete(session.key, only=session)
+        else:
+            await self._store.save(session.unasked(before))
+
+    async def _give_back(self, putting: asyncio.Task[None], before: Session | None, session: Session) -> None:
+        """Nobody waits for a turn any more that is being claimed: a claim would keep others from the session."""
+        with contextlib.suppress(Exception):
+            await putting
+            await self._take_back(before, session)
 
     async def _free(self, key: SessionKey, patience: Patience) -> Session | None:
         """The session once no turn is under way on it. Raises SessionBusy when that takes too long."""
@@ -218,7 +238,8 @@ class Turn:
     async def settle(self) -> None:
         """Keep the answer as far as it was heard: whole, or marked interrupted; a turn that failed before its first
         word is taken back. Happens once, and whatever becomes of who awaits it. Raises SessionDeleted when there is
-        nothing to keep it in any more."""
+        nothing to keep it in any more, and what the store raises; not again to who asks when it is over."""
         if self._write is None:
             self._write = self._conversations.write(self._conversations.keep(self))
-        await asyncio.shield(self._write)
+        if not self._write.done():
+            await asyncio.shield(self._write)

@@ -123,7 +123,8 @@ async def test_a_body_that_is_too_large_and_a_method_that_is_not_there(
     async with http.post(served.url + "/completions", json=own(stop="x" * 2000)) as response:
         assert response.status == 413
     async with http.get(served.url + "/chat/completions") as response:
-        assert (response.status, response.headers["allow"]) == (405, "POST")
+        assert response.status == 405
+        assert "POST" in response.headers["allow"]
 
 
 async def test_an_engine_that_dies_in_mid_stream_is_an_event_named_error(served: Served) -> None:
