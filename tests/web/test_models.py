@@ -76,7 +76,7 @@ class TestLoading:
         asked = asyncio.create_task(post(http, url + "/models/small/load?wait=true"))
         await until(lambda: 0.25 in clock.pending())
         control.states["small"] = READY
-        clock.advance(0.25)
+        clock.advance(1.1)
         status, model = await asked
         assert (status, model["state"]) == (200, "ready")
 
@@ -97,7 +97,7 @@ class TestLoading:
         asked = asyncio.create_task(post(http, url + "/models/small/load?wait=true"))
         await until(lambda: 0.25 in clock.pending())
         control.states["small"] = COLD
-        clock.advance(0.25)
+        clock.advance(1.1)
         status, model = await asked
         assert (status, model["state"]) == (202, "cold")
 

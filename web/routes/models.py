@@ -87,7 +87,7 @@ def router(services: Services, states: ModelStates) -> APIRouter:
         until = clock.monotonic() + services.settings.web.plain_deadline
         while state.state not in ("ready", "failed") and clock.monotonic() < until:
             await clock.sleep(LOOK_SECONDS)
-            before, state = state, await states.anew(model)
+            before, state = state, await states.of(model)
             if (before.state, state.state) == ("booting", "cold"):
                 break
         if state.state == "failed":
