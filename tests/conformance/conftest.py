@@ -12,11 +12,13 @@ from tests.conformance import targets
 from tests.conformance.runs import Run, run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from tests.conformance.fuzzing import Trial
     from tests.conformance.runs import Client
 
 RUNS = pytest.StashKey[dict[tuple[str, str], Run]]()
+TRIALS = pytest.StashKey[list[tuple[str, "Trial"]]]()
 FORMS = {"standalone": targets.standalone}
 
 
@@ -32,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUNS] = {}
+    config.stash[TRIALS] = []
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -54,6 +57,16 @@ def target(request: pytest.FixtureRequest) -> Iterator[targets.Target]:
     else:
         with FORMS[request.param]() as started:
             yield started
+
+
+Tried = "Callable[[targets.Target, Trial], None]"
+
+
+@pytest.fixture
+def tried(request: pytest.FixtureRequest) -> Callable[[targets.Target, Trial], None]:
+    """`tried(target, trial)` has the trial told at the end."""
+    trials = request.config.stash[TRIALS]
+    return lambda target, trial: trials.append((target.name, trial))
 
 
 @pytest.fixture
@@ -80,7 +93,8 @@ class Runner:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     runs = config.stash[RUNS].values()
-    if not runs:
+    trials = config.stash[TRIALS]
+    if not runs and not trials:
         return
     told = [_summary(one) for one in runs]
     terminalreporter.section("conformance: checks per client")
@@ -88,6 +102,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         counts = f"{line['passed']} passed, {line['failed']} failed, {line['skipped']} skipped"
         name = f"{line['client']} {line['version']}"
         terminalreporter.line(f"{name:34} {line['target']:12} {counts}{line['broken'] and '; ' + line['broken']}")
+    for name, trial in trials:
+        terminalreporter.line(f"{'schemathesis ' + trial.version:34} {name:12} {trial.summary()}")
     if report := config.getoption("report"):
         report.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 

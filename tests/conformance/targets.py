@@ -114,7 +114,7 @@ def configuration(target: Target) -> dict[str, str]:
             "key": target.api_key,
             "name": "conformance",
             "rate_limit_per_minute": 1_000_000,
-            "scopes": ["inference", "admin"],
+            "scopes": ["inference", "admin", "metrics"],
         }
     ]
     limited = [

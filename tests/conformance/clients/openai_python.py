@@ -237,6 +237,15 @@ def a_completion_continues_its_prompt(target: Target) -> None:
 
 
 @check()
+def every_prompt_of_a_list_is_continued(target: Target) -> None:
+    asked: Any = {"model": target.model, "prompt": ["one two", "three"], "max_tokens": 4}
+    answer = client(target).completions.create(**asked)
+    same(sorted(choice.index for choice in answer.choices), [0, 1])
+    told = {chunk.choices[0].index for chunk in client(target).completions.create(**asked, stream=True)}
+    same(told, {0, 1})
+
+
+@check()
 def the_models_are_listed_and_found(target: Target) -> None:
     models = client(target).models
     listed = [model.id for model in models.list()]
