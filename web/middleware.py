@@ -34,7 +34,7 @@ SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 EXPOSED_HEADERS = (
     "x-request-id", "request-id", "openai-processing-ms", "retry-after", "retry-after-ms", "x-should-retry",
     "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests",
-    "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens",
+    "x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", "x-device", "warning",
 )  # fmt: skip
 
 

@@ -180,8 +180,10 @@ async def test_a_model_on_a_gpu_is_told_to_be_there(
 ) -> None:
     model = Model(id="scripted", name=MODEL, device="cuda")
     served = serve(engine, settings=Settings(models=Models(available_models=(model,))))
-    async with http.post(served.url + "/completions", json=own({"tokens": 1}, device="cpu")) as response:
+    page = {"Origin": "https://ui.example"}
+    async with http.post(served.url + "/completions", json=own({"tokens": 1}, device="cpu"), headers=page) as response:
         assert response.headers["x-device"] == "cuda"
+        assert {"x-device", "warning"} <= set(response.headers["access-control-expose-headers"].split(", "))
         assert "'cpu' is not there" in response.headers["warning"]
 
 
