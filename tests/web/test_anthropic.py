@@ -10,7 +10,7 @@ from anthropic.types import message_count_tokens_params, message_create_params
 from anthropic.types.beta import message_create_params as beta_params
 
 from tests.web.conftest import MODEL
-from web.dialects.anthropic import parse_count, parse_messages
+from web.dialects.anthropic import error_body, parse_count, parse_messages
 from web.dialects.anthropic_schema import HONOURED, IGNORED, REFUSED, MessagesRequest
 from web.dialects.engines import engine_call
 from web.errors import InvalidRequest, to_wire
@@ -248,6 +248,15 @@ MISTAKES: dict[str, tuple[Json, str]] = {
         "messages[0].content[0].input",
     ),
     "tool without a schema": ({"tools": [{"name": "f"}]}, "tools[0].input_schema"),
+    "a schema that is none": (
+        {"tools": [{"name": "f", "input_schema": {"type": "object", "properties": {"at": {"type": "int"}}}}]},
+        "tools[0].input_schema.properties.at.type",
+    ),
+    "two tools of one name": ({"tools": [TOOL, TOOL]}, "tools[1].name"),
+    "an output that no schema describes": (
+        {"output_config": {"format": {"type": "json_schema", "schema": {"type": "thing"}}}},
+        "output_config.format.schema.type",
+    ),
     "a server's tool": ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
     "a choice without tools": ({"tool_choice": {"type": "any"}}, "tool_choice"),
     "a tool that is not there": ({"tools": [TOOL], "tool_choice": {"type": "tool", "name": "g"}}, "tool_choice.name"),
@@ -266,5 +275,6 @@ def test_a_mistake_names_its_field(given: Json, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         fields_of(**given)
     assert caught.value.param == param
-    assert param in caught.value.message
-    assert to_wire(caught.value).status == 400
+    wire = to_wire(caught.value)
+    assert wire.status == 400
+    assert param in json.loads(error_body(wire, request_id=None))["error"]["message"]

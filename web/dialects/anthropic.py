@@ -9,6 +9,8 @@ import orjson
 
 from web.dialects.anthropic_messages import conversation
 from web.dialects.anthropic_schema import REFUSAL_CODES, REFUSED, CountRequest, MessagesRequest
+from web.dialects.json_schema import check_schema
+from web.dialects.openai_tools import check_function
 from web.dialects.request import GenerationRequest
 from web.dialects.validation import validated
 from web.errors import InvalidRequest
@@ -54,7 +56,9 @@ def parse_count(body: bytes) -> GenerationRequest:
 
 def error_body(error: WireError, *, request_id: str | None) -> bytes:
     """Anthropic's error object. It has no place for the parameter at fault: the message names it."""
-    inner: Json = {"type": error_type(error.status), "message": error.message}
+    unnamed = error.param is not None and error.param not in error.message
+    message = f"{error.param}: {error.message}" if unnamed else error.message
+    inner: Json = {"type": error_type(error.status), "message": message}
     if error.code is not None:
         inner["details"] = {"error_code": error.code}
     told = {"type": "error", "error": inner}
@@ -98,11 +102,14 @@ def _add_tools(fields: Json, given: Json) -> None:
         if choice is not None and choice["type"] not in ("auto", "none"):
             raise InvalidRequest("'tool_choice' is only allowed with 'tools'.", param="tool_choice")
         return
+    known: set[str] = set()
+    for index, tool in enumerate(tools):
+        check_function(tool, known, f"tools[{index}]", schema="input_schema")
     fields["tools"] = [_tool(tool) for tool in tools]
     if choice is None:
         return
     if choice["type"] == "tool":
-        if choice["name"] not in {tool["name"] for tool in tools}:
+        if choice["name"] not in known:
             raise InvalidRequest(f"'tool_choice.name': there is no tool '{choice['name']}'.", param="tool_choice.name")
         fields["tool_choice"] = {"type": "function", "function": {"name": choice["name"]}}
     else:
@@ -137,5 +144,6 @@ def _add_output(fields: Json, config: Json) -> None:
     if (effort := config.get("effort")) is not None:
         fields["reasoning_effort"] = effort
     if (form := config.get("format")) is not None:
+        check_schema(form["schema"], "output_config.format.schema")
         schema = {"name": "answer", "schema": form["schema"], "strict": True}
         fields["response_format"] = {"type": "json_schema", "json_schema": schema}

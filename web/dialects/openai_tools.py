@@ -22,7 +22,7 @@ def settle_tools(fields: Json) -> None:
         return
     known: set[str] = set()
     for index, tool in enumerate(fields["tools"]):
-        _check_function(tool["function"], known, f"tools[{index}].function")
+        check_function(tool["function"], known, f"tools[{index}].function")
     if not isinstance(choice, dict):
         return
     if choice["type"] == "function":
@@ -36,17 +36,19 @@ def settle_tools(fields: Json) -> None:
     fields["tool_choice"] = allowed["mode"]
 
 
-def _check_function(function: Json, known: set[str], where: str) -> None:
+def check_function(function: Json, known: set[str], where: str, *, schema: str = "parameters") -> None:
+    """Check that a function, found at `where`, has a name that is not `known` yet, and parameters that a schema
+    describes. `schema`: what its field for that is called. Raises InvalidRequest naming what is at fault."""
     if function["name"] in known:
         raise _refusal(f"There are two tools named '{function['name']}'.", f"{where}.name")
     known.add(function["name"])
-    parameters = function.get("parameters")
+    parameters = function.get(schema)
     if not parameters:
         return
-    check_schema(parameters, f"{where}.parameters")
+    check_schema(parameters, f"{where}.{schema}")
     if parameters.get("type", "object") != "object":
         raise InvalidRequest(
-            "A function's parameters are an object.", param=f"{where}.parameters.type", code="invalid_schema"
+            "A function's parameters are an object.", param=f"{where}.{schema}.type", code="invalid_schema"
         )
 
 

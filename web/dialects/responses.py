@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from web.dialects.json_schema import check_schema
+from web.dialects.openai_tools import check_function
 from web.dialects.request import GenerationRequest
 from web.dialects.responses_input import conversation
 from web.dialects.responses_schema import PARTLY, REFUSED, CountRequest, ResponsesRequest
@@ -80,12 +82,16 @@ def _response_format(form: Json | None) -> Json | None:
         return None
     if form["type"] == "json_object":
         return {"type": "json_object"}
+    check_schema(form["schema"], "text.format.schema")
     told = {name: form[name] for name in ("name", "schema", "strict", "description") if form.get(name) is not None}
     return {"type": "json_schema", "json_schema": told}
 
 
 def _add_tools(fields: Json, given: Json) -> None:
     tools, choice = given.get("tools") or [], given.get("tool_choice")
+    known: set[str] = set()
+    for index, tool in enumerate(tools):
+        check_function(tool, known, f"tools[{index}]")
     if isinstance(choice, dict):
         tools, choice = _chosen(tools, choice)
     if not tools:
