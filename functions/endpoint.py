@@ -89,7 +89,10 @@ class ServerEndpoint:
         configure_logging(settings.server)
         draining = Draining(clock=RealClock(), grace=settings.web.drain_seconds)
         services = services_of(settings, self.servers, coalesce_seconds=0.0, draining=draining, behind_proxy=True)
-        self.server = Listening(create_application(services), draining, host="0.0.0.0", port=PORT)  # noqa: S104
+        self.server = Listening(
+            create_application(services), draining, host="0.0.0.0", port=PORT,  # noqa: S104
+            write_timeout=settings.web.write_timeout,
+        )  # fmt: skip
         self.thread = threading.Thread(target=self.server.run, name="uvicorn")
         self.thread.start()
 

@@ -55,13 +55,15 @@ def url_of(listener: socket.socket) -> str:
 class Listening(DrainingServer):
     """A DrainingServer with the socket that it listens on: bound when it is made. Raises ListenError then."""
 
-    def __init__(self, application: ASGIApp, draining: Draining, *, host: str, port: int) -> None:
+    def __init__(
+        self, application: ASGIApp, draining: Draining, *, host: str, port: int, write_timeout: float | None = None
+    ) -> None:
         config = uvicorn.Config(
             application, loop="none", http=HttpProtocol, lifespan="on", interface="asgi3",
             log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
             backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )  # fmt: skip
-        super().__init__(config, draining)
+        super().__init__(config, draining, write_timeout=write_timeout)
         self.listener = listen(host, port)
         self.url = url_of(self.listener)
 

@@ -88,7 +88,10 @@ async def serve(settings: Settings, *, clock: Clock) -> None:
         engine_containers=1,
     )  # fmt: skip
     where = settings.server
-    server = _Announcing(create_application(services), draining, host=where.host, port=where.port)
+    server = _Announcing(
+        create_application(services), draining, host=where.host, port=where.port,
+        write_timeout=settings.web.write_timeout,
+    )  # fmt: skip
     try:
         engines.start()
         await server.serve()

@@ -57,7 +57,7 @@ class Lane:
         """`places`: requests that all of the model's engines together take at once."""
         self.places = places
         self.taken = 0
-        self.running = self.waiting = self.booting = 0
+        self.present: dict[Place, int] = {"running": 0, "waiting": 0, "booting": 0}
         self._longest_queue = longest_queue
         self._clock = clock
         self._queue: Turns[Waiter] = Turns()
@@ -123,12 +123,12 @@ class Lane:
 
     def came(self, place: Place) -> None:
         """One more request is there."""
-        setattr(self, place, getattr(self, place) + 1)
+        self.present[place] += 1
 
     def left(self, place: Place) -> None:
         """One is there no more."""
-        setattr(self, place, getattr(self, place) - 1)
-        if place == "booting" and not self.booting:
+        self.present[place] -= 1
+        if place == "booting" and not self.present["booting"]:
             self._cold_since = None  # unless an engine was found, nobody knows when it will have come up
 
     def found_cold(self, now: float) -> None:

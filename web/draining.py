@@ -42,7 +42,7 @@ class Draining:
     def __init__(self, *, clock: Clock, grace: float) -> None:
         """`grace`: seconds that what is under way may still take."""
         self.begun = False
-        self._clock = clock
+        self.clock = clock
         self._grace = grace
         self._under_way: set[Interruptible] = set()
         self._watchers: set[Callable[[], object]] = set()
@@ -85,13 +85,13 @@ class Draining:
         """Return when nothing is under way any more, at most the grace and `LAST_WORDS_SECONDS` from now."""
         self.begin()
         try:
-            async with self._clock.timeout(self._grace):
+            async with self.clock.timeout(self._grace):
                 await self._empty()
         except TimeoutError:
             for request in list(self._under_way):
                 request.interrupt(ServerShuttingDown())
             with contextlib.suppress(TimeoutError):
-                async with self._clock.timeout(LAST_WORDS_SECONDS):
+                async with self.clock.timeout(LAST_WORDS_SECONDS):
                     await self._empty()
 
     async def _empty(self) -> None:

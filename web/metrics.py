@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+    from web.admission import Place
     from web.dialects.request import Kind
 
 OTHER = "other"
@@ -65,19 +66,17 @@ DISTRIBUTIONS = {
     "completions_duration_seconds": ("From an engine's taking a text request to its complete answer", WAITS),
     "completions_tokens_per_second": ("Of each complete text completion, after its first token", RATES),
 }
-GAUGES = {
-    "requests_running": "Requests that an engine has taken and not finished",
-    "requests_waiting": "Requests that wait for a place, or for an engine to take them",
-    "requests_waiting_for_boot": "Requests that found no engine and wait for it to boot",
+GAUGES: dict[str, tuple[Place, str]] = {
+    "requests_running": ("running", "Requests that an engine has taken and not finished"),
+    "requests_waiting": ("waiting", "Requests that wait for a place, or for an engine to take them"),
+    "requests_waiting_for_boot": ("booting", "Requests that found no engine and wait for it to boot"),
 }
 
 
 class Presence(Protocol):
-    """How many requests for one model are where: see `GAUGES`."""
+    """Where the requests for one model are."""
 
-    running: int
-    waiting: int
-    booting: int
+    present: dict[Place, int]
 
 
 class ModelMetrics:
@@ -164,11 +163,10 @@ class _Gauges:
         self._presences = presences
 
     def collect(self) -> Iterator[Metric]:
-        places = ("running", "waiting", "booting")
-        for (name, text), place in zip(GAUGES.items(), places, strict=True):
+        for name, (place, text) in GAUGES.items():
             family = GaugeMetricFamily(name, text, labels=["model"])
             for model, presence in self._presences.items():
-                family.add_metric([model], getattr(presence, place))
+                family.add_metric([model], presence.present[place])
             yield family
 
 

@@ -49,7 +49,7 @@ class Server:
             lifespan="on",
             timeout_graceful_shutdown=1,
         )
-        self.uvicorn = DrainingServer(config, self.draining)
+        self.uvicorn = DrainingServer(config, self.draining, write_timeout=40.0)
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         port = self.listener.getsockname()[1]
         self.served = Served(url=f"http://127.0.0.1:{port}", port=port)
@@ -203,6 +203,23 @@ async def test_who_reads_nothing_does_not_keep_the_server(start: Any, clock: Han
                 clock.advance(0.5)
         response.leave()
         await until(lambda: engine.state()["active"] == 0)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_connection_whose_reader_has_stopped_is_cut(start: Any, clock: HandClock, stream: bool) -> None:
+    """Its buffers too: uvicorn alone would wait for them to be read, for ever."""
+    async with ScriptedServer(Options(model_name="served-name")) as engine:
+        server = start(engine, clock)
+        script = {"text": "word " * 80_000 if stream else ("x" * 5_000_000 + " ") * 4, "tokens": 0}
+        response = await server.served.raw(chat(script, stream=stream))
+        await until(lambda: len(server.uvicorn.server_state.connections) == 1)
+        await until(lambda: stream or engine.state()["finished"] == 1)
+        async with asyncio.timeout(30):
+            while server.uvicorn.server_state.connections:
+                await asyncio.sleep(0.05)  # for what is on its way to come
+                clock.advance(10)
+        assert engine.state()["active"] == 0
+        response.leave()
 
 
 async def test_an_interruption_ends_the_body_with_its_error_and_a_cancel_wins_over_it() -> None:
