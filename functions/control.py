@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import modal
 
 from functions.names import server_name
-from web.errors import NotSupported
+from web.errors import EngineUnreachable, NotSupported
 from web.states import COLD, ModelState
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ class ServerControl:
         """See `EngineControl.load`."""
         await self._end_release(model)
         scaling = self._scalings[model]
-        await self._servers[model].autoscaler.update.aio(
-            min_containers=max(1, scaling.min_containers), scaledown_window=scaling.scaledown_window
+        await self._scale(
+            model, min_containers=max(1, scaling.min_containers), scaledown_window=scaling.scaledown_window
         )
 
     async def unload(self, model: str, *, force: bool) -> None:
@@ -86,39 +86,49 @@ class ServerControl:
         if force:
             raise NotSupported("Modal does not stop a busy container for another. Without force, it leaves once idle.")
         await self._end_release(model)
-        await self._servers[model].autoscaler.update.aio(min_containers=0, scaledown_window=SHORTEST_WINDOW)
+        await self._scale(model, min_containers=0, scaledown_window=SHORTEST_WINDOW)
         self._releases[model] = asyncio.create_task(self._release(model), name=f"release of {model}")
 
     async def close(self) -> None:
         """Give every model that is being released its own window back."""
         for model in list(self._releases):
-            await self._end_release(model)
+            if await self._end_release(model):
+                await self._restore_window(model)
+
+    async def _scale(self, model: str, **changes: int) -> None:
+        try:
+            await self._servers[model].autoscaler.update.aio(**changes)
+        except modal.exception.Error as error:
+            log.error("Modal did not scale %s: %s", model, error)
+            raise EngineUnreachable("Modal did not take the change of the model's scaling.") from error
 
     async def _release(self, model: str) -> None:
         """Once the containers are gone, later ones may be idle for as long as is configured again."""
         until = self._clock.monotonic() + RELEASE_SECONDS
-        try:
-            while self._clock.monotonic() < until:
-                await self._clock.sleep(LOOK_SECONDS)
+        while self._clock.monotonic() < until:
+            await self._clock.sleep(LOOK_SECONDS)
+            try:
                 if not (await self.state(model)).containers:
                     break
-        except modal.exception.Error as error:
-            log.info("whether %s is unloaded is not known: %r", model, error)
-        finally:
-            await self._restore_window(model)
+            except modal.exception.Error as error:
+                log.info("whether %s is unloaded is not known: %r", model, error)
+        await self._restore_window(model)
 
     async def _restore_window(self, model: str) -> None:
         window = self._scalings[model].scaledown_window
         try:
-            await self._servers[model].autoscaler.update.aio(scaledown_window=window)
-        except modal.exception.Error as error:
-            log.warning("%s keeps a scaledown window of %d s until it is loaded: %s", model, SHORTEST_WINDOW, error)
+            await self._scale(model, scaledown_window=window)
+        except EngineUnreachable:
+            log.warning("%s keeps a scaledown window of %d s until it is loaded", model, SHORTEST_WINDOW)
 
-    async def _end_release(self, model: str) -> None:
+    async def _end_release(self, model: str) -> bool:
+        """Whether one was under way: the window is the shortest then."""
         task = self._releases.pop(model, None)
-        if task is not None and not task.done():
-            task.cancel()
-            await asyncio.wait((task,))
+        if task is None or task.done():
+            return False
+        task.cancel()
+        await asyncio.wait((task,))
+        return True
 
 
 async def _serving(server: modal.Server) -> int | None:
