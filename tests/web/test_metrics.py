@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from infra.settings import Model, Models, Observability, Settings
+from infra.settings import Limits, Model, Models, Observability, Settings
 from tests.web.conftest import MODEL, chat, settings_with, until
 from web.metrics import GAPS, Metrics
 
@@ -236,6 +236,36 @@ async def test_gauges_tell_where_requests_are(
         response.leave()
     await until(lambda: not clock.pending())
     assert await places() == (0, 0, 0)
+    samples = await scrape(served, http)
+    assert of(samples, "requests_cancelled_total") == 3, "wherever they were when they left"
+    assert of(samples, "chat_completions_requests_total") == 3
+
+
+async def test_the_history_s_requests_are_counted_whatever_they_do(served: Served, http: aiohttp.ClientSession) -> None:
+    for method in ("GET", "DELETE"):
+        async with http.request(method, served.url + "/chat/history/nobody-s"):
+            pass
+    async with http.post(served.url + "/chat/history/nobody-s/rollback", json={}):
+        pass
+    samples = await scrape(served, http)
+    assert value(samples, "history_requests_total") == 3
+    routes = {dict(key[1])["route"] for key in samples if key[0] == "http_requests_total"}
+    assert routes == {"/chat/history/{session_id}", "/chat/history/{session_id}/rollback"}
+
+
+async def test_the_rate_limit_s_decisions_are_counted(
+    serve: Any, engine: ScriptedServer, http: aiohttp.ClientSession
+) -> None:
+    served = serve(
+        engine, settings=Settings(models=settings_with().models, limits=Limits(default_rate_limit_per_minute=2))
+    )
+    for status in (200, 200, 429, 429, 429):
+        response = await served.raw(chat({"tokens": 1}))
+        assert (await response.head())[0] == status
+        await response.rest()
+    samples = await scrape(served, http)
+    assert (value(samples, "rate_limit_allowed_total"), value(samples, "rate_limit_blocked_total")) == (2, 3)
+    assert of(samples, "chat_completions_requests_total") == 2
 
 
 async def test_a_boot_is_measured_once_however_many_wait_for_it(
