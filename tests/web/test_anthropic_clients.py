@@ -13,6 +13,7 @@ from anthropic.types import TextBlock, ThinkingBlock, ToolUseBlock
 
 from tests.web.conftest import MODEL, until
 from tests.web.doubles import HandClock
+from web.dialects.anthropic_answer import signature_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -65,7 +66,7 @@ async def test_a_plain_message_is_whole(served: Served, sdk: Sdk) -> None:
     assert message.id.startswith("msg_")
     assert (message.type, message.role, message.model) == ("message", "assistant", MODEL)
     assert message.content == [
-        ThinkingBlock(type="thinking", thinking="so so", signature=""),
+        ThinkingBlock(type="thinking", thinking="so so", signature=signature_of("so so")),
         TextBlock(type="text", text="t0 t1 t2 "),
     ]
     assert (message.stop_reason, message.stop_sequence) == ("end_turn", None)

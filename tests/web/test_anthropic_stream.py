@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from web.dialects.anthropic_answer import AnthropicDialect
+from web.dialects.anthropic_answer import AnthropicDialect, signature_of
 from web.dialects.pieces import Piece, Usage
 from web.dialects.request import GenerationRequest
 from web.dialects.translation import StreamedAnswer
@@ -48,7 +48,7 @@ class TestStream:
         shape = [(event["type"].removeprefix("content_block_"), event.get("index")) for event in told]
         assert shape == [
             ("message_start", None),
-            ("start", 0), ("delta", 0), ("stop", 0),
+            ("start", 0), ("delta", 0), ("delta", 0), ("stop", 0),
             ("start", 1), ("delta", 1), ("delta", 1), ("stop", 1),
             ("start", 2), ("delta", 2), ("delta", 2), ("stop", 2),
             ("start", 3), ("stop", 3),
@@ -63,6 +63,7 @@ class TestStream:
         }  # fmt: skip
         assert [event["delta"] for event in told if event["type"] == "content_block_delta"] == [
             {"type": "thinking_delta", "thinking": "hm"},
+            {"type": "signature_delta", "signature": signature_of("hm")},
             {"type": "text_delta", "text": "a"}, {"type": "text_delta", "text": "b"},
             {"type": "input_json_delta", "partial_json": '{"at"'}, {"type": "input_json_delta", "partial_json": ":1}"},
             {"type": "text_delta", "text": "c"},
@@ -80,12 +81,15 @@ class TestStream:
         dialect = AnthropicDialect(hide_thinking=True)
         stream = dialect.stream(REQUEST, rid="r", created=1)
         told = events(stream.pieces(PIECES[:2]))
-        assert [event["type"] for event in told[1:4]] == [
-            "content_block_start", "content_block_stop", "content_block_start",
+        assert [event["type"] for event in told[1:5]] == [
+            "content_block_start", "content_block_delta", "content_block_stop", "content_block_start",
         ]  # fmt: skip
+        assert told[2]["delta"] == {"type": "signature_delta", "signature": signature_of("hm")}
         answer = dialect.answer(REQUEST, rid="r", created=1)
         answer.add(PIECES[:2])
-        assert json.loads(answer.body(None))["content"][0] == {"type": "thinking", "thinking": "", "signature": ""}
+        assert json.loads(answer.body(None))["content"][0] == {
+            "type": "thinking", "thinking": "", "signature": signature_of("hm"),
+        }  # fmt: skip
 
     def test_an_error_is_an_event_that_names_the_request(self) -> None:
         stream = AnthropicDialect(request_id="req_1").stream(REQUEST, rid="r", created=1)
@@ -120,6 +124,6 @@ class TestStream:
             expected += parsed.pieces([say("text" if name == "content" else "reasoning", value)])
         assert told == expected
         deltas = [event for event in events(told) if event["type"] == "content_block_delta"]
-        assert [(event["index"], event["delta"].get("text")) for event in deltas] == [
-            (0, "a"), (0, "b"), (0, "c"), (1, None), (2, "d"), (2, "e"), (2, 'f\n"g"'), (2, "h"),
+        assert [(event["index"], event["delta"]["text"]) for event in deltas if event["index"] != 1] == [
+            (0, "a"), (0, "b"), (0, "c"), (2, "d"), (2, "e"), (2, 'f\n"g"'), (2, "h"),
         ]  # fmt: skip

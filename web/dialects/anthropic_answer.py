@@ -5,6 +5,8 @@ An answer is a list of content blocks: a block is open until a piece of another 
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -26,7 +28,6 @@ STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_
 
 OPENINGS: dict[str, Json] = {
     "text": {"type": "text", "text": ""},
-    # No signature: nobody else's thoughts are taken for the model's own here, so there is nothing to prove.
     "reasoning": {"type": "thinking", "thinking": "", "signature": ""},
 }
 DELTAS = {
@@ -35,6 +36,12 @@ DELTAS = {
     "tool": b'{"type":"input_json_delta","partial_json":',
 }
 END = b"}}\n\n"
+
+
+def signature_of(thinking: str) -> str:
+    """A checksum. Nobody checks it here, where thoughts are what their callers say they are; but clients take what is
+    not signed for somebody else's thoughts, and send it back as something else or not at all."""
+    return base64.b64encode(hashlib.sha256(thinking.encode()).digest()).decode()
 
 
 def usage_object(usage: Usage | None) -> Json:
@@ -114,6 +121,7 @@ class AnthropicStream:
         self._begun = False
         self._index = -1
         self._open: str | None = None
+        self._thoughts: list[str] = []
         self._tool: int | None = None
         self._before = b""
 
@@ -149,8 +157,10 @@ class AnthropicStream:
 
     def _say(self, kind: str, text: str) -> bytes:
         opening = b"" if self._open == kind else self._start_block(kind, OPENINGS[kind])
-        if kind == "reasoning" and self._hide_thinking:
-            return opening
+        if kind == "reasoning":
+            self._thoughts.append(text)
+            if self._hide_thinking:
+                return opening
         return opening + self._before + orjson.dumps(text) + END
 
     def _call(self, call: Json) -> bytes:
@@ -173,8 +183,13 @@ class AnthropicStream:
     def _close(self) -> bytes:
         if self._open is None:
             return b""
+        signed = b""
+        if self._open == "reasoning":
+            delta = {"type": "signature_delta", "signature": signature_of("".join(self._thoughts))}
+            signed = _event("content_block_delta", {"index": self._index, "delta": delta})
+            self._thoughts.clear()
         self._open = None
-        return _event("content_block_stop", {"index": self._index})
+        return signed + _event("content_block_stop", {"index": self._index})
 
 
 class AnthropicAnswer:
@@ -219,7 +234,7 @@ class AnthropicAnswer:
         if kind == "text":
             return block | {"text": said}
         if kind == "reasoning":
-            return block | {"thinking": "" if self._hide_thinking else said}
+            return block | {"thinking": "" if self._hide_thinking else said, "signature": signature_of(said)}
         told = {name: value for name, value in block.items() if name != "index"}
         return told | {"input": _input(said, cut=self._ending.cut)}
 
