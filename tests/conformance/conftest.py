@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RUNS = pytest.StashKey[dict[tuple[str, str], Run]]()
 TRIALS = pytest.StashKey[list[tuple[str, "Trial"]]]()
-FORMS = {"standalone": targets.standalone}
+FORMS = {"standalone": targets.standalone, "emulator": targets.emulator}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -52,6 +52,10 @@ CLIENTS = [
     Client(
         name="anthropic", package="anthropic", scripts=("anthropic_python.py",), environment=environments.own, here=True
     ),
+    Client(
+        name="websockets", package="websockets", scripts=("websocket_python.py",), environment=environments.own,
+        here=True,
+    ),
     Client(name="openai-node", package="openai", scripts=("openai_node.mjs",), environment=environments.node),
     Client(
         name="langchain", package="langchain-openai", scripts=("langchain_client.py",),

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from emulator.emulator import Emulator
 from tests.benchmarks.processes import running
 from tests.conformance.clients.harness import BROKEN, CALLING, COLD, FULL, SINGLE, WRITING
 from tests.ports import free_port
-from tests.service.deployment import DEMO
+from tests.service.deployment import DEMO, deploy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,12 +86,14 @@ def needs(target: Target, *features: str) -> None:
         pytest.skip(f"the target has no {', '.join(missing)}")
 
 
-def models() -> list[dict[str, Any]]:
+def models(*, kept: bool) -> list[dict[str, Any]]:
+    """`kept`: engines are started without being asked for, and stay, but for the cold one's."""
+
     def scripted(model_id: str, *arguments: str, **script: Any) -> dict[str, Any]:
         return {
             "id": model_id, "name": f"scripted/{model_id}", "local_engine": "scripted",
             "scripted_args": [*arguments, "--script", json.dumps(script)],
-            "scaling": {"min_containers": int(model_id != COLD)},
+            "scaling": {"min_containers": int(kept and model_id != COLD)},
         }  # fmt: skip
 
     look = {"name": "look", "arguments": '{"at": 7}'}
@@ -107,7 +110,7 @@ def models() -> list[dict[str, Any]]:
     ]
 
 
-def configuration(target: Target) -> dict[str, str]:
+def configuration(target: Target, *, kept: bool) -> dict[str, str]:
     """The environment of the service that is to be this target."""
     generous = [
         {
@@ -122,7 +125,7 @@ def configuration(target: Target) -> dict[str, str]:
         for number, key in enumerate(target.limited_keys)
     ]
     values: dict[str, Any] = {
-        "MODELS__AVAILABLE_MODELS": models(),
+        "MODELS__AVAILABLE_MODELS": models(kept=kept),
         "WEB__MAX_BODY_BYTES": BODY_LIMIT,
         "WEB__HEARTBEAT_INTERVAL": HEARTBEAT_SECONDS,
         "WEB__PLAIN_KEEPALIVE_AFTER": KEEPALIVE_SECONDS,
@@ -152,8 +155,19 @@ def standalone() -> Iterator[Target]:
     port = free_port()
     place = {"SERVER__HOST": "127.0.0.1", "SERVER__PORT": str(port)}
     command = [sys.executable, "-m", "functions.standalone"]
-    with running(command, port=port, environment=configuration(target) | place):
+    with running(command, port=port, environment=configuration(target, kept=True) | place):
         yield replace(target, url=f"http://127.0.0.1:{port}")
+
+
+@contextlib.contextmanager
+def emulator() -> Iterator[Target]:
+    """The real app.py, deployed by the real client to the emulator: behind Modal's bridge and its ingress."""
+    target = _planned("emulator", SCRIPTED_FEATURES)
+    with Emulator() as running_emulator:
+        given = configuration(target, kept=False)
+        configured = json.loads(given.pop("MODELS__AVAILABLE_MODELS"))
+        service = deploy(running_emulator, configured, **given)
+        yield replace(target, url=service.url)
 
 
 def deployment(url: str, api_key: str, *, model: str | None, embedding_model: str | None, promises: str) -> Target:
