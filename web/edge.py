@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from web.auth import require_scope
@@ -37,5 +36,5 @@ class RequestLimits:
             state = scope["state"]
             state["standing"] = lambda: headers_of(self._limiter.standing(caller))
             await self._limiter.take(caller)
-            state["caller"] = replace(caller, ticket=Ticket())
+            state["caller"] = caller.counted(Ticket())
         await self._app(scope, receive, send)

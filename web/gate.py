@@ -3,11 +3,12 @@ guards. Without an answer guard and a limit of tokens, nothing of this is left o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from web.answer_guard import AnswerCut, GuardedAnswer, GuardedStream, PatternGuard
 from web.auth import require_model, require_scope
 from web.guards import ConfiguredPromptGuard, prompt_tokens, tokens_at_most
+from web.observation import Observation
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,8 +21,13 @@ if TYPE_CHECKING:
     from web.dialects.request import GenerationRequest
     from web.exchange import Phase
     from web.limits import Limiter, Reservation
-    from web.observation import Observation
     from web.services import Services
+
+
+class CountingObservation(Observation, Protocol):
+    """An observation that knows how many pieces it has heard."""
+
+    pieces: int
 
 
 class Gate:
@@ -85,7 +91,7 @@ class Entry:
         """Likewise."""
         return builder if self._guard is None else GuardedAnswer(builder, self._guard.watch(self.request))
 
-    def watching(self, observation: Observation) -> Observation:
+    def watching(self, observation: CountingObservation) -> Observation:
         """What the relay is to tell, so that `observation` hears of it too."""
         if self._guard is None and self._reservation is None:
             return observation
@@ -96,11 +102,11 @@ class Entry:
 class _Watched:
     """Passes on what it is told, and remembers what the request has cost."""
 
-    def __init__(self, inner: Observation) -> None:
+    def __init__(self, inner: CountingObservation) -> None:
         self._inner = inner
         self._opened = False
-        self._heard = 0
         self._usage: Usage | None = None
+        self.heard = inner.heard  # for every piece of every answer: without a step in between
 
     def waiting(self, phase: Phase, now: float) -> None:
         self._inner.waiting(phase, now)
@@ -108,10 +114,6 @@ class _Watched:
     def opened(self, now: float) -> None:
         self._opened = True
         self._inner.opened(now)
-
-    def heard(self, pieces: int, now: float) -> None:
-        self._heard += pieces
-        self._inner.heard(pieces, now)
 
     def ended(self, usage: Usage | None, error: BaseException | None, now: float) -> None:
         self._usage = usage
@@ -122,4 +124,4 @@ class _Watched:
         """Tokens: as the engine has counted them, or of an answer that was broken off as far as it was heard."""
         if self._usage is not None:
             return self._usage.prompt + self._usage.completion
-        return prompt_tokens(request) + self._heard if self._opened else 0
+        return prompt_tokens(request) + self._inner.pieces if self._opened else 0

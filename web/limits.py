@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from web.errors import RateLimited
-from web.windows import Window
+from web.windows import MINUTE, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +31,8 @@ SHARED_ACCOUNTS = 1024
 """What the others share, by chance, while there are that many."""
 
 Kind = Literal["requests", "tokens"]
+REQUEST_HEADERS = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
+TOKEN_HEADERS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
 
 
 class Ticket:
@@ -101,7 +103,7 @@ class MemoryLimiter:
             self._on_decision(False)
             raise _refusal("requests", account.requests.limit, wait)
         account.requests.add(1, now)
-        self._keep(account)
+        self._keep(account, now)
         self._on_decision(True)
 
     async def reserve(self, caller: Caller, tokens: int) -> Reservation | None:
@@ -113,12 +115,12 @@ class MemoryLimiter:
             self._on_decision(False)
             raise _refusal("tokens", account.tokens.limit, wait, requested=tokens)
         slot = account.tokens.add(tokens, now)
-        self._keep(account)
+        self._keep(account, now)
         return _Reserved(self, caller, account.tokens, slot, tokens)
 
     def standing(self, caller: Caller) -> Standing:
         now = self._clock.monotonic()
-        account = self._account(caller, now)
+        account = self._accounts.get(caller.identity) or self._account(caller, now)
         return Standing(_budget(account.requests, now), _budget(account.tokens, now) if account.tokens else None)
 
     def add_tokens(self, caller: Caller, tokens: int) -> None:
@@ -127,7 +129,7 @@ class MemoryLimiter:
         account = self._account(caller, now)
         if account.tokens is not None:
             account.tokens.add(tokens, now)
-            self._keep(account)
+            self._keep(account, now)
 
     def now(self) -> float:
         return self._clock.monotonic()
@@ -152,7 +154,8 @@ class MemoryLimiter:
         tokens = caller.tokens_per_minute or self._limits.default_tokens_per_minute
         return _Account(name, Window(requests), Window(tokens) if tokens else None)
 
-    def _keep(self, account: _Account) -> None:
+    def _keep(self, account: _Account, now: float) -> None:
+        account.used_at = now
         self._accounts[account.name] = account
         self._accounts.move_to_end(account.name)
 
@@ -160,10 +163,10 @@ class MemoryLimiter:
         """Accounts lie in the order of their last use, so the first ones are the first to be idle."""
         accounts = self._accounts
         while accounts:
-            name, account = next(iter(accounts.items()))
-            if account.idle_in(now) > 0:
+            account = next(iter(accounts.values()))
+            if account.used_at + MINUTE > now:
                 break
-            del accounts[name]
+            del accounts[account.name]
 
 
 @dataclass(slots=True)
@@ -171,10 +174,7 @@ class _Account:
     name: str
     requests: Window
     tokens: Window | None
-
-    def idle_in(self, now: float) -> float:
-        tokens = self.tokens.full_in(now) if self.tokens is not None else 0.0
-        return max(tokens, self.requests.full_in(now))
+    used_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -193,7 +193,8 @@ class _Reserved:
 
 
 def _budget(window: Window, now: float) -> Budget:
-    return Budget(window.limit, window.remaining(now), window.full_in(now))
+    remaining, reset = window.standing(now)
+    return Budget(window.limit, remaining, reset)
 
 
 def _refusal(kind: Kind, limit: int, wait: float, *, requested: int | None = None) -> RateLimited:
@@ -217,12 +218,11 @@ def duration(seconds: float) -> str:
 
 def headers_of(standing: Standing) -> list[tuple[bytes, bytes]]:
     """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`."""
-    told = []
-    for kind, budget in zip((b"requests", b"tokens"), standing, strict=True):
-        if budget is not None:
-            told += [
-                (b"x-ratelimit-limit-" + kind, b"%d" % budget.limit),
-                (b"x-ratelimit-remaining-" + kind, b"%d" % budget.remaining),
-                (b"x-ratelimit-reset-" + kind, duration(budget.reset).encode()),
-            ]
-    return told
+    told = _headers(REQUEST_HEADERS, standing.requests)
+    return told if standing.tokens is None else told + _headers(TOKEN_HEADERS, standing.tokens)
+
+
+def _headers(names: tuple[bytes, bytes, bytes], budget: Budget) -> list[tuple[bytes, bytes]]:
+    limit, remaining, reset = budget
+    values = (b"%d" % limit, b"%d" % remaining, duration(reset).encode())
+    return list(zip(names, values, strict=True))

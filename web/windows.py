@@ -36,14 +36,10 @@ class Window:
         self._slots: deque[Slot] = deque()
         self._used = 0
 
-    def remaining(self, now: float) -> int:
+    def standing(self, now: float) -> tuple[int, float]:
+        """What remains, and seconds until nothing counts any more."""
         self._forget(now)
-        return max(0, self.limit - self._used)
-
-    def full_in(self, now: float) -> float:
-        """Seconds until nothing counts any more."""
-        self._forget(now)
-        return self._slots[-1].until - now if self._slots else 0.0
+        return max(0, self.limit - self._used), self._slots[-1].until - now if self._slots else 0.0
 
     def room_in(self, amount: int, now: float) -> float:
         """Seconds until `amount` fits if nobody else takes any: 0 if it does now, infinite if it never will."""

@@ -57,20 +57,20 @@ def test_what_has_to_be_waited_for_is_neither_too_long_nor_too_short(limit: int,
             continue
         assert 0 <= wait <= MINUTE
         if wait > 0:
-            assert window.remaining(now + wait * 0.999) < amount
+            assert window.standing(now + wait * 0.999)[0] < amount
             now += wait * (1 + 1e-12) + 1e-9
-        assert window.remaining(now) >= amount
+        assert window.standing(now)[0] >= amount
         window.add(amount, now)
 
 
 def test_a_window_is_full_again_a_minute_after_its_last_use() -> None:
     window = Window(2)
-    assert window.full_in(0) == 0
+    assert window.standing(0)[1] == 0
     window.add(1, 0)
     window.add(1, 10)
-    assert (window.remaining(10), window.full_in(10), window.room_in(1, 10)) == (0, 60, 50)
-    assert (window.remaining(60), window.full_in(60)) == (1, 10)
-    assert (window.remaining(70), window.full_in(70)) == (2, 0)
+    assert (window.standing(10)[0], window.standing(10)[1], window.room_in(1, 10)) == (0, 60, 50)
+    assert (window.standing(60)[0], window.standing(60)[1]) == (1, 10)
+    assert (window.standing(70)[0], window.standing(70)[1]) == (2, 0)
 
 
 def test_memory_of_a_large_window_is_bounded() -> None:
@@ -78,7 +78,7 @@ def test_memory_of_a_large_window_is_bounded() -> None:
     for step in range(70_000):
         window.add(1, step / 1000)
     assert len(window._slots) <= MOST_SLOTS + 1
-    assert window.remaining(69.999) <= 10**9 - 60_000
+    assert window.standing(69.999)[0] <= 10**9 - 60_000
 
 
 @dataclass
