@@ -78,8 +78,8 @@ class _Announcing(Listening):
             print(f"Ready: {self.url}", flush=True)
 
 
-async def serve(settings: Settings, *, clock: Clock) -> None:
-    """Serve until a signal says stop, drain, and stop the engines. Raises ListenError."""
+async def serve(settings: Settings, *, clock: Clock) -> bool:
+    """Serve until a signal says stop, drain, and stop the engines. Whether it served. Raises ListenError."""
     sightings = Sightings()
     draining = Draining(clock=clock, grace=settings.web.drain_seconds)
     engines = LocalEngines(settings, sightings=sightings, clock=clock)
@@ -98,6 +98,7 @@ async def serve(settings: Settings, *, clock: Clock) -> None:
     finally:
         await engines.close()
     log.info("the service has ended")
+    return server.started
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,14 +112,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         configure_logging(settings.server)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, clock=RealClock()))
+            served = runner.run(serve(settings, clock=RealClock()))
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 2
     except ListenError as error:
         print(f"{error}; server.host and server.port (SERVER_HOST, SERVER_PORT) say where", file=sys.stderr)
         return 2
-    return 0
+    return 0 if served else 1
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
     folder = tmp_path_factory.mktemp("standalone")
     broken = folder / "broken.gguf"
     broken.write_bytes(b"GGUF" + bytes(4096))
-    models = [
+    models: list[dict[str, Any]] = [
         DEMO,
         {"id": "broken", "name": "broken", "path": str(broken)},
         scripted("steady", scaledown_window=300),

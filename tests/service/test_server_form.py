@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SERVER = {"DEPLOY__WEB": "server", "WEB__SCALING": '{"min_containers": 1, "max_containers": 1}'}
-MODELS = [
+MODELS: list[dict[str, Any]] = [
     DEMO, scripted("steady", scaledown_window=300), scripted("deaf", "--deaf-to-close", scaledown_window=300),
     scripted("slow.boot", "--boot-seconds", "1", scaledown_window=300),
 ]  # fmt: skip
