@@ -136,12 +136,12 @@ class TestLoading:
         assert (status, body["error"]["code"]) == (501, "not_supported")
 
     @pytest.mark.parametrize("verb", ["load", "unload"])
-    async def test_with_keys_it_takes_one_with_the_scope_admin(
+    async def test_with_keys_it_takes_one_with_the_scope_admin_for_that_model(
         self, serve: Serve, http: Any, control: HandControl, verb: str
     ) -> None:
         keys = (
             ApiKey(key=fingerprint("sk-user-1"), name="user"),
-            ApiKey(key=fingerprint("sk-admin-1"), name="admin", scopes=("inference", "admin")),
+            ApiKey(key=fingerprint("sk-admin-1"), name="admin", scopes=("admin",), models=("small",)),
         )
         guarded = Settings(models=MODELS, security=Security(enable_auth=True, api_keys=keys))
         served = serve(NOBODY, settings=guarded, engines=DIRECTORY, control=control)
@@ -150,6 +150,8 @@ class TestLoading:
         assert not control.done
         status, _ = await post(http, f"{served.url}/models/small/{verb}", authorization="Bearer sk-admin-1")
         assert status in (200, 202)
+        status, body = await post(http, f"{served.url}/models/large/{verb}", authorization="Bearer sk-admin-1")
+        assert (status, body["error"]["code"]) == (403, "model_not_allowed")
         assert control.done == [f"{verb} small"]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from web.asgi import Presence
-from web.auth import require_scope
+from web.auth import require_model, require_scope
 from web.caller import caller_of
 from web.errors import EngineFailed, ModelNotFound, NotSupported
 
@@ -37,6 +37,14 @@ def router(services: Services, states: ModelStates) -> APIRouter:
         found = models.find(label)
         if found is None:
             raise ModelNotFound(label)
+        return found
+
+    def administered(request: Request, label: str) -> Model:
+        """The model, for a caller who may load and unload it."""
+        caller = caller_of(request.scope)
+        require_scope(caller, "admin")
+        found = find(label)
+        require_model(caller, found)
         return found
 
     def controls() -> EngineControl:
@@ -72,8 +80,7 @@ def router(services: Services, states: ModelStates) -> APIRouter:
         responses={**FAILURES, 200: {"description": "It is loaded"}, 503: {"description": "It cannot be"}},
     )  # fmt: skip
     async def load(request: Request, response: Response, model: str, wait: Wait = False) -> dict[str, Any]:
-        require_scope(caller_of(request.scope), "admin")
-        found = find(model)
+        found = administered(request, model)
         await controls().load(found.id)
         state = await states.anew(found.id)
         if wait:
@@ -100,8 +107,7 @@ def router(services: Services, states: ModelStates) -> APIRouter:
         responses={**FAILURES, 200: {"description": "It is cold"}, 409: {"description": "It is busy"}},
     )  # fmt: skip
     async def unload(request: Request, response: Response, model: str, force: Force = False) -> dict[str, Any]:
-        require_scope(caller_of(request.scope), "admin")
-        found = find(model)
+        found = administered(request, model)
         await controls().unload(found.id, force=force)
         state = await states.anew(found.id)
         response.status_code = 200 if state.state == "cold" else 202
