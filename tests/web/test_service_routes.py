@@ -155,7 +155,7 @@ async def test_leaving_frees_the_engine(served: Served, engine: ScriptedServer, 
     response = await served.raw(own(script), path)
     await until(lambda: engine.state()["active"] == 1)
     response.leave()
-    await until(lambda: engine.state()["active"] == 0, seconds=1)
+    await until(lambda: engine.state()["active"] == 0)
     assert engine.state()["aborted"] == 1
 
 

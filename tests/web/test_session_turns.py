@@ -227,7 +227,7 @@ async def test_a_caller_who_leaves_leaves_what_he_was_told(
         await talk.token(word)
         await response.until(f"data: {word}".encode())
     response.leave()
-    await until(talk.closed.is_set, seconds=1)
+    await until(talk.closed.is_set)
     expected = [SYSTEM, user("q"), assistant("".join(words), interrupted=True)]
     while (kept := await history(hand_served)) != expected:
         assert kept == [SYSTEM, user("q")]
@@ -252,7 +252,7 @@ async def test_deleting_stops_the_answer_and_nothing_of_it_is_kept(
     await response.until(b"so far")
     async with http.delete(hand_served.url + "/chat/history/s") as deleted:
         assert (deleted.status, await deleted.read()) == (204, b"")
-    await until(talk.closed.is_set, seconds=1)
+    await until(talk.closed.is_set)
     assert b"session_deleted" in await response.rest()
     assert await history(hand_served) == []
 
@@ -264,7 +264,7 @@ async def test_deleting_before_the_first_word_is_a_status(
     await http.delete(hand_served.url + "/chat/history/s")
     status, headers = await response.head()
     assert (status, headers["x-should-retry"]) == (409, "false")
-    await until(talk.closed.is_set, seconds=1)
+    await until(talk.closed.is_set)
 
 
 async def test_a_session_that_was_deleted_and_begun_anew_is_not_touched_by_the_old_answer(

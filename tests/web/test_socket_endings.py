@@ -186,7 +186,7 @@ async def test_a_slow_reader_holds_back_the_engine_and_nobody_else(serve: Any, h
         assert await other.hear() == "a"
         assert not talk.closed.is_set()
         await slow.say({"type": "stop"})
-        await until(talk.writer.transport.is_closing, seconds=1)
+        await until(talk.writer.transport.is_closing)
         slow.vanish()
 
 
