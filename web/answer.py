@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from web.connection import Connection
@@ -16,14 +17,10 @@ class ConnectionBroken(OSError):
     """The connection ended, or what came was not HTTP, before the answer was complete."""
 
 
-class Listener(Protocol):
-    """Who hears an answer's body. Called by the event loop, not by a task: must be quick, and never raise."""
-
-    def heard(self, data: bytes) -> None:
-        """At least one byte came."""
-
-    def ended(self, error: ConnectionBroken | None) -> None:
-        """Nothing more comes. None: the answer is complete."""
+Heard = Callable[[bytes], None]
+"""Is told at least one byte of a body. Called by the event loop, not by a task: must be quick, and never raise."""
+Ended = Callable[[ConnectionBroken | None], None]
+"""Is told that nothing more comes. None: the answer is complete."""
 
 
 class Answer:
@@ -35,27 +32,29 @@ class Answer:
         """Names in lower case; of several with one name the last."""
         self.over = False
         """Nothing more comes."""
+        self.reads = 0
+        """How often something of the body came."""
+        self.hears: Heard = self._keep
+        """To whom the connection tells the body."""
         self._connection = connection
         self._begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._error: ConnectionBroken | None = None
-        self._listener: Listener | None = None
-        self._unwanted = False
+        self._ended: Ended | None = None
         self._unheard: list[bytes] = []
 
     async def begin(self) -> None:
         """Return once the status and the headers are there. Raises ConnectionBroken."""
         await self._begun
 
-    def listen(self, listener: Listener) -> None:
-        """From now on `listener` hears the body: at once what has come of it already."""
-        self._listener = listener
+    def listen(self, heard: Heard, ended: Ended) -> None:
+        """From now on `heard` is told the body, at once what has come of it already, and `ended` its end."""
+        self.hears, self._ended = heard, ended
         unheard, self._unheard = self._unheard, []
+        self.go_on()
         if unheard:
-            listener.heard(b"".join(unheard))
+            heard(b"".join(unheard))  # who may want to hold
         if self.over:
-            listener.ended(self._error)
-        else:
-            self._connection.go_on()
+            ended(self._error)
 
     def hold(self) -> None:
         """Read nothing more from the engine, until `go_on`."""
@@ -68,12 +67,12 @@ class Answer:
 
     def let_go(self) -> None:
         """Nobody listens any more: the rest may come, and then the connection serves again."""
-        self._listener, self._unwanted = None, True
+        self._listen_no_more()
         self.go_on()
 
     def close(self) -> None:
         """Nobody listens any more, and the engine is to stop: the connection is cut."""
-        self._listener, self._unwanted = None, True
+        self._listen_no_more()
         if not self.over:
             self._connection.cut()
 
@@ -84,24 +83,28 @@ class Answer:
         if not self._begun.done():
             self._begun.set_result(None)
 
-    def hears(self, data: bytes) -> None:
-        if self._listener is not None:
-            self._listener.heard(data)
-        elif not self._unwanted:
-            self._unheard.append(data)
-            if sum(map(len, self._unheard)) > MOST_UNHEARD:
-                self.hold()
-
     def ends(self, error: ConnectionBroken | None) -> None:
         self.over, self._error = True, error
         if not self._begun.done():
             self._begun.set_exception(error or ConnectionBroken("the engine answered nothing"))
-        if self._listener is not None:
-            self._listener.ended(error)
+        if self._ended is not None:
+            self._ended(error)
+
+    def _keep(self, data: bytes) -> None:
+        self._unheard.append(data)
+        if sum(map(len, self._unheard)) > MOST_UNHEARD:
+            self.hold()
+
+    def _listen_no_more(self) -> None:
+        self.hears, self._ended, self._unheard = _ignore, None, []
+
+
+def _ignore(data: bytes) -> None:
+    """Nobody listens."""
 
 
 class Whole:
-    """A listener that keeps all of a body, or its first `most` bytes."""
+    """Listens to all of a body, or its first `most` bytes."""
 
     def __init__(self, answer: Answer, *, most: int | None = None) -> None:
         self._answer = answer
@@ -112,17 +115,17 @@ class Whole:
 
     async def read(self) -> bytes:
         """Raises ConnectionBroken when the answer ends before it is complete."""
-        self._answer.listen(self)
+        self._answer.listen(self._hear, self._end)
         await self._done
         return b"".join(self._parts)
 
-    def heard(self, data: bytes) -> None:
+    def _hear(self, data: bytes) -> None:
         self._parts.append(data)
         self._size += len(data)
         if self._most is not None and self._size >= self._most and not self._done.done():
             self._done.set_result(None)
 
-    def ended(self, error: ConnectionBroken | None) -> None:
+    def _end(self, error: ConnectionBroken | None) -> None:
         if self._done.done():
             return
         if error is None:

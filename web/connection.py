@@ -113,6 +113,7 @@ class Connection(asyncio.Protocol):
             data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
             self._body = []
             if self._answer is not None:
+                self._answer.reads += 1
                 self._answer.hears(data)
 
     def _end(self, error: ConnectionBroken | None) -> None:

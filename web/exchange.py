@@ -71,7 +71,7 @@ class Exchange:
         self._reader: Reader | None = None
         self._asked = False
         self._held = False
-        self._count = self._count_seen = 0
+        self._reads_seen = 0
         self._silent_since = clock.monotonic()
 
     async def __aenter__(self) -> Self:
@@ -134,7 +134,7 @@ class Exchange:
         if self._answer is None:
             raise RuntimeError("an exchange is opened before it is heard")
         self._reader = reader
-        self._answer.listen(self)
+        self._answer.listen(reader.heard, self.ended)
 
     def hold(self) -> None:
         """Hear no more for now: the engine has to wait, until `go_on`."""
@@ -147,14 +147,8 @@ class Exchange:
             self._held = False
             self._answer.go_on()
 
-    def heard(self, data: bytes) -> None:
-        """The answer's connection tells it."""
-        self._count += 1
-        if self._reader is not None:
-            self._reader.heard(data)
-
     def ended(self, error: ConnectionBroken | None) -> None:  # noqa: ARG002 (it says no more than that)
-        """The answer's connection tells it: for a reader who has not heard all of it, that is a death."""
+        """The answer tells it: for a reader who has not heard all of it, that is a death."""
         if self._asked and self._reader is not None:
             self._asked = False
             self._reader.broken(_died())
@@ -183,9 +177,11 @@ class Exchange:
         """To be called from time to time: ends the exchange if the engine is what it has been waiting for for too
         long. The reader is told."""
         now = self._clock.monotonic()
-        if self._held or self._count != self._count_seen:
-            self._count_seen, self._silent_since = self._count, now
-        elif now - self._silent_since >= self._patience.silence and self._answer is not None:
+        if self._answer is None:
+            return
+        if self._held or self._answer.reads != self._reads_seen:
+            self._reads_seen, self._silent_since = self._answer.reads, now
+        elif now - self._silent_since >= self._patience.silence:
             self._answer.close()
             if self._reader is not None:
                 self._reader.broken(self._silence())

@@ -12,15 +12,14 @@ import contextvars
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Coroutine, Generator
 
     from web.clock import Clock
     from web.dialects.translation import StreamedAnswer, WholeAnswer
     from web.errors import ServiceError
     from web.exchange import Exchange
+    from web.observation import Observation
     from web.outlets import Outlet
-
-    Note = Callable[[float], None]
 
 MOST_UNWRITTEN = 64 * 1024
 """Bytes for a caller who reads slowly: above it nothing more is read from the engine."""
@@ -37,13 +36,13 @@ class Reader(Protocol):
 
 
 class Collecting:
-    """The reader of a plain caller's answer. `note` is called with the time after each piece that was taken in."""
+    """The reader of a plain caller's answer."""
 
-    def __init__(self, exchange: Exchange, answer: WholeAnswer, *, clock: Clock, note: Note) -> None:
+    def __init__(self, exchange: Exchange, answer: WholeAnswer, *, clock: Clock, observation: Observation) -> None:
         self._exchange = exchange
         self._answer = answer
         self._clock = clock
-        self._note = note
+        self._observation = observation
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
@@ -52,19 +51,22 @@ class Collecting:
         await self._done
 
     def heard(self, data: bytes) -> None:
-        if self._done.done():
+        answer, done = self._answer, self._done
+        if done.done():
             return
+        before = answer.heard
         try:
-            self._answer.feed(data)
+            answer.feed(data)
+            if answer.heard > before:
+                self._observation.heard(answer.heard - before, self._clock.monotonic())
         except Exception as error:
-            self._done.set_exception(error)
+            done.set_exception(error)
             return
-        self._note(self._clock.monotonic())
-        if self._answer.failure is not None:
-            self._done.set_exception(self._answer.failure)
-        elif self._answer.done:
+        if answer.failure is not None:
+            done.set_exception(answer.failure)
+        elif answer.done:
             self._exchange.finish()
-            self._done.set_result(None)
+            done.set_result(None)
 
     def broken(self, error: ServiceError) -> None:
         if not self._done.done():
@@ -76,14 +78,15 @@ class Forwarding:
     written together, the first and the last excepted."""
 
     def __init__(
-        self, exchange: Exchange, answer: StreamedAnswer, out: Outlet, *, clock: Clock, pause: float, note: Note
-    ) -> None:
+        self, exchange: Exchange, answer: StreamedAnswer, out: Outlet,
+        *, clock: Clock, pause: float, observation: Observation,
+    ) -> None:  # fmt: skip
         self._exchange = exchange
         self._answer = answer
         self._out = out
         self._clock = clock
         self._pause = pause
-        self._note = note
+        self._observation = observation
         self._sent = -pause
         self._begun: BegunWrite | None = None
         self._unwritten: list[bytes] = []
@@ -96,7 +99,9 @@ class Forwarding:
 
     async def run(self) -> None:
         """Return once all of the answer is written. Raises ServiceError, and what the outlet raises."""
-        self._inside = asyncio.current_task()
+        task = asyncio.current_task()
+        assert task is not None
+        self._task, self._loop = task, task.get_loop()
         self._context = contextvars.copy_context()
         self._exchange.listen(self)
         try:
@@ -111,40 +116,52 @@ class Forwarding:
                 self._begun.close()
 
     def heard(self, data: bytes) -> None:
+        answer = self._answer
         if self._complete or self._error is not None:
             return
+        before = answer.heard
         try:
-            told = self._answer.feed(data)
+            told = answer.feed(data)
             now = self._clock.monotonic()
-            self._note(now)
-            if self._answer.done:
+            if answer.heard > before:
+                self._observation.heard(answer.heard - before, now)
+            if answer.done:
                 self._exchange.finish()
                 self._complete = True
-                self._later(told + self._answer.end())
+                self._later(told + answer.end())
             elif told:
                 if self._at_work or (self._pause and now < self._sent + self._pause):
                     self._later(told)
                 else:
-                    self._write(told, now)
+                    self._sent = now
+                    self._write(told)
         except Exception as error:
             self.broken(error)
         else:
-            if self._answer.failure is not None:
-                self.broken(self._answer.failure)
+            if answer.failure is not None:
+                self.broken(answer.failure)
 
     def broken(self, error: Exception) -> None:
         if not self._complete and self._error is None:
             self._error = error
             self._work.set()
 
-    def _write(self, data: bytes, now: float) -> None:
-        """Write now. Where that has to wait, the task does."""
-        assert self._inside is not None
-        self._sent = now
-        begun = BegunWrite(self._out.write(data), task=self._inside, context=self._context)
-        if not begun.done:
-            self._begun, self._at_work = begun, True
-            self._work.set()
+    def _write(self, data: bytes) -> None:
+        """Write now, in the name of the task. What has to be waited for, the task waits for.
+
+        Most writes wait for nothing: then the first step of `write` is all of it. Whatever it asks asyncio meanwhile
+        (its task, its context) is answered as if the task ran it.
+        """
+        writing = self._out.write(data)
+        asyncio.tasks._enter_task(self._loop, self._task)
+        try:
+            waits_for = self._context.run(writing.send, None)
+        except StopIteration:
+            return
+        finally:
+            asyncio.tasks._leave_task(self._loop, self._task)
+        self._begun, self._at_work = BegunWrite(writing, waits_for), True
+        self._work.set()
 
     def _later(self, data: bytes) -> None:
         """Leave it to the task."""
@@ -178,26 +195,11 @@ class Forwarding:
 
 
 class BegunWrite:
-    """A coroutine whose first step is taken now, in the name of a task that awaits the rest, if there is one.
+    """The rest of a coroutine whose first step was taken outside the task that awaits this."""
 
-    Most writes wait for nothing: then that step is all of it, and `done` is true. Whatever the coroutine asks asyncio
-    meanwhile (its task, its context) is answered as if the task ran it.
-    """
-
-    def __init__(
-        self, coroutine: Coroutine[Any, Any, None], *, task: asyncio.Task[Any], context: contextvars.Context
-    ) -> None:
-        """Raises what the coroutine raises."""
-        self.done = False
+    def __init__(self, coroutine: Coroutine[Any, Any, None], waits_for: object) -> None:
         self._coroutine = coroutine
-        loop = task.get_loop()
-        asyncio.tasks._enter_task(loop, task)
-        try:
-            self._waits_for = context.run(coroutine.send, None)
-        except StopIteration:
-            self.done = True
-        finally:
-            asyncio.tasks._leave_task(loop, task)
+        self._waits_for = waits_for
 
     def close(self) -> None:
         self._coroutine.close()

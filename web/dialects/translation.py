@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from web.dialects.pieces import EngineStream
+from web.dialects.pieces import EngineStream, Piece
 from web.dialects.sse import EventReader
 from web.errors import ServiceError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from web.dialects.base import AnswerBuilder, StreamRenderer
     from web.dialects.engines import PieceFilter
-    from web.dialects.pieces import Piece, Usage
+    from web.dialects.pieces import Usage
     from web.dialects.request import GenerationRequest
     from web.errors import WireError
 
@@ -23,9 +23,14 @@ TEXT_KEYS = (b'"content":', b'"content": ', b'"text":', b'"text": ')
 
 
 class Translation:
-    """What both have in common. `failure`: the engine's error, which comes behind whatever was returned before it."""
+    """What both have in common. `failure`: the engine's error, which comes behind whatever was returned before it.
+
+    The events of an answer's tokens differ in nothing but their text. So once one was understood, of those that are
+    byte for byte the same around their text nothing but the text is parsed.
+    """
 
     def __init__(self, request: GenerationRequest) -> None:
+        self._alike: tuple[bytes, bytes, int] | None = None
         self._events = EventReader()
         self._engine = EngineStream(kind=request.kind, choices=request.choices)
         self.failure: ServiceError | None = None
@@ -48,12 +53,34 @@ class Translation:
         pieces: list[Piece] = []
         try:
             for payload in self._events.feed(data):
-                pieces += self._engine.read(payload)
+                if (piece := self._text_alone(payload)) is None:
+                    pieces += self._understand(payload)
+                else:
+                    pieces.append(piece)
         except ServiceError as error:
             self.failure = error
         if self.filter is not None:
             pieces = self.filter(pieces)
         self.heard += sum(piece.kind != "finish" for piece in pieces)
+        return pieces
+
+    def _text_alone(self, payload: bytes) -> Piece | None:
+        """The piece of an event that is like the one that was understood last."""
+        if self._alike is not None:
+            before, after, choice = self._alike
+            if payload.startswith(before) and payload.endswith(after):
+                text = payload[len(before) : -len(after)]
+                if is_plain_string(text):
+                    try:
+                        return Piece(choice, "text", orjson.loads(text), None)
+                    except orjson.JSONDecodeError:
+                        return None
+        return None
+
+    def _understand(self, payload: bytes) -> list[Piece]:
+        pieces = self._engine.read(payload)
+        if len(pieces) == 1 and (around := around_text(payload, pieces[0])) is not None:
+            self._alike = (*around, pieces[0].choice)
         return pieces
 
 
@@ -72,8 +99,8 @@ class WholeAnswer(Translation):
 
 
 class StreamedAnswer(Translation):
-    """The events of a stream's tokens differ in nothing but their text. So once one event was understood, those that
-    are byte for byte the same around their text are relayed by exchanging what is around it, unparsed."""
+    """What is alike around its text and comes alone is relayed by exchanging what is around it: not even the text is
+    parsed."""
 
     def __init__(self, request: GenerationRequest, client: StreamRenderer) -> None:
         super().__init__(request)
@@ -87,7 +114,7 @@ class StreamedAnswer(Translation):
         before = self._before
         if before is not None and data.startswith(before) and data.endswith(self._after) and self._events.empty:
             text = data[len(before) : -len(self._after)]
-            if text.count(b'"') == 2 and text[0] == text[-1] == 34:  # one JSON string, with no quote in it
+            if is_plain_string(text):
                 self.heard += 1
                 if self._render is not None:
                     return self._render(text)
@@ -110,22 +137,24 @@ class StreamedAnswer(Translation):
 
     def _learn(self, data: bytes, piece: Piece) -> None:
         """Remember what is around the text of an event that is one piece of text and nothing else."""
-        if piece.kind != "text" or piece.logprobs is not None:
+        if data.count(b"\n\n") != 1 or (found := around_text(data, piece)) is None:
             return
-        if data.count(b"\n\n") != 1:
-            return
-        around = self._client.around(piece.choice)
-        if around is None:
-            return
-        text: bytes = orjson.dumps(piece.value)
-        before, found, after = data.partition(text)
-        if (
-            found
-            and after.endswith(b"\n\n")
-            and before.endswith((b'"content":', b'"content": ', b'"text":', b'"text": '))
-        ):
-            self._before, self._after = before, after
+        if (around := self._client.around(piece.choice)) is not None:
+            self._before, self._after = found
             if isinstance(around, tuple):
                 self._rendered_before, self._rendered_after = around
             else:
                 self._render = around
+
+
+def around_text(event: bytes, piece: Piece) -> tuple[bytes, bytes] | None:
+    """What stands before and after the text of an event that is one piece of text and nothing else."""
+    if piece.kind != "text" or piece.logprobs is not None:
+        return None
+    before, found, after = event.partition(orjson.dumps(piece.value))
+    return (before, after) if found and after and before.endswith(TEXT_KEYS) else None
+
+
+def is_plain_string(text: bytes) -> bool:
+    """Whether this is one JSON string, with no quote in it."""
+    return text.count(b'"') == 2 and text[0] == text[-1] == 34
