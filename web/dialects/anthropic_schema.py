@@ -12,13 +12,30 @@ from pydantic import AfterValidator, Field
 
 from web.dialects.openai_schema import Open, Probability
 
-HONOURED = frozenset({
-    "model", "messages", "system", "max_tokens", "stop_sequences", "stream", "temperature", "top_k", "top_p", "tools",
-    "tool_choice", "thinking", "output_config", "metadata", "context_management",
-})  # fmt: skip
-"""`metadata` as far as `user_id`: one user's requests should meet the same engine container. Of `thinking`,
-`budget_tokens` is checked and no more than that: the engines here know no budget below `max_tokens`. No edit of
-`context_management` is ever applied, which answers say as the API has it: `applied_edits` is empty."""
+HONOURED = {
+    "model": "An id or a name.",
+    "messages": "Text, images (where the model has `vision = true`), documents of plain text, search results, tools' "
+    "calls "
+    "and results, thinking. One that ends with the assistant's is continued.",
+    "system": "A string or blocks of text.",
+    "max_tokens": "Required, at least 1.",
+    "stop_sequences": "As many as you like. Which of them it was is told where the engine tells it: SGLang does; with "
+    "llama.cpp it is an `end_turn`.",
+    "stream": "",
+    "temperature": "Up to 2.",
+    "top_k": "",
+    "top_p": "",
+    "tools": "The caller's own. Those of Anthropic's servers and clients (`web_search_…`, `bash_…`) are refused by "
+    "name.",
+    "tool_choice": "All forms; `disable_parallel_tool_use` too.",
+    "thinking": "`enabled` and `disabled` for models whose chat template can switch it, `adaptive` leaves it to the "
+    "model; "
+    "`display: omitted` leaves the thoughts out. `budget_tokens` bounds nothing: engines know no budget but "
+    "`max_tokens`.",
+    "output_config": "`format`: enforced by the engine's grammar. `effort`: for models whose chat template knows it.",
+    "metadata": "`user_id`: one user's requests meet the same engine container and its prefix cache.",
+    "context_management": "No edit is ever applied, which answers say: `applied_edits` is empty.",
+}
 
 IGNORED = {
     "cache_control": "Engines cache every prefix by themselves.",

@@ -83,7 +83,7 @@ FIELDS: tuple[RequestField, ...] = (
     *_fields(BOTH, "ignored", {"user": "Limits are kept by API key."}),
     *_fields(CHAT, "ignored", {
         "metadata": "Nothing is stored.",
-        "store": "Answers of this endpoint are not stored; those of `/v1/responses` are.",
+        "store": "Answers are not stored.",
         "service_tier": "There is one.",
         "safety_identifier": "Limits are kept by API key.",
         "prompt_cache_options": "Prefixes are cached whenever they can be.",

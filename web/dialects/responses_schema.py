@@ -11,13 +11,28 @@ from pydantic import AfterValidator, Discriminator, Field, Tag
 
 from web.dialects.openai_schema import Count, Open, Probability
 
-HONOURED = frozenset({
-    "model", "input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning",
-    "max_output_tokens", "temperature", "top_p", "top_logprobs", "include", "stream", "prompt_cache_key",
-})  # fmt: skip
-"""`include` as far as `message.output_text.logprobs`: whatever else can be included is of tools and inputs that are not
-here. `reasoning` as far as its `effort`: reasoning is told in full, which no `summary` of it adds to. `text` as far as
-its `format`: no engine knows a `verbosity`."""
+HONOURED = {
+    "model": "An id or a name.",
+    "input": "A string, or items: messages (text, and images where the model has `vision = true`), function calls and "
+    "their outputs, reasoning. References to stored items and the items of built-in tools are refused by name.",
+    "instructions": "",
+    "tools": "Functions. Built-in, custom and MCP tools are refused by name.",
+    "tool_choice": "All forms of functions; `allowed_tools` too.",
+    "parallel_tool_calls": "",
+    "text": "`format`: enforced by the engine's grammar. `verbosity` is ignored: a preference that open models do "
+    "not have.",
+    "reasoning": "`effort`, for models whose chat template knows it. Reasoning is told in full, as `reasoning_text`, "
+    "so "
+    "that `summary` adds nothing.",
+    "max_output_tokens": "",
+    "temperature": "",
+    "top_p": "",
+    "top_logprobs": "Up to 20.",
+    "include": "`message.output_text.logprobs`. Whatever else can be included is of tools and stores that are not "
+    "here.",
+    "stream": "",
+    "prompt_cache_key": "Requests with the same key meet the same engine container and its prefix cache.",
+}
 
 IGNORED = {
     "store": "Nothing is stored yet, which answers say (`store: false`).",
