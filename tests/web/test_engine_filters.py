@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from web.dialects.engines import engine_call
 from web.dialects.forced_tools import CallReader, OneCall, call_schema
+from web.dialects.inlined import inlined
 from web.dialects.logprobs import LogprobsOf
 from web.dialects.openai import parse_chat
 from web.dialects.openai_answer import OpenAIStream
@@ -165,3 +166,51 @@ def test_what_must_be_filtered_is_never_relayed_unparsed() -> None:
 def test_a_plain_chat_needs_no_filter(kind: Any) -> None:
     request = parse_chat(b'{"model":"m","messages":[{"role":"user","content":"x"}]}')
     assert engine_call(request, kind=kind, model="m", rid="r").filter is None
+
+
+PLACE = {
+    "type": "object", "description": "d", "properties": {
+        "city": {"$ref": "#/$defs/city", "description": "where"}, "also": {"items": {"$ref": "#/$defs/pair"}},
+    },
+    "$defs": {"city": {"type": "string"}, "pair": {"anyOf": [{"$ref": "#/$defs/city"}, {"type": "null"}]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("schema", "told"),
+    [
+        (PLACE, {"type": "object", "description": "d", "properties": {
+            "city": {"type": "string", "description": "where"},
+            "also": {"items": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}}),
+        ({"type": "object", "properties": {"$ref": {"type": "null"}}},
+         {"type": "object", "properties": {"$ref": {"type": "null"}}}),
+        ({"properties": {"a": {"$ref": "#/properties/b"}, "b": True}}, {"properties": {"a": True, "b": True}}),
+        ({"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}),
+    ],
+)  # fmt: skip
+def test_a_schema_is_told_without_references_unless_it_holds_itself(schema: Json, told: Json) -> None:
+    assert inlined(schema) == told
+
+
+def test_a_schema_that_would_grow_without_end_stays_as_it_is() -> None:
+    doubling = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+    schema = {"$ref": "#/$defs/d0", "$defs": doubling | {"d40": {"type": "null"}}}
+    assert inlined(schema) is schema
+    chain = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(5000)}
+    schema = {"$ref": "#/$defs/d0", "$defs": chain | {"d5000": {"type": "null"}}}
+    assert inlined(schema) is schema
+
+
+@pytest.mark.parametrize(("choice", "several"), [("required", None), ("name", False), ("auto", None)])
+def test_sglang_is_told_schemas_that_it_can_put_into_another_and_to_call_a_named_function_once(
+    choice: str, several: bool | None
+) -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": PLACE}}
+    named = {"type": "function", "function": {"name": "f"}}
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": [tool]}
+    body["tool_choice"] = named if choice == "name" else choice
+    request = parse_chat(json.dumps(body).encode())
+    told = json.loads(engine_call(request, kind="sglang", model="m", rid="r").body)
+    parameters = told["tools"][0]["function"]["parameters"]
+    assert ("$ref" in json.dumps(parameters)) == (choice == "auto")
+    assert told.get("parallel_tool_calls") is several

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from web.dialects.forced_tools import CallReader, OneCall, call_schema
+from web.dialects.inlined import inlined
 from web.dialects.logprobs import LogprobsOf
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def engine_call(request: GenerationRequest, *, kind: EngineKind, model: str, rid
     match kind:
         case "sglang":
             body["rid"] = rid
+            _for_sglang(body)
         case "scripted":
             body["rid"] = rid
             if "x_scripted" in request.extensions:
@@ -69,6 +71,23 @@ def _one(filters: list[PieceFilter]) -> PieceFilter | None:
         return pieces
 
     return every
+
+
+def _for_sglang(body: dict[str, Any]) -> None:
+    """SGLang 0.5.23 holds a call that is required to a list of calls, into which it puts the parameters' schemas and
+    leaves their definitions behind; a named function it may call many times over."""
+    choice = body.get("tool_choice")
+    if choice == "required" or isinstance(choice, dict):
+        body["tools"] = [_without_references(tool) for tool in body["tools"]]
+    if isinstance(choice, dict):
+        body["parallel_tool_calls"] = False
+
+
+def _without_references(tool: dict[str, Any]) -> dict[str, Any]:
+    function = tool["function"]
+    if not function.get("parameters"):
+        return tool
+    return {**tool, "function": {**function, "parameters": inlined(function["parameters"])}}
 
 
 def _for_llamacpp(body: dict[str, Any], kind: Kind, rid: str) -> list[PieceFilter]:
