@@ -11,7 +11,8 @@ import anthropic
 import pytest
 from anthropic.types import TextBlock, ThinkingBlock, ToolUseBlock
 
-from tests.web.conftest import MODEL, until
+from infra.settings import Guards
+from tests.web.conftest import MODEL, settings_with, until
 from tests.web.doubles import HandClock
 from web.dialects.anthropic_answer import signature_of
 
@@ -239,6 +240,19 @@ class TestStops:
         await talk.end()
         message = await asking
         assert (message.stop_reason, message.stop_sequence) == (reason, sequence)
+
+    async def test_what_a_guard_ends_is_a_refusal_streamed_or_not(
+        self, serve: Any, engine: ScriptedServer, sdk: Sdk
+    ) -> None:
+        guards = Guards(blocked_answers=("t3",), held_back_characters=4)
+        served = serve(engine, settings=settings_with().model_copy(update={"guards": guards}))
+        request: Any = {"model": MODEL, "max_tokens": 50, "messages": HELLO}
+        plain = await sdk(served).messages.create(**request)
+        async with sdk(served).messages.stream(**request) as stream:
+            streamed = await stream.get_final_message()
+        for message in (plain, streamed):
+            assert message.stop_reason == "refusal"
+            assert [block.text for block in message.content] == ["t0 t1 t2 "]
 
     async def test_a_filter_is_a_refusal(self, serve: Any, sdk: Sdk, hand_engine: HandEngine) -> None:
         served = serve(hand_engine.url)

@@ -18,7 +18,8 @@ from openai.types.responses import (
 )
 from pydantic import BaseModel, TypeAdapter
 
-from tests.web.conftest import MODEL
+from infra.settings import Guards
+from tests.web.conftest import MODEL, settings_with
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -250,6 +251,16 @@ class TestEnds:
         kinds = [line.removeprefix("event: ").strip() for line in text.splitlines() if line.startswith("event: ")]
         assert kinds == ["response.created", "response.in_progress", "response.failed"]
         assert '"code":"invalid_prompt","message":"too long"' in text
+
+    async def test_what_a_guard_ends_is_incomplete(self, serve: Any, engine: ScriptedServer, sdk: Sdk) -> None:
+        guards = Guards(blocked_answers=("t3",), held_back_characters=4)
+        served = serve(engine, settings=settings_with().model_copy(update={"guards": guards}))
+        plain = await sdk(served).responses.create(model=MODEL, input="hi")
+        *_, last = [event async for event in await sdk(served).responses.create(model=MODEL, input="hi", stream=True)]
+        for response in (plain, last.response):
+            assert response.status == "incomplete"
+            assert response.incomplete_details.reason == "content_filter"
+            assert response.output_text == "t0 t1 t2 "
 
     async def test_an_empty_answer_is_an_empty_message(self, served: Served, sdk: Sdk) -> None:
         response = await sdk(served).responses.create(model=MODEL, input="hi", **scripted(text=""))

@@ -15,8 +15,7 @@ from web.dialects.openai_schema import Open, Probability
 HONOURED = {
     "model": "An id or a name.",
     "messages": "Text, images (where the model has `vision = true`), documents of plain text, search results, tools' "
-    "calls "
-    "and results, thinking. One that ends with the assistant's is continued.",
+    "calls and results, thinking. One that ends with the assistant's is continued.",
     "system": "A string or blocks of text.",
     "max_tokens": "Required, at least 1.",
     "stop_sequences": "As many as you like. Which of them it was is told where the engine tells it: SGLang does; with "
@@ -29,8 +28,7 @@ HONOURED = {
     "name.",
     "tool_choice": "All forms; `disable_parallel_tool_use` too.",
     "thinking": "`enabled` and `disabled` for models whose chat template can switch it, `adaptive` leaves it to the "
-    "model; "
-    "`display: omitted` leaves the thoughts out. `budget_tokens` bounds nothing: engines know no budget but "
+    "model; `display: omitted` leaves the thoughts out. `budget_tokens` bounds nothing: engines know no budget but "
     "`max_tokens`.",
     "output_config": "`format`: enforced by the engine's grammar. `effort`: for models whose chat template knows it.",
     "metadata": "`user_id`: one user's requests meet the same engine container and its prefix cache.",

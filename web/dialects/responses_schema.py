@@ -22,8 +22,7 @@ HONOURED = {
     "text": "`format`: enforced by the engine's grammar. `verbosity` is ignored: a preference that open models do "
     "not have.",
     "reasoning": "`effort`, for models whose chat template knows it. Reasoning is told in full, as `reasoning_text`, "
-    "so "
-    "that `summary` adds nothing.",
+    "so that `summary` adds nothing.",
     "max_output_tokens": "",
     "temperature": "",
     "top_p": "",
