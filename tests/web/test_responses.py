@@ -309,3 +309,12 @@ def test_text_that_is_relayed_unparsed_is_part_of_the_whole_all_the_same() -> No
     assert told == expected
     last = json.loads(told.split(b"data: ")[-1])["response"]
     assert [item["content"][0]["text"] for item in last["output"]] == ["abcü\n", "hm", 'def\n"g"h']
+
+
+def test_text_that_is_no_json_string_does_not_keep_the_end_from_being_told() -> None:
+    dialect = ResponsesDialect(parse_responses(body_of()).repeated, now=lambda: 5.0)
+    relayed = StreamedAnswer(REQUEST, dialect.stream(REQUEST, rid="r", created=1))
+    for text in (b"a", b"b", b"c\\x", b"d"):
+        relayed.feed(b'data: {"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}\n\n' % text)
+    last = json.loads(relayed.error(to_wire(InvalidRequest("no"))).split(b"data: ")[-1])["response"]
+    assert (last["status"], last["output"][0]["content"][0]["text"]) == ("failed", "abc\\xd")

@@ -178,7 +178,7 @@ class _Item:
         }  # fmt: skip
 
     def _all(self) -> str:
-        said: str = "".join([text if isinstance(text, str) else orjson.loads(text) for text in self._said])
+        said = "".join([text if isinstance(text, str) else _decoded(text) for text in self._said])
         self._said = [said]
         return said
 
@@ -195,6 +195,15 @@ class _Item:
         more = b',"logprobs":[]' if self.kind == "text" else b""
         head = b"event: %s\ndata: %s" % (kind.encode(), orjson.dumps(told)[:-1])
         return head + b',"sequence_number":', more + b"}\n\n"
+
+
+def _decoded(text: bytes) -> str:
+    """A JSON string's text. One that is none went to the caller as it came, and comes again as it is."""
+    try:
+        decoded: str = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text[1:-1].decode(errors="replace")
+    return decoded
 
 
 def _entry(entry: Json) -> Json:
