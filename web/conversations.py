@@ -174,11 +174,13 @@ class Conversations:
             turn.session,
             most_messages=self._settings.sessions.context_messages, most_tokens=model.context_length - answer,
         )  # fmt: skip
+        before = turn.before.system if turn.before else None
+        new_prompt = asked.system_prompt is not None and asked.system_prompt != before
         while True:
             messages = context(turn.session, turn.shown)
             request = replace(
                 asked.request, fields={**fields, "messages": messages}, affinity=turn.session.token,
-                remembered=len(messages) - 1 if turn.before and turn.before.system == turn.session.system else 0,
+                remembered=0 if new_prompt else len(messages) - 1,
             )  # fmt: skip
             try:
                 await respond(request, turn)

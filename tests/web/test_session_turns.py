@@ -183,6 +183,29 @@ async def test_a_question_that_is_too_long_alone_is_refused_and_not_kept(
     assert await history(hand_served) == []
 
 
+async def test_what_limits_a_prompt_does_not_measure_what_the_service_remembers(
+    serve: Any, engine: ScriptedServer, history: History
+) -> None:
+    served = serve(engine, settings=configured(limits={"max_prompt_length": 60}))
+    await ask(served, *(f"{n}" * 30 for n in range(5)))
+    response = await served.raw(turn("x" * 61), "/chat/completions")
+    assert (await response.head())[0] == 400
+    assert b"string_above_max_length" in await response.rest()
+    assert len(await history(served)) == 11, "and what was refused is not kept"
+
+
+async def test_a_new_system_prompt_is_measured_and_makes_room_for_itself(
+    serve: Any, engine: ScriptedServer, history: History
+) -> None:
+    served = serve(engine, settings=configured(limits={"max_prompt_length": 60}))
+    await ask(served, *(f"{n}" * 30 for n in range(3)))
+    response = await served.raw(turn("hi", events=True, **{"system-prompt": "y" * 50}), "/chat/completions")
+    assert b'"prompt_tokens":2,' in await response.rest(), "the history made room"
+    response = await served.raw(turn("hi", **{"system-prompt": "z" * 61}), "/chat/completions")
+    assert (await response.head())[0] == 400
+    assert (await history(served))[0]["content"] == "y" * 50
+
+
 async def test_a_turn_that_fails_before_its_first_word_leaves_no_trace(
     hand_served: Served, hand_engine: HandEngine, history: History, http: aiohttp.ClientSession
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from infra.settings import ApiKey, Model, Models, Security, Settings, Socket
+from infra.settings import ApiKey, Limits, Model, Models, Security, Settings, Socket
 from tests.web.conftest import MODEL, target_of, until
 
 if TYPE_CHECKING:
@@ -347,6 +347,18 @@ async def test_a_socket_is_its_keys_and_browsers_have_a_way_to_send_it(serve: An
             http.get(path, headers={"Authorization": f"Bearer {key}"}) as response,
         ):
             assert len(await response.json()) == 1 + 2 * turns, "nobody speaks in another's session"
+
+
+async def test_every_prompt_counts_against_the_rate(serve: Any, engine: ScriptedServer) -> None:
+    settings = configured().model_copy(update={"limits": Limits(default_rate_limit_per_minute=2)})
+    async with connected(serve(engine, settings=settings)) as client:
+        for _ in range(2):
+            await client.say(prompt({"tokens": 1}))
+            assert await client.hear() == "t0 "
+        await client.say(prompt({"tokens": 1}, events=True))
+        while (told := await client.told())["type"] != "error":
+            assert told["type"] == "begin"
+        assert told["error"]["code"] == "rate_limit_exceeded"
 
 
 async def test_there_is_no_other_socket(served: Served) -> None:
