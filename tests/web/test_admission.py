@@ -335,3 +335,20 @@ async def test_the_queue_of_a_model_that_never_comes_up_ends_with_that(clock: Ha
         clock.advance(5)
     with pytest.raises(EngineStillBooting):
         waiting.result()
+
+
+async def test_a_boot_does_not_count_as_waiting_for_a_busy_model(clock: HandClock) -> None:
+    lane = Lane(places=1, longest_queue=3, clock=clock)
+    await lane.enter("a", arrived=1000, waiting=PATIENT)
+    lane.found_cold(1000)
+    waiting = asyncio.create_task(lane.enter("a", arrived=1000, waiting=PATIENT))
+    await until(lambda: lane.queued == 1)
+    clock.advance(300)
+    assert lane.found_warm(clock.monotonic()) == 300
+    for _ in range(11):
+        clock.advance(5)
+        await asyncio.sleep(0.002)
+    assert not waiting.done()
+    clock.advance(5)
+    with pytest.raises(EngineOverloaded):
+        await waiting
