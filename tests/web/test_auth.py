@@ -73,6 +73,10 @@ def test_without_a_key_that_is_enabled_nothing_but_the_public_is_open(key: str |
         assert (decision.caller.identity, decision.caller.scopes) == ("ip:10.0.0.1", frozenset())
 
 
+def test_of_thousands_of_other_keys_none_is_taken_for_one() -> None:
+    assert all(RING.find(f"sk-other-{number:08d}") is None for number in range(5000))
+
+
 def test_a_key_is_its_caller() -> None:
     decision = decide(RING, path="/v1/models", key=OTHER_MODEL, address="10.0.0.1")
     assert isinstance(decision, Allowed)

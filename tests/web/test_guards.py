@@ -154,6 +154,12 @@ def test_no_more_than_the_tail_is_held_back() -> None:
     assert (len(given_), finish) == (100 - 16, None)
 
 
+def test_no_beginning_is_seen_where_the_text_was_only_given_out() -> None:
+    text = "xab" + "c" * 50
+    for expression in ("^ab", r"\bab"):
+        assert filtered(list(text), expression, held=8) == (text, "stop")
+
+
 def test_a_match_longer_than_the_tail_ends_the_answer_late() -> None:
     text, finish = filtered(list("x" + "a" * 100 + "b"), "a{20,}b", held=16)
     assert finish == "content_filter"

@@ -19,7 +19,8 @@ from web.limits import MemoryLimiter, Ticket, duration, headers_of
 from web.windows import MINUTE, MOST_SLOTS, Window
 
 GAPS = st.lists(
-    st.one_of(st.floats(0, 2, width=32), st.floats(0, 90, width=32), st.just(0.0), st.just(60.0)), max_size=250
+    st.one_of(st.floats(0, 2, width=32), st.floats(0, 90, width=32), st.just(0.0), st.sampled_from([59.5, 59.9, 60.0])),
+    max_size=250,
 )
 
 
