@@ -69,9 +69,11 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._hand_on()
-            self._end(ConnectionBroken(f"the engine does not speak HTTP: {error}"))
-            return
+            if not self._complete:
+                self._hand_on()
+                self._end(ConnectionBroken(f"the engine does not speak HTTP: {error}"))
+                return
+            self._lasts = False
         self._hand_on()
         if self._complete:
             self._end(None)
@@ -86,6 +88,10 @@ class Connection(asyncio.Protocol):
             self._end(ConnectionBroken("the engine closed the connection"))
 
     # What the parser tells.
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            raise ValueError("the engine says more than it was asked")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value)
