@@ -5,42 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import pytest
 
-from infra.settings import Limits, Model, Models, Sessions, Settings
 from tests.web.conftest import MODEL, target_of, until
+from tests.web.session_kit import SYSTEM, answer, ask, assistant, begin, configured, history, seen, turn, user
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     import aiohttp
 
     from functions.engines.scripted_server import ScriptedServer
-    from tests.web.conftest import Json, RawResponse, Served
-    from tests.web.doubles import Conversation, HandClock, HandEngine
-
-SYSTEM = {"role": "system", "content": "You are a helpful AI assistant."}
-
-
-def user(text: str) -> Json:
-    return {"role": "user", "content": text}
-
-
-def assistant(text: str, **more: Any) -> Json:
-    return {"role": "assistant", "content": text, **more}
-
-
-def turn(prompt: str = "hi", *, session: str = "s", **more: Any) -> Json:
-    return {"model-name": MODEL, "prompt": prompt, "session-id": session, **more}
-
-
-def configured(*, context_length: int = 4096, limits: Json | None = None, **sessions: Any) -> Settings:
-    model = Model(id="scripted", name=MODEL, local_engine="scripted", context_length=context_length)
-    return Settings(
-        models=Models(available_models=(model,)), limits=Limits(**(limits or {})), sessions=Sessions(**sessions)
-    )
+    from tests.web.conftest import Served
+    from tests.web.doubles import HandClock, HandEngine
 
 
 @pytest.fixture
@@ -49,51 +25,8 @@ def hand_served(serve: Any, hand_engine: HandEngine) -> Served:
     return result
 
 
-History = Any
-
-
-@pytest.fixture
-def history(http: aiohttp.ClientSession) -> History:
-    async def get(served: Served, session: str = "s", **headers: str) -> Any:
-        path = f"/chat/history/{quote(session, safe='')}"
-        async with http.get(served.url + path, headers=headers) as response:
-            assert response.status == 200
-            return await response.json()
-
-    return get
-
-
-async def ask(served: Served, *prompts: str, **more: Any) -> None:
-    """Whole turns, one after the other."""
-    for prompt in prompts:
-        response = await served.raw(turn(prompt, **more), "/chat/completions")
-        assert (await response.head())[0] == 200
-        assert b"event: done" in await response.rest()
-
-
-async def begin(served: Served, hand_engine: HandEngine, body: Json) -> tuple[RawResponse, Conversation]:
-    response = await served.raw(body, "/chat/completions")
-    talk = await hand_engine.next()
-    return response, talk
-
-
-async def answer(talk: Conversation, *words: str, usage: Json | None = None) -> None:
-    await talk.begin()
-    for word in words:
-        await talk.token(word)
-    await talk.token("", finish="stop")
-    if usage is not None:
-        await talk.event({"choices": [], "usage": usage})
-    await talk.end()
-
-
-def seen(talk: Conversation) -> list[Json]:
-    messages: list[Json] = talk.json["messages"]
-    return messages
-
-
 async def test_a_turn_sees_the_turns_before_it_behind_the_system_prompt(
-    hand_served: Served, hand_engine: HandEngine, history: History
+    hand_served: Served, hand_engine: HandEngine
 ) -> None:
     for number, expected in enumerate(([user("q0")], [user("q0"), assistant("a 0"), user("q1")])):
         response, talk = await begin(hand_served, hand_engine, turn(f"q{number}"))
@@ -115,9 +48,7 @@ async def test_a_prompt_without_a_session_is_remembered_nowhere(
         assert await listed.json() == []
 
 
-async def test_the_system_prompt_is_set_by_the_caller_and_stays(
-    hand_served: Served, hand_engine: HandEngine, history: History
-) -> None:
+async def test_the_system_prompt_is_set_by_the_caller_and_stays(hand_served: Served, hand_engine: HandEngine) -> None:
     prompts = ["Be brief.", None, "Be kind."]
     for prompt, expected in zip(prompts, ["Be brief.", "Be brief.", "Be kind."], strict=True):
         response, talk = await begin(hand_served, hand_engine, turn(**{"system-prompt": prompt}))
@@ -128,7 +59,7 @@ async def test_the_system_prompt_is_set_by_the_caller_and_stays(
 
 
 async def test_the_model_sees_the_last_messages_and_the_history_keeps_them_all(
-    serve: Any, hand_engine: HandEngine, history: History
+    serve: Any, hand_engine: HandEngine
 ) -> None:
     served = serve(target_of(hand_engine.url, kind="sglang"), settings=configured(context_messages=4))
     for number in range(4):
@@ -153,7 +84,7 @@ async def test_the_model_sees_what_fits_into_its_context_by_the_engines_own_coun
 
 
 async def test_a_context_that_the_engine_finds_too_long_is_sent_again_without_its_older_half(
-    hand_served: Served, hand_engine: HandEngine, history: History
+    hand_served: Served, hand_engine: HandEngine
 ) -> None:
     for number in range(3):
         response, talk = await begin(hand_served, hand_engine, turn(f"q{number}"))
@@ -174,7 +105,7 @@ async def test_a_context_that_the_engine_finds_too_long_is_sent_again_without_it
 
 
 async def test_a_question_that_is_too_long_alone_is_refused_and_not_kept(
-    hand_served: Served, hand_engine: HandEngine, history: History
+    hand_served: Served, hand_engine: HandEngine
 ) -> None:
     response, talk = await begin(hand_served, hand_engine, turn("q"))
     await talk.answer(400, b'{"message": "longer than the maximum context", "code": 400}')
@@ -184,7 +115,7 @@ async def test_a_question_that_is_too_long_alone_is_refused_and_not_kept(
 
 
 async def test_what_limits_a_prompt_does_not_measure_what_the_service_remembers(
-    serve: Any, engine: ScriptedServer, history: History
+    serve: Any, engine: ScriptedServer
 ) -> None:
     served = serve(engine, settings=configured(limits={"max_prompt_length": 60}))
     await ask(served, *(f"{n}" * 30 for n in range(5)))
@@ -194,9 +125,7 @@ async def test_what_limits_a_prompt_does_not_measure_what_the_service_remembers(
     assert len(await history(served)) == 11, "and what was refused is not kept"
 
 
-async def test_a_new_system_prompt_is_measured_and_makes_room_for_itself(
-    serve: Any, engine: ScriptedServer, history: History
-) -> None:
+async def test_a_new_system_prompt_is_measured_and_makes_room_for_itself(serve: Any, engine: ScriptedServer) -> None:
     served = serve(engine, settings=configured(limits={"max_prompt_length": 60}))
     await ask(served, *(f"{n}" * 30 for n in range(3)))
     response = await served.raw(turn("hi", events=True, **{"system-prompt": "y" * 50}), "/chat/completions")
@@ -207,7 +136,7 @@ async def test_a_new_system_prompt_is_measured_and_makes_room_for_itself(
 
 
 async def test_a_turn_that_fails_before_its_first_word_leaves_no_trace(
-    hand_served: Served, hand_engine: HandEngine, history: History, http: aiohttp.ClientSession
+    hand_served: Served, hand_engine: HandEngine, http: aiohttp.ClientSession
 ) -> None:
     """Its caller is told an error and will ask again: the question must not stand there twice."""
     failed = {"message": "broken", "code": 500}
@@ -228,7 +157,7 @@ async def test_a_turn_that_fails_before_its_first_word_leaves_no_trace(
 
 
 async def test_an_engine_that_dies_leaves_its_answer_marked_as_interrupted(
-    hand_served: Served, hand_engine: HandEngine, history: History
+    hand_served: Served, hand_engine: HandEngine
 ) -> None:
     response, talk = await begin(hand_served, hand_engine, turn("q"))
     await talk.begin()
@@ -241,7 +170,7 @@ async def test_an_engine_that_dies_leaves_its_answer_marked_as_interrupted(
 
 @pytest.mark.parametrize("words", [[], ["so ", "f"]])
 async def test_a_caller_who_leaves_leaves_what_he_was_told(
-    hand_served: Served, hand_engine: HandEngine, history: History, words: list[str]
+    hand_served: Served, hand_engine: HandEngine, words: list[str]
 ) -> None:
     response, talk = await begin(hand_served, hand_engine, turn("q"))
     assert await history(hand_served) == [SYSTEM, user("q")], "the question is kept before the engine has answered"
@@ -256,9 +185,7 @@ async def test_a_caller_who_leaves_leaves_what_he_was_told(
         assert kept == [SYSTEM, user("q")]
 
 
-async def test_an_answer_is_kept_before_its_end_is_told(
-    hand_served: Served, hand_engine: HandEngine, history: History
-) -> None:
+async def test_an_answer_is_kept_before_its_end_is_told(hand_served: Served, hand_engine: HandEngine) -> None:
     for number in range(20):
         response, talk = await begin(hand_served, hand_engine, turn("q"))
         await answer(talk, "a")
@@ -267,7 +194,7 @@ async def test_an_answer_is_kept_before_its_end_is_told(
 
 
 async def test_deleting_stops_the_answer_and_nothing_of_it_is_kept(
-    hand_served: Served, hand_engine: HandEngine, history: History, http: aiohttp.ClientSession
+    hand_served: Served, hand_engine: HandEngine, http: aiohttp.ClientSession
 ) -> None:
     response, talk = await begin(hand_served, hand_engine, turn("q"))
     await talk.begin()
@@ -291,7 +218,7 @@ async def test_deleting_before_the_first_word_is_a_status(
 
 
 async def test_a_session_that_was_deleted_and_begun_anew_is_not_touched_by_the_old_answer(
-    hand_served: Served, hand_engine: HandEngine, history: History, http: aiohttp.ClientSession
+    hand_served: Served, hand_engine: HandEngine, http: aiohttp.ClientSession
 ) -> None:
     old, old_talk = await begin(hand_served, hand_engine, turn("old"))
     await http.delete(hand_served.url + "/chat/history/s")
@@ -303,9 +230,7 @@ async def test_a_session_that_was_deleted_and_begun_anew_is_not_touched_by_the_o
     old_talk.cut()
 
 
-async def test_two_turns_at_once_are_one_after_the_other(
-    hand_served: Served, hand_engine: HandEngine, history: History
-) -> None:
+async def test_two_turns_at_once_are_one_after_the_other(hand_served: Served, hand_engine: HandEngine) -> None:
     first, talk = await begin(hand_served, hand_engine, turn("q0"))
     second = await hand_served.raw(turn("q1"), "/chat/completions")
     await talk.begin()
@@ -322,7 +247,7 @@ async def test_two_turns_at_once_are_one_after_the_other(
     assert len(await history(hand_served)) == 5
 
 
-async def test_many_turns_at_once_never_interleave(served: Served, history: History) -> None:
+async def test_many_turns_at_once_never_interleave(served: Served) -> None:
     await asyncio.gather(*(ask(served, f"q{n}", x_scripted={"tokens": 2, "gap": 0.001}) for n in range(15)))
     told = await history(served)
     assert [message["role"] for message in told] == ["system", *["user", "assistant"] * 15]
@@ -350,121 +275,3 @@ async def test_who_waits_too_long_for_another_turn_is_told_409(
     assert (error["code"], error["type"]) == ("session_busy", "conflict_error")
     assert hand_engine.waiting() == 0
     talk.cut()
-
-
-async def test_requests_of_a_session_meet_the_same_engine_and_nobody_can_guess_which(
-    hand_served: Served, hand_engine: HandEngine
-) -> None:
-    met = []
-    for session in ("s", "s", "other"):
-        response, talk = await begin(hand_served, hand_engine, turn(session=session))
-        met.append(talk.headers["modal-session-id"])
-        await answer(talk, "a")
-        await response.rest()
-    assert met[0] == met[1] != met[2]
-    assert all(len(affinity) >= 32 and "s" not in affinity.strip("0123456789abcdef") for affinity in met)
-
-
-async def test_more_sessions_than_may_be_are_refused(
-    serve: Any, engine: ScriptedServer, http: aiohttp.ClientSession
-) -> None:
-    served = serve(engine, settings=configured(limits={"max_sessions": 2}))
-    await ask(served, "q", session="a")
-    await ask(served, "q", session="b")
-    async with http.post(served.url + "/chat/completions", json=turn(session="c")) as response:
-        assert response.status == 429
-        assert 1 <= int(response.headers["retry-after"]) <= 60
-        assert (await response.json())["error"]["code"] == "max_sessions_reached"
-    await ask(served, "q", session="a")
-    await http.delete(served.url + "/chat/history/b")
-    await ask(served, "q", session="c")
-    async with http.get(served.url + "/sessions") as listed:
-        assert await listed.json() == ["c", "a"]
-
-
-async def test_a_session_expires_after_its_last_turn(
-    serve: Any, engine: ScriptedServer, clock: HandClock, history: History
-) -> None:
-    served = serve(engine, settings=configured(limits={"session_ttl_seconds": 100}), clock=clock)
-    await ask(served, "q0")
-    clock.advance(99)
-    await ask(served, "q1")
-    clock.advance(99)
-    assert len(await history(served)) == 5
-    clock.advance(1)
-    assert await history(served) == []
-
-
-async def test_an_unknown_model_begins_no_session(served: Served, http: aiohttp.ClientSession) -> None:
-    async with http.post(served.url + "/chat/completions", json={**turn(), "model-name": "no/such"}) as response:
-        assert response.status == 404
-    async with http.get(served.url + "/sessions") as listed:
-        assert await listed.json() == []
-
-
-Rollback = Any
-
-
-@pytest.fixture
-def roll_back(http: aiohttp.ClientSession) -> Callable[..., Awaitable[tuple[int, Any]]]:
-    async def post(served: Served, session: str = "s", **request: Any) -> tuple[int, Any]:
-        path = f"/chat/history/{quote(session, safe='')}/rollback"
-        async with http.post(served.url + path, **request) as response:
-            return response.status, await response.json()
-
-    return post
-
-
-@pytest.mark.parametrize(
-    ("request_of", "left"), [({}, 4), ({"json": {}}, 4), ({"json": {"amount": 2}}, 3), ({"json": {"amount": 99}}, 1)]
-)
-async def test_rolling_back_removes_the_last_messages(
-    served: Served, history: History, roll_back: Rollback, request_of: Json, left: int
-) -> None:
-    await ask(served, "q0", "q1")
-    assert await roll_back(served, **request_of) == (200, {"status": "ok"})
-    assert len(await history(served)) == left
-    assert (await history(served))[0] == SYSTEM
-
-
-async def test_rolling_back_what_is_not_there_is_no_error(served: Served, roll_back: Rollback) -> None:
-    assert await roll_back(served, "nobody") == (200, {"status": "ok"})
-
-
-@pytest.mark.parametrize(
-    "request_of",
-    [
-        {"json": {"amount": 0}},
-        {"json": {"amount": "2"}},
-        {"data": b"{", "headers": {"content-type": "application/json"}},
-    ],
-)
-async def test_a_bad_rollback_is_a_nested_error(served: Served, roll_back: Rollback, request_of: Json) -> None:
-    status, body = await roll_back(served, **request_of)
-    assert (status, body["error"]["type"]) == (400, "invalid_request_error")
-
-
-@pytest.mark.parametrize("session", ["a/b", "a b", "ä?#%2F&", "x/rollback", "日本", "/", "...", "%", "+"])
-async def test_a_session_may_have_an_odd_name(
-    served: Served, history: History, roll_back: Rollback, http: aiohttp.ClientSession, session: str
-) -> None:
-    await ask(served, "q", session=session)
-    async with http.get(served.url + "/sessions") as listed:
-        assert await listed.json() == [session]
-    assert len(await history(served, session)) == 3
-    assert (await roll_back(served, session, json={"amount": 1}))[0] == 200
-    assert len(await history(served, session)) == 2
-    async with http.delete(f"{served.url}/chat/history/{quote(session, safe='')}") as response:
-        assert response.status == 204
-    assert await history(served, session) == []
-
-
-async def test_a_session_that_is_not_there_is_empty_and_can_be_deleted(
-    served: Served, history: History, http: aiohttp.ClientSession
-) -> None:
-    assert await history(served, "nobody") == []
-    async with http.delete(served.url + "/chat/history/nobody") as response:
-        assert response.status == 204
-    async with http.post(served.url + "/chat/history/nobody") as response:
-        assert response.status == 405
-        assert "error" in await response.json()

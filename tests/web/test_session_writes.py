@@ -10,8 +10,8 @@ import pytest
 
 from infra.settings import Settings
 from tests.web.conftest import MODEL, target_of, until
-from tests.web.test_session_turns import answer, configured, turn
-from tests.web.test_socket import connected
+from tests.web.session_kit import answer, configured, turn
+from tests.web.socket_kit import connected
 from web.clock import RealClock
 from web.conversations import Conversations, Turn
 from web.dialects.pieces import Piece

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -10,67 +9,16 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import pytest
 import websockets
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 
-from infra.settings import ApiKey, Limits, Model, Models, Security, Settings, Socket
+from infra.settings import ApiKey, Limits
 from tests.web.conftest import MODEL, target_of, until
+from tests.web.socket_kit import configured, connected, prompt
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from functions.engines.scripted_server import ScriptedServer
     from tests.web.conftest import Json, Served
     from tests.web.doubles import HandClock, HandEngine
-
-
-def prompt(script: Json | None = None, **more: Any) -> Json:
-    return {"model-name": MODEL, "prompt": "one two three", "x_scripted": script or {}, **more}
-
-
-class Client:
-    """A client that says JSON and reads frames."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-
-    async def say(self, frame: Json | str | bytes) -> None:
-        await self.socket.send(json.dumps(frame) if isinstance(frame, dict) else frame)
-
-    async def hear(self) -> str:
-        async with asyncio.timeout(5):
-            frame = await self.socket.recv()
-        assert isinstance(frame, str)
-        return frame
-
-    async def hear_all(self, count: int) -> list[str]:
-        return [await self.hear() for _ in range(count)]
-
-    async def told(self) -> Json:
-        frame: Json = json.loads(await self.hear())
-        return frame
-
-    async def closed(self) -> tuple[int | None, str | None]:
-        """Read what is left, and then why it was closed."""
-        with contextlib.suppress(websockets.ConnectionClosed):
-            while True:
-                await self.hear()
-        return self.socket.close_code, self.socket.close_reason
-
-    def vanish(self) -> None:
-        self.socket.transport.abort()
-
-
-@contextlib.asynccontextmanager
-async def connected(served: Served, query: str = "", **options: Any) -> AsyncIterator[Client]:
-    async with connect(served.url.replace("http", "ws") + "/chat/ws" + query, **options) as socket:
-        yield Client(socket)
-
-
-def configured(*, security: Json | None = None, **socket: Any) -> Settings:
-    model = Model(id="scripted", name=MODEL, local_engine="scripted")
-    return Settings(
-        models=Models(available_models=(model,)), socket=Socket(**socket), security=Security(**(security or {}))
-    )
 
 
 async def test_one_text_frame_for_each_piece_and_many_prompts_a_connection(served: Served) -> None:
@@ -290,6 +238,27 @@ async def test_a_session_is_the_same_over_the_socket_and_over_http(serve: Any, h
         await client.say(prompt())
         talk = await hand_engine.next()
         assert [message["role"] for message in talk.json["messages"]] == ["system", "user", "assistant", "user"]
+
+
+async def test_a_turn_that_is_too_long_is_sent_again_shorter_also_after_a_boot(
+    serve: Any, hand_engine: HandEngine
+) -> None:
+    """A sign of life begins no answer."""
+    served = serve(target_of(hand_engine.url, kind="llamacpp"))
+    async with connected(served, "?session_id=s") as client:
+        for number in range(2):
+            await client.say(prompt())
+            talk = await hand_engine.next()
+            if number:
+                await talk.answer(503, b"modal-http: no container")
+                assert await client.hear() == ""
+                await (await hand_engine.next()).answer(400, b'{"message": "longer than the context", "code": 400}')
+                talk = await hand_engine.next()
+            assert [message["role"] for message in talk.json["messages"]] == ["system", "user"]
+            await talk.begin()
+            await talk.token("a", finish="stop")
+            await talk.end()
+            assert await client.hear() == "a"
 
 
 @pytest.mark.parametrize(

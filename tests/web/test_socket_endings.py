@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.web.conftest import running, settings_with, target_of, until
-from tests.web.test_socket import Client, connected, prompt
+from tests.web.socket_kit import Client, connected, prompt
 from web.application import Services, create_application
 from web.draining import Draining
 from web.engines import ConfiguredEngines
