@@ -1,6 +1,6 @@
 """API keys as the service keeps them: never the key, always its SHA-256.
 
-A key becomes its fingerprint while the configuration is read (`infra.settings.ApiKey`), so nothing holds it afterwards.
+A key becomes its fingerprint while the configuration is read (`infra.access.ApiKey`), so nothing holds it afterwards.
 The fingerprints of a deployed service travel apart from its settings, in a Secret: `carry_keys`, `carried_keys`.
 """
 
@@ -16,7 +16,8 @@ from pydantic import BeforeValidator, TypeAdapter
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.settings import ApiKey, Settings
+    from infra.access import ApiKey
+    from infra.settings import Settings
 
 KEYS_CARRIER = "SERVICE_API_KEYS"
 """The variable in which the fingerprints of the keys travel to the web container."""
@@ -57,6 +58,6 @@ def carry_keys(settings: Settings) -> dict[str, str]:
 
 def carried_keys(environment: Mapping[str, str]) -> tuple[ApiKey, ...]:
     """What `carry_keys` gave this container; nothing elsewhere. Raises pydantic's ValidationError."""
-    from infra.settings import ApiKey  # which is made of Fingerprints
+    from infra.access import ApiKey  # which is made of Fingerprints
 
     return TypeAdapter(tuple[ApiKey, ...]).validate_json(environment.get(KEYS_CARRIER) or "[]")
