@@ -247,6 +247,24 @@ async def test_two_turns_at_once_are_one_after_the_other(hand_served: Served, ha
     assert len(await history(hand_served)) == 5
 
 
+async def test_who_leaves_while_he_waits_for_another_turn_has_not_asked(
+    hand_served: Served, hand_engine: HandEngine
+) -> None:
+    first, talk = await begin(hand_served, hand_engine, turn("q0"))
+    waiting = await hand_served.raw(turn("q1"), "/chat/completions")
+    assert await waiting.ready() == b""
+    waiting.leave()
+    third = await hand_served.raw(turn("q2"), "/chat/completions")
+    assert await third.ready() == b""
+    await answer(talk, "a0")
+    await first.rest()
+    talk = await hand_engine.next()
+    assert seen(talk) == [SYSTEM, user("q0"), assistant("a0"), user("q2")]
+    await answer(talk, "a2")
+    await third.rest()
+    assert len(await history(hand_served)) == 5
+
+
 async def test_many_turns_at_once_never_interleave(served: Served) -> None:
     await asyncio.gather(*(ask(served, f"q{n}", x_scripted={"tokens": 2, "gap": 0.001}) for n in range(15)))
     told = await history(served)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from web.asgi import read_body
+from web.asgi import Presence, read_body
 from web.caller import caller_of
 from web.dialects.overheard import ListeningDialect
 from web.dialects.service import chat_dialect, json_object, parse_chat, parse_text, text_dialect
@@ -78,10 +79,11 @@ class ServiceEndpoint:
         async def respond(request: GenerationRequest, turn: Turn) -> None:
             out.turn = turn
             heard = ListeningDialect(turn.heard, dialect)
-            await self._generator.serve(request, heard, scope, receive, out, headers=headers)
+            await self._generator.serve(request, heard, scope, _nothing_more, out, headers=headers)
 
         try:
-            await self._conversations.speak(key, asked, respond)
+            async with Presence(receive):  # who leaves while another turn is under way has not asked
+                await self._conversations.speak(key, asked, respond)
         except SessionDeleted as error:
             if not out.begun or out.ended:
                 raise
@@ -123,6 +125,12 @@ def device_for(asked: Asked, settings: Settings) -> tuple[Device, str | None]:
     if warning is not None:
         log.warning("%s", warning)
     return there, warning
+
+
+async def _nothing_more() -> Message:
+    """A `receive` for those who need not know whether the caller has left: somebody else does."""
+    never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+    return await never
 
 
 def _read_again(body: bytes, receive: Receive) -> Receive:
