@@ -30,7 +30,10 @@ class CallerLeft(Exception):
 
 def header(scope: Scope, name: bytes) -> str | None:
     """The value of a request header (`name` in lower case), the first if there are several."""
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+    for key, value in scope["headers"]:
+        if key == name:
+            return str(value, "latin-1")
+    return None
 
 
 def refuse_other_media(scope: Scope) -> None:

@@ -23,11 +23,13 @@ class Connection(asyncio.Protocol):
     def __init__(self, freed: Callable[[Connection], None]) -> None:
         self._freed = freed
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpResponseParser(self)
         self._answer: Answer | None = None
         self._headers: dict[str, str] = {}
         self._head_size = 0
         self._body: list[bytes] = []
+        self.on_body = self._body.append
+        """The parser tells each chunk to it; many come in one packet when an engine is quick."""
+        self._parser = httptools.HttpResponseParser(self)
         self._begun = self._complete = self._lasts = False
 
     @property
@@ -107,9 +109,6 @@ class Connection(asyncio.Protocol):
             self._begun, self._lasts = True, self._parser.should_keep_alive()
             self._answer.begins(status, self._headers)
 
-    def on_body(self, data: bytes) -> None:
-        self._body.append(data)
-
     def on_message_complete(self) -> None:
         self._complete = self._begun
 
@@ -117,7 +116,7 @@ class Connection(asyncio.Protocol):
         """What one read held goes on as one piece, however the engine cut it."""
         if self._body:
             data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._body = []
+            self._body.clear()
             if self._answer is not None:
                 self._answer.reads += 1
                 self._answer.hears(data)

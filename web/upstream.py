@@ -33,6 +33,7 @@ SETTLE_SECONDS = 1.0
 """For an answer to end after its last event; then its connection is closed instead of used again."""
 CONNECT_SECONDS = 10.0
 """For the name, the TCP connection and TLS."""
+MOST_PLACES = 1024
 IDLE_SECONDS = 15.0
 """An idle connection is not trusted for longer: whatever is on the way may have forgotten it."""
 
@@ -59,6 +60,7 @@ class Upstream:
         self._idle: dict[Origin, deque[tuple[float, Connection]]] = {}
         self._settling: deque[tuple[float, Answer]] = deque()
         self._aborts: set[asyncio.Task[None]] = set()
+        self._places: dict[str, tuple[Origin, str]] = {}
         self._tls: ssl.SSLContext | None = None
 
     async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -67,7 +69,7 @@ class Upstream:
         Raises NotConnected; ConnectionBroken; ValueError for a header that no request can hold.
         """
         self._settle()
-        origin, path = _split(url)
+        origin, path = self._places.get(url) or self._place(url)
         request = _request(origin, path, body, headers)
         await self._slots.acquire()
         try:
@@ -120,6 +122,13 @@ class Upstream:
                 log.info("an abort was answered %d", answer.status)
         except OSError as error:  # a timeout too
             log.info("an abort did not arrive: %r", error)
+
+    def _place(self, url: str) -> tuple[Origin, str]:
+        """Of the few addresses that there are, each is taken apart once."""
+        if len(self._places) >= MOST_PLACES:
+            self._places.clear()
+        self._places[url] = place = _split(url)
+        return place
 
     async def _connect(self, origin: Origin) -> Connection:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ import orjson
 
 from web.dialects.pieces import EngineStream, Piece
 from web.dialects.sse import EventReader
-from web.errors import ServiceError
+from web.errors import EngineBroken, ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from web.dialects.request import GenerationRequest
     from web.errors import WireError
 
+QUOTE = 34
 TEXT_KEYS = (b'"content":', b'"content": ', b'"text":', b'"text": ')
 
 
@@ -30,7 +31,8 @@ class Translation:
     """
 
     def __init__(self, request: GenerationRequest) -> None:
-        self._alike: tuple[bytes, bytes, int] | None = None
+        self._alike = (b"", b"", 0)
+        """What stands before and after the text of an event that was understood, and its choice."""
         self._events = EventReader()
         self._engine = EngineStream(kind=request.kind, choices=request.choices)
         self.failure: ServiceError | None = None
@@ -51,31 +53,24 @@ class Translation:
 
     def _read(self, data: bytes) -> list[Piece]:
         pieces: list[Piece] = []
+        before, after, choice = self._alike
         try:
             for payload in self._events.feed(data):
-                if (piece := self._text_alone(payload)) is None:
-                    pieces += self._understand(payload)
-                else:
-                    pieces.append(piece)
+                # Inline: an engine that is quick sends dozens in a packet.
+                if before and payload.startswith(before) and payload.endswith(after):
+                    text = payload[len(before) : -len(after)]
+                    if text.count(b'"') == 2 and text[0] == text[-1] == QUOTE:
+                        pieces.append(Piece(choice, "text", string(text), None))
+                        continue
+                pieces += self._understand(payload)
+                before, after, choice = self._alike
         except ServiceError as error:
             self.failure = error
         if self.filter is not None:
             pieces = self.filter(pieces)
-        self.heard += sum(piece.kind != "finish" for piece in pieces)
+        for piece in pieces:
+            self.heard += piece.kind != "finish"
         return pieces
-
-    def _text_alone(self, payload: bytes) -> Piece | None:
-        """The piece of an event that is like the one that was understood last."""
-        if self._alike is not None:
-            before, after, choice = self._alike
-            if payload.startswith(before) and payload.endswith(after):
-                text = payload[len(before) : -len(after)]
-                if is_plain_string(text):
-                    try:
-                        return Piece(choice, "text", orjson.loads(text), None)
-                    except orjson.JSONDecodeError:
-                        return None
-        return None
 
     def _understand(self, payload: bytes) -> list[Piece]:
         pieces = self._engine.read(payload)
@@ -114,7 +109,7 @@ class StreamedAnswer(Translation):
         before = self._before
         if before is not None and data.startswith(before) and data.endswith(self._after) and self._events.empty:
             text = data[len(before) : -len(self._after)]
-            if is_plain_string(text):
+            if text.count(b'"') == 2 and text[0] == text[-1] == QUOTE:  # one JSON string, with no quote in it
                 self.heard += 1
                 if self._render is not None:
                     return self._render(text)
@@ -155,6 +150,10 @@ def around_text(event: bytes, piece: Piece) -> tuple[bytes, bytes] | None:
     return (before, after) if found and after and before.endswith(TEXT_KEYS) else None
 
 
-def is_plain_string(text: bytes) -> bool:
-    """Whether this is one JSON string, with no quote in it."""
-    return text.count(b'"') == 2 and text[0] == text[-1] == 34
+def string(text: bytes) -> str:
+    """A JSON string's value. Raises EngineBroken."""
+    try:
+        value: str = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise EngineBroken("The engine sent an event that is not one.", code="engine_protocol") from None
+    return value
