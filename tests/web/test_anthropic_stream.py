@@ -102,6 +102,12 @@ class TestStream:
         stream.pieces([call(0, name="look"), say("finish", "stop")])
         assert events(stream.end(None))[0]["delta"]["stop_reason"] == "tool_use"
 
+    def test_input_may_hold_numbers_of_any_size(self) -> None:
+        for reason in ("tool_calls", "length"):
+            answer = AnthropicDialect().answer(REQUEST, rid="r", created=1)
+            answer.add([call(0, name="look"), call(0, arguments='{"at": %d}' % 10**30), say("finish", reason)])
+            assert json.loads(answer.body(None))["content"][0]["input"] == {"at": 10**30}
+
     def test_input_that_was_cut_is_told_as_far_as_it_came(self) -> None:
         answer = AnthropicDialect().answer(REQUEST, rid="r", created=1)
         answer.add([call(0, name="look"), call(0, arguments='{"at": 1, "to": "Os'), say("finish", "length")])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -239,15 +240,17 @@ class AnthropicAnswer:
         return told | {"input": _input(said, cut=self._ending.cut)}
 
 
-def _input(arguments: str, *, cut: bool) -> Json:
-    """A tool's input. `cut`: the answer ended within it, so as much as there is of it."""
+def _input(arguments: str, *, cut: bool) -> orjson.Fragment:
+    """A tool's input, in the model's own words: numbers may be larger than any that JSON libraries know. `cut`: the
+    answer ended within it, so as much as there is of it."""
+    arguments = arguments or "{}"
     try:
-        given = from_json(arguments or "{}", allow_partial=cut)
+        given = from_json(arguments, allow_partial=cut)
     except ValueError:
         given = None
     if not isinstance(given, dict):
         raise EngineBroken("The model called a tool with what is no JSON object.", code="invalid_tool_arguments")
-    return given
+    return orjson.Fragment(json.dumps(given) if cut else arguments)
 
 
 def _event(kind: str, data: Json) -> bytes:
