@@ -205,6 +205,7 @@ async def test_who_reads_nothing_does_not_keep_the_server(start: Any, clock: Han
         await until(lambda: engine.state()["active"] == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_connection_whose_reader_has_stopped_is_cut(start: Any, clock: HandClock, stream: bool) -> None:
     """Its buffers too: uvicorn alone would wait for them to be read, for ever."""
@@ -218,8 +219,10 @@ async def test_a_connection_whose_reader_has_stopped_is_cut(start: Any, clock: H
             while server.uvicorn.server_state.connections:
                 await asyncio.sleep(0.05)  # for what is on its way to come
                 clock.advance(10)
-        assert engine.state()["active"] == 0
+        await until(lambda: engine.state()["active"] == 0)
         response.leave()
+        server.uvicorn.leave()
+        await server.ended()
 
 
 async def test_an_interruption_ends_the_body_with_its_error_and_a_cancel_wins_over_it() -> None:
