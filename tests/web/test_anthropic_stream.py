@@ -105,7 +105,7 @@ class TestStream:
     def test_input_may_hold_numbers_of_any_size(self) -> None:
         for reason in ("tool_calls", "length"):
             answer = AnthropicDialect().answer(REQUEST, rid="r", created=1)
-            answer.add([call(0, name="look"), call(0, arguments='{"at": %d}' % 10**30), say("finish", reason)])
+            answer.add([call(0, name="look"), call(0, arguments=json.dumps({"at": 10**30})), say("finish", reason)])
             assert json.loads(answer.body(None))["content"][0]["input"] == {"at": 10**30}
 
     def test_input_that_was_cut_is_told_as_far_as_it_came(self) -> None:
