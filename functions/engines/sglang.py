@@ -31,12 +31,13 @@ def command_line(
     """SGLang's command line for `model`. Pure.
 
     `source` is a folder: the configured revision, where it was downloaded. `--enable-cache-report` makes usage tell the
-    tokens found in the prefix cache, and `--enable-memory-saver` lets it sleep.
+    tokens found in the prefix cache, and `--enable-memory-saver` lets it sleep. Constrained JSON is compact: where any
+    white space is allowed, a small model may write nothing else until its limit.
     """
     command = [sys.executable, "-m", "sglang.launch_server", "--model-path", source, "--served-model-name", model.id]
     command += ["--host", address.host, "--port", str(address.port), "--device", device]
     command += ["--context-length", str(model.context_length), "--max-running-requests", str(max_requests)]
-    command += ["--enable-cache-report", "--enable-metrics"]
+    command += ["--enable-cache-report", "--enable-metrics", "--constrained-json-disable-any-whitespace"]
     if device == "cuda":
         command += ["--enable-memory-saver", "--tensor-parallel-size", str(gpu_count(model.gpu))]
     if model.embedding:

@@ -23,7 +23,7 @@ def test_the_plain_command_line() -> None:
     assert line(Model(id="m", name="org/m")) == (
         "-m sglang.launch_server --model-path /models/m --served-model-name m --host 0.0.0.0 --port 8000 "
         "--device cuda --context-length 4096 --max-running-requests 10 --enable-cache-report --enable-metrics "
-        "--enable-memory-saver --tensor-parallel-size 1"
+        "--constrained-json-disable-any-whitespace --enable-memory-saver --tensor-parallel-size 1"
     )
 
 

@@ -214,3 +214,38 @@ def test_sglang_is_told_schemas_that_it_can_put_into_another_and_to_call_a_named
     parameters = told["tools"][0]["function"]["parameters"]
     assert ("$ref" in json.dumps(parameters)) == (choice == "auto")
     assert told.get("parallel_tool_calls") is several
+
+
+SGLANG: Json = {
+    "model": "m", "messages": [{"role": "user", "content": "x"}], "tool_choice": "required",
+    "tools": [{"type": "function", "function": {"name": name}} for name in ("f", "g")],
+}  # fmt: skip
+
+
+def test_what_sglang_streams_between_required_calls_is_not_told() -> None:
+    call = engine_call(parse_chat(json.dumps(SGLANG).encode()), kind="sglang", model="m", rid="r")
+    assert call.filter is not None
+    opening = Piece(0, "tool", {"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}, None)
+    assert call.filter([text(0, "["), opening, finish(0, "tool_calls")]) == [opening, finish(0, "tool_calls")]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize(("several", "count"), [(None, 2), (False, 1)])
+def test_a_list_of_calls_that_sglang_streams_as_text_is_told_as_calls(
+    size: int, several: bool | None, count: int
+) -> None:
+    request = parse_chat(json.dumps(SGLANG | {"parallel_tool_calls": several}).encode())
+    told = engine_call(request, kind="sglang", model="m", rid="r" * 32).filter
+    assert told is not None
+    said = json.dumps([{"name": "f", "parameters": {"a": [1, "}{"]}}, {"name": "g", "parameters": {}}])
+    parts = [text(0, said[start : start + size]) for start in range(0, len(said), size)]
+    pieces = [piece for part in parts for piece in told([part])] + told([finish(0, "stop")])
+    openings, _, reason = collected(pieces)
+    assert [opening["function"]["name"] for opening in openings] == ["f", "g"][:count]
+    assert [opening["index"] for opening in openings] == [0, 1][:count]
+    assert len({opening["id"] for opening in openings}) == count
+    first = "".join(
+        piece.value["function"]["arguments"] for piece in pieces if piece.kind == "tool" and piece.value["index"] == 0
+    )
+    assert json.loads(first) == {"a": [1, "}{"]}
+    assert reason == "tool_calls"

@@ -47,7 +47,7 @@ def engine_call(request: GenerationRequest, *, kind: EngineKind, model: str, rid
     match kind:
         case "sglang":
             body["rid"] = rid
-            _for_sglang(body)
+            filters += _for_sglang(body, rid)
         case "scripted":
             body["rid"] = rid
             if "x_scripted" in request.extensions:
@@ -73,14 +73,17 @@ def _one(filters: list[PieceFilter]) -> PieceFilter | None:
     return every
 
 
-def _for_sglang(body: dict[str, Any]) -> None:
+def _for_sglang(body: dict[str, Any], rid: str) -> list[PieceFilter]:
     """SGLang 0.5.23 holds a call that is required to a list of calls, into which it puts the parameters' schemas and
-    leaves their definitions behind; a named function it may call many times over."""
+    leaves their definitions behind; a named function it may call many times over. That list, or what of it is no call,
+    it streams as text."""
     choice = body.get("tool_choice")
-    if choice == "required" or isinstance(choice, dict):
-        body["tools"] = [_without_references(tool) for tool in body["tools"]]
+    if choice != "required" and not isinstance(choice, dict):
+        return []
+    body["tools"] = [_without_references(tool) for tool in body["tools"]]
     if isinstance(choice, dict):
         body["parallel_tool_calls"] = False
+    return [CallReader(rid)]
 
 
 def _without_references(tool: dict[str, Any]) -> dict[str, Any]:

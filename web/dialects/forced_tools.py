@@ -3,6 +3,9 @@
 llama.cpp takes `tool_choice: "required"` and does not enforce it, but enforces a JSON schema. So the answer is
 constrained to `{"name": <one of the tools>, "arguments": <as that tool's schema says>}`, the form in which most chat
 templates show calls to the model, and what the engine writes becomes the pieces of a call.
+
+SGLang 0.5.23 does enforce it, by a schema of a list of `{"name", "parameters"}`; but unless it was started with the
+model's `--tool-call-parser`, a stream tells that list as text. It is read in the same way.
 """
 
 from __future__ import annotations
@@ -17,9 +20,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-BEGINNING = re.compile(r'[^{]*\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\S)')
-"""Up to the arguments. llama.cpp lets the model open a fenced block first."""
-LONGEST_BEGINNING = 4096
+BEGINNING = re.compile(r'[^{]*\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\S)')
+"""Up to the arguments. llama.cpp lets the model open a fenced block first; SGLang's are a list, of `parameters`."""
 
 
 def call_schema(tools: Sequence[Json]) -> Json:
@@ -50,32 +52,40 @@ def _moved(schema: Any, root: str) -> Any:
 
 
 class CallReader:
-    """A filter of pieces: the constrained text of each choice becomes one tool call, streamed as it comes."""
+    """A filter of pieces: the constrained text of each choice becomes tool calls, streamed as they come. Calls that the
+    engine itself tells pass."""
 
     def __init__(self, rid: str) -> None:
         """`rid`: random; the calls' ids are made of it."""
         self._rid = rid
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, list[_Call]] = {}
 
     def __call__(self, pieces: list[Piece]) -> list[Piece]:
         told: list[Piece] = []
         for piece in pieces:
-            call = self._calls.setdefault(piece.choice, _Call())
+            calls = self._calls.setdefault(piece.choice, [_Call()])
             if piece.kind == "text":
-                opened = call.name
-                arguments = call.read(piece.value)
-                if opened is None and call.name is not None:
-                    told.append(self._opening(piece.choice, call.name))
-                if arguments:
-                    told.append(_tool(piece.choice, {"index": 0, "function": {"arguments": arguments}}))
-            elif piece.kind == "finish" and piece.value == "stop" and call.complete:
+                self._read(piece.choice, calls, piece.value, told)
+            elif piece.kind == "finish" and piece.value == "stop" and len(calls) > 1 and calls[-1].name is None:
                 told.append(piece._replace(value="tool_calls"))
             else:
                 told.append(piece)
         return told
 
-    def _opening(self, choice: int, name: str) -> Piece:
-        call = {"index": 0, "id": f"call_{self._rid[:24]}{choice}", "type": "function"}
+    def _read(self, choice: int, calls: list[_Call], text: str, told: list[Piece]) -> None:
+        while text:
+            call, index = calls[-1], len(calls) - 1
+            opened = call.name
+            arguments, text = call.read(text)
+            if opened is None and call.name is not None:
+                told.append(self._opening(choice, index, call.name))
+            if arguments:
+                told.append(_tool(choice, {"index": index, "function": {"arguments": arguments}}))
+            if call.complete:
+                calls.append(_Call())
+
+    def _opening(self, choice: int, index: int, name: str) -> Piece:
+        call = {"index": index, "id": f"call_{self._rid[:24]}{choice}_{index}", "type": "function"}
         return _tool(choice, call | {"function": {"name": name, "arguments": ""}})
 
 
@@ -94,19 +104,23 @@ class _Call:
         self._quoted = False
         self._escaped = False
 
-    def read(self, text: str) -> str:
-        """What of the arguments came with `text`, without the white space between them."""
+    def read(self, text: str) -> tuple[str, str]:
+        """What of the arguments came with `text`, without the white space between them, and what came after them."""
         if self.name is None:
-            self._beginning += text
-            found = BEGINNING.match(self._beginning[:LONGEST_BEGINNING])
+            self._beginning = (self._beginning + text).lstrip()
+            found = BEGINNING.match(self._beginning)
             if found is None:
-                return ""
+                return "", ""
             self.name, text = found[1], self._beginning[found.end() :]
-        return "".join(filter(self._takes, text))
+        taken: list[str] = []
+        for position, character in enumerate(text):
+            if self._takes(character):
+                taken.append(character)
+            if self.complete:
+                return "".join(taken), text[position + 1 :]
+        return "".join(taken), ""
 
     def _takes(self, character: str) -> bool:
-        if self.complete:
-            return False
         if self._quoted:
             if self._escaped:
                 self._escaped = False
