@@ -1,1 +1,1 @@
-"""Where claims about speed live: run by hand (`make bench`), never as tests."""
+"""Where claims about speed live: run by hand (`make bench`, `make bench-gateway`), never as tests."""

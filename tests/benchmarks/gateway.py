@@ -1,6 +1,6 @@
 """What a gateway costs: this service beside a bare relay, the Rust gateway smg and LiteLLM's proxy, all in one run.
 
-    python -m tests.benchmarks.gateway [--rounds 3] [--only ours,smg] [--json FILE]
+    python -m tests.benchmarks.gateway [--rounds 3] [--only ours,smg] [--json FILE] [--no-bridge]
 
 All stand before one scripted engine that paces its events, and take turns in an order that rotates, so that a noisy
 machine disturbs all alike. CPU is that of the gateway's process, over the events (or requests) that it carried; what it
@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests.benchmarks.bridge import bridge_figures
 from tests.benchmarks.callers import CallerError, Heard, Task, call
 from tests.benchmarks.gateways import KEY, MODEL, STARTS, Gateway, gateways
 from tests.benchmarks.processes import cpu_seconds
@@ -150,9 +151,12 @@ def main() -> None:
         print(table(scenario, figures[scenario.name]))
     for name, reason in absent.items():
         print(f"\n{name} is not in these tables: {reason}")
+    bridge = None if options.no_bridge else bridge_figures(rounds=options.rounds)
+    if bridge is not None:
+        print(bridge.table())
     if options.json:
         rounds = {name: {one: asdict(told) for one, told in row.items()} for name, row in figures.items()}
-        told = {"gateways": rounds, "absent": absent}
+        told = {"gateways": rounds, "absent": absent, "bridge": bridge and asdict(bridge)}
         Path(options.json).write_text(json.dumps(told, indent=1))
 
 
@@ -162,6 +166,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"of these, separated by commas: {', '.join(STARTS)}")
     parser.add_argument("--scenarios", default="", help=f"of these: {', '.join(one.name for one in SCENARIOS)}")
     parser.add_argument("--json", help="write every round's figures to this file")
+    parser.add_argument("--no-bridge", action="store_true", help="leave out the emulator's bridge")
     return parser.parse_args()
 
 

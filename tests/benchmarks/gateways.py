@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.benchmarks import bare_relay
+from tests.benchmarks import bare_relay, our_service
 from tests.benchmarks.processes import NotStarted, running
 from tests.ports import free_port
 from tests.service.deployment import ROOT
@@ -55,15 +55,22 @@ def direct(upstream: str) -> Iterator[Gateway]:
     yield Gateway(name="direct", url=upstream, pid=0)
 
 
-@contextlib.contextmanager
-def ours(upstream: str) -> Iterator[Gateway]:
-    """This service, everything on."""
+def our_settings() -> dict[str, str]:
+    """The service's configuration: keys, limits of requests and of tokens, guards and metrics are on."""
     model = {"id": "steady", "name": MODEL, "local_engine": "scripted"}
-    environment = {
-        "BENCHMARK_UPSTREAM": upstream,
+    key = {"key": KEY, "name": "benchmark", "rate_limit_per_minute": 10**9, "tokens_per_minute": 10**12}
+    return {
         "MODELS__AVAILABLE_MODELS": json.dumps([model]),
         "MODELS__MAX_CONCURRENT_REQUESTS": "1000",
+        "SECURITY__ENABLE_AUTH": "true",
+        "SECURITY__API_KEYS": json.dumps([key]),
     }
+
+
+@contextlib.contextmanager
+def ours(upstream: str) -> Iterator[Gateway]:
+    """This service, as it stands alone, but before an engine that runs already."""
+    environment = {our_service.UPSTREAM: upstream, **our_settings()}
     with _uvicorn("ours", "tests.benchmarks.our_service:create", environment) as gateway:
         yield gateway
 

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
-def create() -> ASGIApp:
+UPSTREAM = "BENCHMARK_UPSTREAM"
+"""The environment variable that names the engine's address."""
+
+
+def create(*, coalesce_seconds: float = 0.0) -> ASGIApp:
     settings = load_settings()
     (model,) = settings.models.available_models
-    target = EngineTarget(url=os.environ["BENCHMARK_UPSTREAM"], kind="scripted", model=model.name)
-    return create_application(
-        Services(settings=settings, engines=ConfiguredEngines(settings.models, {model.id: target}))
-    )
+    target = EngineTarget(url=os.environ[UPSTREAM], kind="scripted", model=model.name)
+    engines = ConfiguredEngines(settings.models, {model.id: target})
+    return create_application(Services(settings=settings, engines=engines, coalesce_seconds=coalesce_seconds))
