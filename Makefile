@@ -9,7 +9,7 @@ install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --
 	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test lint format check bench bench-gateway demo-model lock wheel clean
+.PHONY: help setup run serve test lint format check conformance bench bench-gateway demo-model lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -49,6 +49,9 @@ format: .venv/.dev  ## let ruff lay the code out
 
 check: lint  ## everything slower than `make test`
 	$(BIN)/python -m pytest -m slow
+
+conformance: .venv/.dev  ## real clients and raw sockets against the service (ARGS="--base-url …": a deployment)
+	$(BIN)/python -m pytest tests/conformance $(ARGS)
 
 wheel: .venv/.dev  ## build the emulator's wheel into dist/
 	$(BIN)/uv build --system-certs --quiet --wheel --python $(BIN)/python
