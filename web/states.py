@@ -163,6 +163,7 @@ class ModelStates:
             return None
         if (exact := self._control.known(model)) is not None:
             known.told = exact
+            self._sightings.of(model).failure = None  # a failure that lasts is part of what it knows exactly
             return None
         if self._clock.monotonic() - known.at < FRESH_SECONDS:
             return None

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from tests.web.doubles import HandEngine
 
 
+class ExactControl(HandControl):
+    """Knows every state, and needs not be asked."""
+
+    def known(self, model: str) -> ModelState:
+        return self.states[model]
+
+
 @pytest.fixture
 def control() -> HandControl:
     return HandControl()
@@ -133,6 +140,22 @@ async def test_an_engine_that_said_that_it_cannot_start_has_failed_until_one_ans
     await stream.until(b'"a"')
     assert (await get(http, served.url + "/readiness"))[0] == 200
     stream.leave()
+
+
+async def test_what_is_known_exactly_outlives_what_a_request_was_told_before(
+    serve: Serve, http: Any, hand_engine: HandEngine
+) -> None:
+    """An engine that did not start, and was loaded again since: nobody need ask it before it is ready."""
+    control = ExactControl()
+    served = serve(hand_engine.url, control=control)
+    stream = await served.raw(chat())
+    body = b'{"error":{"message":"no such file: x.gguf","code":"engine_start_failed"}}'
+    await (await hand_engine.next()).answer(503, body, x_engine_state="failed")
+    await stream.rest()
+    for told in (ModelState(state="failed", reason="broken"), ModelState(state="booting"), READY):
+        control.states["scripted"] = told
+        assert (await get(http, served.url + "/models/scripted"))[1]["state"] == told.state
+    assert (await get(http, served.url + "/readiness"))[0] == 200
 
 
 async def test_one_model_that_can_serve_is_enough_to_be_ready(url: str, http: Any, control: HandControl) -> None:
