@@ -156,6 +156,17 @@ async def test_a_turn_that_fails_before_its_first_word_leaves_no_trace(
             assert seen(talk) == [SYSTEM, user("q"), assistant("a"), user("q")]
 
 
+async def test_neither_does_one_whose_caller_is_told_in_the_stream(
+    hand_served: Served, hand_engine: HandEngine
+) -> None:
+    response, talk = await begin(hand_served, hand_engine, turn("q"))
+    await talk.answer(503, b"modal-http: no container")
+    await response.until(b": booting")
+    await (await hand_engine.next()).answer(500, b'{"message": "broken", "code": 500}')
+    assert b"event: error" in await response.rest()
+    assert await history(hand_served) == []
+
+
 async def test_an_engine_that_dies_leaves_its_answer_marked_as_interrupted(
     hand_served: Served, hand_engine: HandEngine
 ) -> None:

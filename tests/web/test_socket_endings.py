@@ -190,6 +190,29 @@ async def test_a_slow_reader_holds_back_the_engine_and_nobody_else(serve: Any, h
         slow.vanish()
 
 
+async def test_a_reader_who_has_stopped_is_cut_off(serve: Any, hand_engine: HandEngine, clock: HandClock) -> None:
+    served = serve(target_of(hand_engine.url, kind="llamacpp"), clock=clock, web={"write_timeout": 40})
+    async with connected(served, compression=None) as slow:
+        await slow.say(prompt())
+        talk = await hand_engine.next()
+        await talk.begin()
+        slow.socket.transport.pause_reading()
+        with contextlib.suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(0.5):
+                    await talk.token("x" * 100_000)
+        began = clock.monotonic()
+
+        def cut() -> bool:
+            clock.advance(1)
+            return talk.writer.transport.is_closing()
+
+        await until(cut)
+        assert 39 < clock.monotonic() - began < 1000
+        slow.socket.transport.resume_reading()
+        assert (await slow.closed())[0] is not None, "and the connection ends"
+
+
 async def test_a_draining_server_closes_the_idle_and_lets_the_busy_finish(
     serve: Any, hand_engine: HandEngine, clock: HandClock, web_loop: asyncio.AbstractEventLoop
 ) -> None:
