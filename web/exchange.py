@@ -74,10 +74,10 @@ class Exchange:
         self._reads_seen = 0
         self._silent_since = clock.monotonic()
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.visit is not None:

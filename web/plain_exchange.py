@@ -57,7 +57,7 @@ class PlainExchanges:
             if passage is not None:
                 passage.waiting(exchange.phase, clock.monotonic())
 
-        async with exchange:
+        with exchange:
             await exchange.open(on_wait=on_wait)
             if passage is not None:
                 passage.opened(clock.monotonic())

@@ -40,6 +40,9 @@ class Relay:
         self._clock = services.clock
         self._web = services.settings.web
         self._upstream = Upstream(clock=services.clock)
+        silence = services.silence_seconds
+        self._stream_patience = Patience(boot=self._web.boot_deadline, silence=silence)
+        self._plain_patience = Patience(boot=self._web.plain_deadline, silence=silence)
 
     async def tell(
         self, request: GenerationRequest, renderer: StreamRenderer, outlet: Outlet,
@@ -54,7 +57,7 @@ class Relay:
         observation = observation or Unobserved()
         failed: BaseException | None = None
         try:
-            async with self._exchange(request, rid, answer, arrived) as exchange:
+            with self._exchange(request, rid, answer, arrived) as exchange:
                 failed = await self._stream(exchange, answer, outlet, observation)
         except BaseException as error:
             failed = error
@@ -71,10 +74,9 @@ class Relay:
         observation = observation or Unobserved()
         failed: BaseException | None = None
         try:
-            async with self._exchange(request, rid, answer, arrived) as exchange:
-                with self._heartbeat(exchange, None):
-                    await self._open(exchange, observation, None)
-                    await Collecting(exchange, answer, clock=self._clock, observation=observation).run()
+            with self._exchange(request, rid, answer, arrived) as exchange, self._heartbeat(exchange, None):
+                await self._open(exchange, observation, None)
+                await Collecting(exchange, answer, clock=self._clock, observation=observation).run()
             return answer.body()
         except BaseException as error:
             failed = error
@@ -94,16 +96,12 @@ class Relay:
         if model is not None:
             check_generation(model, request)
         target = engines.resolve(request.model)
-        patience = Patience(
-            boot=self._web.boot_deadline if request.stream else self._web.plain_deadline,
-            silence=self._services.silence_seconds,
-        )
         call = engine_call(request, kind=target.kind, model=target.model, rid=rid)
         answer.filter = call.filter
         return Exchange(
-            upstream=self._upstream, clock=self._clock, target=target, patience=patience,
-            affinity=request.affinity or rid,
-            call=call, arrived=arrived, again=lambda: engines.resolve(request.model),
+            upstream=self._upstream, clock=self._clock, target=target,
+            patience=self._stream_patience if request.stream else self._plain_patience,
+            affinity=request.affinity or rid, call=call, arrived=arrived, again=lambda: engines.resolve(request.model),
             visit=None if model is None else self._services.sightings.begin(model.id, self._clock.monotonic()),
         )  # fmt: skip
 
