@@ -40,6 +40,7 @@ class PlainResponse:
         self._headers = headers or []
         self._timer: Timer | None = None
         self._spaces: asyncio.Task[None] | None = None
+        self._begun = False
         self._began = clock.monotonic()
 
     async def __aenter__(self) -> Self:
@@ -62,13 +63,14 @@ class PlainResponse:
         if self._timer is not None:
             self._timer.cancel()
         spaces, self._spaces = self._spaces, None
-        if spaces is None:
+        if spaces is not None:
+            spaces.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await spaces
+        if self._begun:
+            await self._send({"type": "http.response.body", "body": body})
+        else:  # also where the first space was due at this very moment
             await send_body(self._send, body, more=self._headers)
-            return
-        spaces.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await spaces
-        await self._send({"type": "http.response.body", "body": body})
 
     def _late(self, passage: Passage) -> None:
         left = self._began + max(LATEST_SECONDS, self._web.plain_deadline) - self._clock.monotonic()
@@ -81,6 +83,7 @@ class PlainResponse:
     async def _send_spaces(self) -> None:
         headers = [(b"content-type", b"application/json"), *self._headers]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._begun = True
         while True:
             await self._send({"type": "http.response.body", "body": b" ", "more_body": True})
             await self._clock.sleep(self._web.heartbeat_interval)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import anthropic
 import openai
 import pytest
 
+from infra.settings import Web
 from tests.web.conftest import MODEL, chat, until
+from web.plain_response import PlainResponse
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -181,6 +183,29 @@ def by_anthropic(served: Served) -> tuple[Any, Callable[[], Awaitable[str | None
         return answer.content[0].text
 
     return client, ask, anthropic.APIConnectionError
+
+
+async def test_an_answer_at_the_very_moment_of_the_first_space_is_whole(clock: HandClock) -> None:
+    """The task that was to send spaces has not run yet."""
+    sent: list[Any] = []
+    answered = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    class UnderWay:
+        @property
+        def under_way(self) -> bool:
+            answered.set()
+            return True
+
+    async with PlainResponse(send, clock=clock, web=Web()) as response:
+        response.follow(cast("Any", UnderWay()))
+        clock.advance(AFTER)
+        await answered.wait()
+        await response.end(b"{}")
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert sent[-1]["body"] == b"{}"
 
 
 @pytest.mark.parametrize("sdk", [by_openai, by_responses, by_anthropic])
