@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from openai._streaming import SSEDecoder
 from openai.types import completion_create_params
@@ -218,6 +218,8 @@ TRICKY = st.text(st.sampled_from(["\r", "\n", " ", ":", "d", "\x00", "\x85", "\u
 
 @PATIENT
 @given(st.lists(WRITTEN | TRICKY), st.integers(1, 9))
+@example(["a\r", "\nb", "\r", "\r\n", "\n"], 1)
+@example(["\r", "", "\n", "x"], 3)
 def test_a_parser_gives_back_the_text_exactly(pieces: list[str], size: int) -> None:
     stream = ServiceStream(elapsed(0), events=False)
     data = b"".join(stream.pieces(text(piece)) for piece in pieces) + stream.end(None)
