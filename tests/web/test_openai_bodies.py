@@ -201,6 +201,8 @@ def tool(parameters: Any) -> Json:
         (tool({"type": "array"}), "tools[0].function.parameters.type"),
         (tool({"properties": {"a": {"items": 1}}}), "tools[0].function.parameters.properties.a.items"),
         ({"logit_bias": {"hello": 1}}, "logit_bias.hello"),
+        ({"chat_template_kwargs": {"x": 1, "chat_template": "{{ x }}"}}, "chat_template_kwargs.chat_template"),
+        ({"chat_template_kwargs": {"tokenize": False}}, "chat_template_kwargs.tokenize"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"n": 129}, "n"),
         ({"seed": 2**63}, "seed"),

@@ -63,6 +63,11 @@ async def test_a_chat_is_counted_as_its_answer_counts_it(
     ("path", "body", "param"),
     [
         ("/tokenize", {}, "prompt"),
+        (
+            "/tokenize",
+            {"messages": [USER], "chat_template_kwargs": {"chat_template": "x"}},
+            "chat_template_kwargs.chat_template",
+        ),
         ("/tokenize", {"prompt": "a", "messages": [USER]}, "prompt"),
         ("/tokenize", {"prompt": ["a"]}, "prompt"),
         ("/tokenize", {"messages": []}, "messages"),

@@ -78,7 +78,9 @@ FIELDS: tuple[RequestField, ...] = (
     *_fields(BOTH, "engine", {
         "top_k": "", "min_p": "", "repetition_penalty": "",
     }, openai=False),
-    *_fields(CHAT, "engine", {"chat_template_kwargs": "Variables of the model's chat template."}, openai=False),
+    *_fields(CHAT, "engine", {
+        "chat_template_kwargs": "Variables of the model's chat template; not a template.",
+    }, openai=False),
     *_fields(TEXT, "service", {"prompt_cache_key": "As for chat."}, openai=False),
     *_fields(BOTH, "ignored", {"user": "Limits are kept by API key."}),
     *_fields(CHAT, "ignored", {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Item = TypeVar("Item")
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -18,6 +18,23 @@ Several = Annotated[list[Item], Field(min_length=1)]
 TokenId = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 Token = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Stop = str | Annotated[list[str], Field(max_length=4)]
+
+RENDERING = frozenset({
+    "add_generation_prompt", "chat_template", "continue_final_message", "conversation", "max_length", "messages",
+    "padding", "return_assistant_tokens_mask", "return_dict", "return_tensors", "tokenize", "tokenizer_kwargs", "tools",
+    "truncation",
+})  # fmt: skip
+"""Not variables of a template, but parameters of what renders it (transformers' `apply_chat_template`, to which SGLang
+hands on all that it is given): with a template of their own, callers would run a program in the engine."""
+
+
+def _variable(name: str) -> str:
+    if name in RENDERING:
+        raise ValueError("Only variables of the model's chat template can be set")
+    return name
+
+
+TemplateVariables = dict[Annotated[str, AfterValidator(_variable)], Any]
 
 
 class Open(BaseModel):
@@ -174,7 +191,7 @@ class ChatRequest(Sampling):
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
 
 
 class TextRequest(Sampling):

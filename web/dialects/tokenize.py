@@ -9,7 +9,7 @@ import orjson
 from pydantic import Field
 
 from web.dialects.openai import message_for_engines
-from web.dialects.openai_schema import Message, Open, Several, Token, Tool
+from web.dialects.openai_schema import Message, Open, Several, TemplateVariables, Token, Tool
 from web.dialects.openai_tools import settle_tools
 from web.dialects.validation import validated
 from web.errors import EngineBroken, EngineRefused, InvalidRequest
@@ -34,7 +34,7 @@ class TokenizeRequest(Open):
     prompt: str | None = None
     messages: Several[Message] | None = None
     tools: list[Tool] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateVariables | None = None
     add_special_tokens: bool | None = None
 
 
