@@ -105,7 +105,7 @@ def too_long(param: str, *, length: int, longest: int) -> InvalidRequest:
 
 
 def prompt_of(request: GenerationRequest, *, remembered: bool = True) -> list[str | list[int]]:
-    """All the text in a prompt (token ids as they are): of messages also what assistants called tools with.
+    """All the text in a prompt (token ids as they are): of messages also what assistants thought and called tools with.
     `remembered`: with what the service itself remembered."""
     if request.kind == "chat":
         messages = request.fields["messages"]
@@ -126,5 +126,7 @@ def _texts(message: Any) -> Iterator[str]:
             for kind in ("text", "refusal"):
                 if isinstance(said := part.get(kind), str):
                     yield said
+    if isinstance(thought := message.get("reasoning_content"), str):
+        yield thought
     for call in message.get("tool_calls") or ():
         yield call["function"]["arguments"]

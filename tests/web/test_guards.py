@@ -58,6 +58,9 @@ EXACTLY_TEN: dict[str, GenerationRequest] = {
     "what tools were called with": asked([
         {"role": "assistant", "content": None, "tool_calls": [CALL]}, {"role": "user", "content": "x" * 5},
     ]),
+    "what was thought": asked([
+        {"role": "assistant", "content": "x" * 2, "reasoning_content": "x" * 3}, {"role": "user", "content": "x" * 5},
+    ]),
     "characters, not bytes": asked([{"role": "user", "content": "🎉" * 10}]),
     "a prompt": completed("x" * 10),
     "several prompts": completed(["x" * 4, "x" * 6]),
