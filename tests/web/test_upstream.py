@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 import web.upstream
 from tests.ports import free_port
@@ -17,6 +23,7 @@ from web.upstream import Upstream
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from web.answer import Answer
 
@@ -24,7 +31,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 class RawEngine:
-    """Answers each request with the next of `answers` (the last for ever), verbatim; closes after those in `closing`."""
+    """Answers each request with the next of `answers` (the last for ever), verbatim; closes after any of `closing`."""
 
     def __init__(self) -> None:
         self.answers = [OK]
@@ -244,3 +251,49 @@ async def test_an_answer_that_was_let_go_gives_its_connection_back_or_loses_it(
     await body_of(await ask(upstream, engine))
     await until(lambda: engine.open == 1)
     assert engine.connections == 2
+
+
+def certificate(folder: Path) -> Path:
+    """A key and a certificate of its own for localhost, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = folder / "localhost.pem"
+    file.write_bytes(secret + made.public_bytes(serialization.Encoding.PEM))
+    return file
+
+
+async def test_tls_is_spoken_with_who_is_trusted_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, upstream: Upstream
+) -> None:
+    file = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(file)
+    engine = RawEngine()
+    server = await asyncio.start_server(engine.serve, "127.0.0.1", 0, ssl=context)
+    url = f"https://localhost:{server.sockets[0].getsockname()[1]}/v1"
+    with pytest.raises(web.upstream.NotConnected, match="certificate"):
+        await upstream.post(url, body=b"{}", headers={})
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    trusting = Upstream(clock=HandClock())
+    for _ in range(2):
+        assert await body_of(await trusting.post(url, body=b"{}", headers={})) == b"ok"
+    assert len(engine.requests) == 2
+    assert engine.connections == 1, "the second request came over the first one's connection"
+    await trusting.close()
+    server.close()
