@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -44,6 +44,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         slow = [pytest.param(form, marks=[] if form in ("deployment", "standalone") else pytest.mark.slow)
                 for form in forms]  # fmt: skip
         metafunc.parametrize("target", slow, indirect=True, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is not asked of a target is left out, not skipped: there would be nothing to do about it."""
+    left_out = [item for item in items if _is_left_out(getattr(item, "callspec", None))]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not _is_left_out(getattr(item, "callspec", None))]
+
+
+def _is_left_out(call: Any) -> bool:
+    client: Client | None = call.params.get("client") if call is not None else None
+    return client is not None and call.params.get("target") == "emulator" and not client.behind_the_bridge
 
 
 @pytest.fixture(scope="session")

@@ -27,47 +27,52 @@ RUN_SECONDS = 240
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """`package`: whose version is told. `here`: it is among the tests' own packages, so that `make test` runs it."""
+    """`package`: whose version is told. `quick`: `make test` runs it too. `behind_the_bridge`: it is run through the
+    emulator too; the others' way there is one of those'."""
 
     name: str
     package: str
     scripts: tuple[str, ...]
     environment: Callable[[], Environment]
-    here: bool = False
+    quick: bool = False
+    behind_the_bridge: bool = False
 
     def checks(self) -> list[str]:
         """The names of its checks, read from its scripts without running them."""
         return [name for script in self.scripts for name in _checks_of(script)]
 
 
+def _installed(name: str) -> Callable[[], Environment]:
+    return functools.partial(environments.python, name)
+
+
 CLIENTS = [
     Client(
         name="openai-python", package="openai", scripts=("openai_python.py", "openai_python_newest.py"),
-        environment=environments.own, here=True,
-    ),
-    Client(
-        name="openai-python-oldest", package="openai", scripts=("openai_python.py",),
-        environment=functools.partial(environments.python, "openai-oldest"),
-    ),
-    Client(
-        name="anthropic", package="anthropic", scripts=("anthropic_python.py",), environment=environments.own, here=True
+        environment=environments.own, quick=True, behind_the_bridge=True,
     ),
     Client(
         name="websockets", package="websockets", scripts=("websocket_python.py",), environment=environments.own,
-        here=True,
+        quick=True, behind_the_bridge=True,
     ),
-    Client(name="openai-node", package="openai", scripts=("openai_node.mjs",), environment=environments.node),
+    Client(
+        name="anthropic", package="anthropic", scripts=("anthropic_python.py",), environment=environments.own,
+        behind_the_bridge=True,
+    ),
+    Client(
+        name="openai-node", package="openai", scripts=("openai_node.mjs",), environment=environments.node,
+        behind_the_bridge=True,
+    ),
+    Client(
+        name="openai-python-oldest", package="openai", scripts=("openai_python.py",),
+        environment=_installed("openai-oldest"),
+    ),
     Client(
         name="langchain", package="langchain-openai", scripts=("langchain_client.py",),
-        environment=functools.partial(environments.python, "langchain"),
+        environment=_installed("langchain"),
     ),
-    Client(
-        name="litellm", package="litellm", scripts=("litellm_client.py",),
-        environment=functools.partial(environments.python, "litellm"),
-    ),
-    Client(
-        name="llm", package="llm", scripts=("llm_cli.py",), environment=functools.partial(environments.python, "llm")
-    ),
+    Client(name="litellm", package="litellm", scripts=("litellm_client.py",), environment=_installed("litellm")),
+    Client(name="llm", package="llm", scripts=("llm_cli.py",), environment=_installed("llm")),
 ]  # fmt: skip
 
 

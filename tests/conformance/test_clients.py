@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EVERY = [
     pytest.param(
         client, name, id=f"{client.name}-{name}",
-        marks=[pytest.mark.timeout(700)] if client.here else [pytest.mark.slow, pytest.mark.timeout(700)],
+        marks=[pytest.mark.timeout(700)] if client.quick else [pytest.mark.slow, pytest.mark.timeout(700)],
     )
     for client in CLIENTS for name in client.checks()
 ]  # fmt: skip
