@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +12,19 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.web.conftest import running, settings_with, target_of, until
+from tests.web.doubles import HandClock
 from tests.web.socket_kit import Client, connected, prompt
 from web.application import Services, create_application
 from web.draining import Draining
 from web.engines import ConfiguredEngines
+from web.routes.socket import MOST_MISTAKES, Answer
 from web.session_store import SessionsInMemory
 from web.sessions import SessionKey
 
 if TYPE_CHECKING:
     from functions.engines.scripted_server import ScriptedServer
     from tests.web.conftest import Json, Served
-    from tests.web.doubles import HandClock, HandEngine
+    from tests.web.doubles import HandEngine
 
 PROMISE = 0.1
 ATTEMPTS = 5
@@ -278,3 +281,35 @@ async def test_nothing_is_left_behind_by_many_who_come_and_go(
     async with asyncio.timeout(5):
         while await asyncio.to_thread(count) > before:
             continue
+
+
+async def test_who_floods_without_reading_is_put_out_and_fills_no_memory(engine: ScriptedServer) -> None:
+    """By hand, as ASGI has it: what is sent is never taken."""
+    settings, clock = settings_with(), HandClock()
+    engines = ConfiguredEngines(settings.models, {"scripted": target_of(engine)})
+    application = create_application(Services(settings=settings, engines=engines, clock=clock))
+    heard = 0
+    heard_all = asyncio.Event()
+
+    async def receive() -> Json:
+        nonlocal heard
+        heard += 1
+        await asyncio.sleep(0)
+        if heard > 1000:
+            heard_all.set()
+            await asyncio.Event().wait()
+        return {"type": "websocket.receive" if heard > 1 else "websocket.connect", "text": "no prompt"}
+
+    async def send(message: Any) -> None:
+        if message["type"] != "websocket.accept":
+            await asyncio.Event().wait()
+
+    scope = {"type": "websocket", "path": "/chat/ws", "query_string": b"", "headers": [], "client": ("127.0.0.1", 1)}
+    serving = asyncio.create_task(application(scope, receive, send))
+    await heard_all.wait()
+    gc.collect()
+    waiting = sum(isinstance(each, Answer) for each in gc.get_objects())
+    assert waiting <= settings.socket.max_queued_prompts + MOST_MISTAKES + 2
+    clock.advance(settings.web.write_timeout)
+    async with asyncio.timeout(5):
+        await serving

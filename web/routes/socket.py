@@ -152,6 +152,8 @@ class Connection:
         return Answer(asked=asked, talk=self._talk_with(events=True) if asked.events else self._talk)
 
     def _put_in_line(self, answer: Answer) -> None:
+        if self._closing is not None:
+            return
         self._in_line.append(answer)
         if len(self._in_line) > self._settings.socket.max_queued_prompts + MOST_MISTAKES:
             self._close(1008, "too many frames are waiting")
@@ -222,7 +224,9 @@ class Connection:
 
     def _close(self, code: int, reason: str) -> None:
         async def close() -> None:
-            await self._line.close(code, reason)
+            with contextlib.suppress(TimeoutError):  # who does not read what comes before it is told no reason
+                async with self._clock.timeout(self._settings.web.write_timeout):
+                    await self._line.close(code, reason)
             self._life.interrupt(Over())
 
         if self._closing is None:
