@@ -62,6 +62,7 @@ class Listening(DrainingServer):
             application, loop="none", http=HttpProtocol, lifespan="on", interface="asgi3",
             log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
             backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            ws_per_message_deflate=False,  # a compressor a connection, for pieces too small to shrink
         )  # fmt: skip
         super().__init__(config, draining, write_timeout=write_timeout)
         self.listener = listen(host, port)

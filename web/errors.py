@@ -142,6 +142,14 @@ class MethodNotAllowed(ServiceError):
         self.extra_headers = {"Allow": allowed}
 
 
+class UpgradeRequired(ServiceError):
+    status, type, code = 426, INVALID, "upgrade_required"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} is a WebSocket: connect to it with a WebSocket client.")
+        self.extra_headers = {"Upgrade": "websocket"}
+
+
 class SessionBusy(ServiceError):
     """Another turn is under way on the session, and did not end while this one waited."""
 

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from web.asgi import CallerLeft, Reception, header, send_body
 from web.caller import request_id_of
 from web.dialects.errors import error_body, speaks_anthropic
-from web.errors import MethodNotAllowed, ServiceError, to_wire
+from web.errors import MethodNotAllowed, ServiceError, UpgradeRequired, to_wire
 from web.metrics import LEFT
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ class DirectRoutes:
             return
         path = route_path(scope) if scope["type"] == "http" else ""
         endpoint = self._posts.get(path)
+        if endpoint is None and path in self._sockets:
+            raise UpgradeRequired(path)
         if endpoint is None:
             await self._app(scope, receive, send)
             return

@@ -129,6 +129,7 @@ async def test_an_unknown_model_is_not_found(served: Served, http: aiohttp.Clien
         ("DELETE", "/v1/completions", 405, "method_not_supported"),
         ("POST", "/v1/models", 405, "method_not_supported"),
         ("PUT", "/health", 405, "method_not_supported"),
+        ("GET", "/chat/ws", 426, "upgrade_required"),
     ],
 )
 async def test_routing_errors_are_nested_too(
