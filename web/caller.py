@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from starlette.types import Scope
 
     from infra.settings import KeyScope
-    from web.limits import Ticket
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,14 +25,14 @@ class Caller:
     """The key's own limit; None: the default one."""
     tokens_per_minute: int | None = None
     """Likewise."""
-    ticket: Ticket | None = None
-    """Set where the edge has counted this request already (`web.limits`)."""
+    counted: bool = False
+    """Whether the request is counted already, however often an engine is asked for it (`web.limits`)."""
 
-    def counted(self, ticket: Ticket) -> Caller:
+    def once_counted(self) -> Caller:
         """The same caller, of a request that is counted already. (`dataclasses.replace` takes ten times as long, and
         this is done for every request.)"""
         same = object.__new__(Caller)
-        same.__dict__.update(self.__dict__, ticket=ticket)
+        same.__dict__.update(self.__dict__, counted=True)
         return same
 
 

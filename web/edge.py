@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from web.auth import require_scope
 from web.caller import caller_of
-from web.limits import Ticket, headers_of
+from web.limits import headers_of
 from web.middleware import route_path
 
 if TYPE_CHECKING:
@@ -36,5 +36,5 @@ class RequestLimits:
             state = scope["state"]
             state["standing"] = lambda: headers_of(self._limiter.standing(caller))
             await self._limiter.take(caller)
-            state["caller"] = caller.counted(Ticket())
+            state["caller"] = caller.once_counted()
         await self._app(scope, receive, send)

@@ -58,7 +58,7 @@ class Gate:
         await self._count(caller)
 
     async def _count(self, caller: Caller) -> None:
-        if caller.ticket is None or not caller.ticket.use():
+        if not caller.counted:
             await self._limiter.take(caller)
 
 

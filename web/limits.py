@@ -1,8 +1,8 @@
 """How much a caller may ask for in a minute: requests, and where it is configured tokens.
 
 Requests are counted where they come in (`web.edge`, before their body is read) and, for whatever does not come that way
-(a WebSocket's prompts), in the Generator; a `Ticket` keeps one from being counted twice. Tokens are reserved by the
-Generator, as many as the prompt may have and the answer may take, and settled by what the engine counted.
+(a WebSocket's prompts), in the Generator; `Caller.counted` keeps one from being counted twice. Tokens are reserved by
+the Generator, as many as the prompt may have and the answer may take, and settled by what the engine counted.
 
 `MemoryLimiter` holds within one process; what holds across containers has to be a `Limiter` too.
 """
@@ -33,20 +33,6 @@ SHARED_ACCOUNTS = 1024
 Kind = Literal["requests", "tokens"]
 REQUEST_HEADERS = (b"x-ratelimit-limit-requests", b"x-ratelimit-remaining-requests", b"x-ratelimit-reset-requests")
 TOKEN_HEADERS = (b"x-ratelimit-limit-tokens", b"x-ratelimit-remaining-tokens", b"x-ratelimit-reset-tokens")
-
-
-class Ticket:
-    """Stands for one counted request."""
-
-    __slots__ = ("_used",)
-
-    def __init__(self) -> None:
-        self._used = False
-
-    def use(self) -> bool:
-        """True once."""
-        used, self._used = self._used, True
-        return not used
 
 
 class Budget(NamedTuple):

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from infra.settings import Limits, Security, Settings
-from tests.web.conftest import MODEL, chat, payloads, settings_with, until
+from tests.web.conftest import MODEL, chat, payloads, settings_with, target_of, until
 from tests.web.doubles import HandClock
 from tests.web.test_errors import error_of
 from web.addresses import client_address
@@ -118,6 +118,33 @@ async def test_each_prompt_on_a_websocket_counts_as_a_request(
     assert "Rate limit reached: 2 requests a minute" in frames[-1]
     async with http.post(served.url + "/v1/completions", json={"model": MODEL, "prompt": "x"}) as response:
         assert response.status == 429, "the WebSocket and HTTP share one limit"
+
+
+@pytest.mark.parametrize("over", ["http", "websocket"])
+async def test_a_turn_that_has_to_be_shortened_counts_as_one_request(
+    serve: Any, hand_engine: HandEngine, http: aiohttp.ClientSession, over: str
+) -> None:
+    served = serve(target_of(hand_engine.url, kind="llamacpp"), settings=limited(100))
+    async with http.ws_connect(served.url + "/chat/ws") as socket:
+        for number in range(2):
+            body = {"model-name": MODEL, "prompt": "hi", "session-id": "s"}
+            if over == "http":
+                response = await served.raw(body, "/chat/completions")
+            else:
+                await socket.send_json(body)
+            talk = await hand_engine.next()
+            if number:
+                await talk.answer(400, b'{"message": "longer than the maximum context", "code": 400}')
+                talk = await hand_engine.next()
+            await talk.begin()
+            await talk.token("a", finish="stop")
+            await talk.end()
+            if over == "http":
+                assert b"data: a" in await response.rest()
+            else:
+                assert await socket.receive_str(timeout=5) == "a"
+    async with http.get(served.url + "/metrics") as told:
+        assert "rate_limit_allowed_total 2.0" in (await told.text()).splitlines()
 
 
 async def test_openais_sdk_waits_as_long_as_it_is_told_and_succeeds(

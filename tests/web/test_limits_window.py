@@ -15,7 +15,7 @@ from tests.web.doubles import HandClock
 from web import limits as module
 from web.caller import Caller
 from web.errors import RateLimited
-from web.limits import MemoryLimiter, Ticket, duration, headers_of
+from web.limits import MemoryLimiter, duration, headers_of
 from web.windows import MINUTE, MOST_SLOTS, Window
 
 GAPS = st.lists(
@@ -211,11 +211,6 @@ async def test_without_a_limit_of_tokens_none_are_reserved_and_none_told() -> No
     assert await bench.limiter.reserve(ip(1), 10**9) is None
     names = {name for name, _ in headers_of(bench.limiter.standing(ip(1)))}
     assert names == {f"x-ratelimit-{what}-requests".encode() for what in ("limit", "remaining", "reset")}
-
-
-def test_a_ticket_counts_once() -> None:
-    ticket = Ticket()
-    assert [ticket.use(), ticket.use(), ticket.use()] == [True, False, False]
 
 
 @pytest.mark.parametrize(

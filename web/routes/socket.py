@@ -213,8 +213,10 @@ class Connection:
             return
 
         async def respond(request: GenerationRequest, turn: Turn) -> None:
+            nonlocal caller
             outlet.turn = turn
-            await generator.tell(request, ListeningRenderer(turn.heard, talk.answer(elapsed)), outlet, caller)
+            asks, caller = caller, caller.once_counted()
+            await generator.tell(request, ListeningRenderer(turn.heard, talk.answer(elapsed)), outlet, asks)
 
         key = SessionKey(owner_of(caller), asked.session_id)
         await self._endpoint.conversations.speak(key, asked, respond)
