@@ -25,7 +25,7 @@ FORMS = {"standalone": targets.standalone, "emulator": targets.emulator}
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
     group.addoption("--base-url", help="check this deployment (without /v1) instead of a service started here")
-    group.addoption("--api-key", default="none", help="its key")
+    group.addoption("--api-key", default=targets.NO_KEY, help="its key")
     group.addoption("--model", help="the model to ask for; the first that it lists unless given")
     group.addoption("--embedding-model", help="its model for embeddings, if it has one")
     group.addoption("--promises", default="", help=f"what else it has, of {', '.join(targets.FEATURES)}; with commas")

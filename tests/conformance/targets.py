@@ -21,6 +21,7 @@ from tests.service.deployment import DEMO, deploy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NO_KEY = "none"
 STEADY = "scripted/steady"
 """The name of the model that most checks use; it holds a slash, as names do."""
 BODY_LIMIT = 1_000_000
@@ -34,7 +35,8 @@ FEATURES = {
     "scripted": "its engine does as `x_scripted` in a request's body says",
     "single": "it offers a model that serves one request at once",
     "cold": "it offers a model whose engine can be put away, and takes a second to boot",
-    "keys": "it checks keys, and knows one with a limit of two requests a minute",
+    "keys": "it checks keys (what a deployment promises that is given one)",
+    "limits": "it knows a key with a limit of two requests a minute for each client",
     "small-bodies": f"it takes bodies of at most {BODY_LIMIT} bytes",
     "keepalive": f"a plain answer's first byte comes within {KEEPALIVE_SECONDS} s or so, whatever the engine does",
     "heartbeat": f"no stream is silent for {HEARTBEAT_SECONDS} s or longer",
@@ -49,8 +51,8 @@ FEATURES = {
 
 
 SCRIPTED_FEATURES = frozenset({
-    "scripted", "single", "keys", "small-bodies", "keepalive", "heartbeat", "messages", "responses", "embeddings",
-    "tools", "own-dialect",
+    "scripted", "single", "keys", "limits", "small-bodies", "keepalive", "heartbeat", "messages", "responses",
+    "embeddings", "tools", "own-dialect",
 })  # fmt: skip
 """What the service promises when it is started here."""
 
@@ -61,7 +63,7 @@ class Target:
 
     url: str
     model: str
-    api_key: str = "none"
+    api_key: str = NO_KEY
     tool_model: str = ""
     """With `tools`."""
     embedding_model: str = ""
@@ -74,7 +76,7 @@ class Target:
     def for_client(self) -> str:
         """What a client's process is told of it. Every call hands out another limited key."""
         limited = self.limited_keys.pop() if self.limited_keys else ""
-        features = self.features if limited else self.features - {"keys"}
+        features = self.features if limited else self.features - {"limits"}
         told = {"url": self.url, "model": self.model, "api_key": self.api_key, "limited_key": limited}
         more = {"embedding_model": self.embedding_model, "tool_model": self.tool_model, "features": sorted(features)}
         return json.dumps(told | more)
@@ -173,7 +175,7 @@ def emulator() -> Iterator[Target]:
 def deployment(url: str, api_key: str, *, model: str | None, embedding_model: str | None, promises: str) -> Target:
     """Somebody's: nothing is known of it but what its operator says it has (`promises`, with commas)."""
     url = url.rstrip("/").removesuffix("/v1")
-    features = frozenset(filter(None, promises.split(",")))
+    features = frozenset(filter(None, promises.split(","))) | ({"keys"} if api_key != NO_KEY else set())
     if unknown := features - set(FEATURES):
         raise ValueError(f"no such features: {', '.join(sorted(unknown))}; there are {', '.join(FEATURES)}")
     if model is None:

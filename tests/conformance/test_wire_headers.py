@@ -79,7 +79,7 @@ def test_what_is_left_of_a_limit_is_told_with_every_answer_and_its_reset_as_a_du
 
 
 def test_a_limit_that_is_met_says_how_long_to_wait(target: Target) -> None:
-    needs(target, "keys")
+    needs(target, "limits")
     if not target.limited_keys:
         pytest.skip("no limited key is left")
     key = f"Bearer {target.limited_keys.pop()}"

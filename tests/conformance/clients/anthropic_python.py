@@ -167,7 +167,7 @@ def a_body_that_is_too_large_is_an_error_with_a_status(target: Target) -> None:
         raise AssertionError("no error")
 
 
-@check("messages", "keys")
+@check("messages", "limits")
 def a_rate_limit_is_an_error_that_says_when_to_come_back(target: Target) -> None:
     for _ in range(20):
         try:

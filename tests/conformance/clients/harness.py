@@ -45,7 +45,7 @@ class Target:
     tool_model: str = ""
     embedding_model: str = ""
     limited_key: str = ""
-    """With `keys`: a key that has two requests a minute, this client's own."""
+    """With `limits`: a key that has two requests a minute, this client's own."""
 
     @classmethod
     def from_environment(cls) -> Target:

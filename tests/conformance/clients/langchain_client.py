@@ -166,7 +166,7 @@ def a_wrong_value_is_a_bad_request_error_that_names_the_field(target: Target) ->
     same(refused(openai.BadRequestError, chat(target, temperature=7)).param, "temperature")
 
 
-@check("keys")
+@check("limits")
 def a_rate_limit_is_a_rate_limit_error(target: Target) -> None:
     model = chat(target, api_key=target.limited_key)
     for _ in range(20):

@@ -155,7 +155,7 @@ def a_prompt_that_is_too_long_is_its_own_error(target: Target) -> None:
     refused(litellm.ContextWindowExceededError, target, script=script)
 
 
-@check("keys")
+@check("limits")
 def a_rate_limit_is_a_rate_limit_error(target: Target) -> None:
     for _ in range(20):
         try:

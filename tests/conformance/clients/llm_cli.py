@@ -120,7 +120,7 @@ def a_body_that_is_too_large_is_told(target: Target) -> None:
         holds("bytes" in llm(target, "-m", f"our-{target.model}", "-f", file.name, fails=True))
 
 
-@check("keys")
+@check("limits")
 def a_rate_limit_is_told(target: Target) -> None:
     """Its SDK retries by itself, after as long as it is told: longer than this check has. The third one waits."""
     began = time.perf_counter()

@@ -309,7 +309,7 @@ def a_body_that_is_too_large_is_an_error_with_a_status(target: Target) -> None:
         raise AssertionError(f"no error: {answer}")
 
 
-@check("keys")
+@check("limits")
 def a_rate_limit_is_an_error_that_says_when_to_come_back(target: Target) -> None:
     for _ in range(20):
         try:

@@ -52,7 +52,7 @@ def the_request_id_is_on_the_answer(target: Target) -> None:
     holds(answer._request_id)
 
 
-@check("keys")
+@check("limits")
 def the_sdk_would_wait_for_a_limit_as_long_as_it_is_told(target: Target) -> None:
     """Over 60 s (in older releases) the SDK falls back to guessing: then `Retry-After` was for nothing."""
     limited = client(target, api_key=target.limited_key)

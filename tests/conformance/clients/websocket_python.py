@@ -248,7 +248,7 @@ def health_and_readiness_answer_without_a_key(target: Target) -> None:
         same((got, told["status"]), (200, status))
 
 
-@check("own-dialect", "keys")
+@check("own-dialect", "limits")
 def another_key_does_not_see_a_session(target: Target) -> None:
     session = secrets.token_hex(8)
     body = {"model-name": target.model, "prompt": "mine", "session-id": session, **scripted(tokens=1)}

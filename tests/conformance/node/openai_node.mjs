@@ -174,7 +174,7 @@ check("a_body_that_is_too_large_is_an_error_with_a_status", ["small-bodies"], as
   same(told(error).status, 413);
 });
 
-check("a_rate_limit_is_an_error_that_says_when_to_come_back", ["keys"], async () => {
+check("a_rate_limit_is_an_error_that_says_when_to_come_back", ["limits"], async () => {
   for (let turn = 0; turn < 20; turn++) {
     try {
       await ask({ max_tokens: 1 }, { options: { apiKey: target.limited_key } });
