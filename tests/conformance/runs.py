@@ -48,7 +48,8 @@ def _installed(name: str) -> Callable[[], Environment]:
 
 CLIENTS = [
     Client(
-        name="openai-python", package="openai", scripts=("openai_python.py", "openai_python_newest.py"),
+        name="openai-python", package="openai",
+        scripts=("openai_python.py", "openai_python_errors.py", "openai_python_newest.py"),
         environment=environments.own, quick=True, behind_the_bridge=True,
     ),
     Client(
@@ -64,7 +65,7 @@ CLIENTS = [
         behind_the_bridge=True,
     ),
     Client(
-        name="openai-python-oldest", package="openai", scripts=("openai_python.py",),
+        name="openai-python-oldest", package="openai", scripts=("openai_python.py", "openai_python_errors.py"),
         environment=_installed("openai-oldest"),
     ),
     Client(

@@ -8,7 +8,8 @@ from typing import Any
 
 import openai
 from harness import SINGLE, Target, check, holds, same, scripted
-from openai_python import HELLO, LONG, LOOK, client, freed
+from openai_python import HELLO, LONG, LOOK, client
+from openai_python_errors import freed
 from pydantic import BaseModel
 
 
