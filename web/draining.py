@@ -47,6 +47,7 @@ class Draining:
         self._under_way: set[Interruptible] = set()
         self._watchers: set[Callable[[], object]] = set()
         self._emptied: asyncio.Future[None] | None = None
+        self._hurried = False
 
     @property
     def under_way(self) -> int:
@@ -81,23 +82,29 @@ class Draining:
             for callback in list(self._watchers):
                 callback()
 
+    def hurry(self) -> None:
+        """The grace is over already: what is under way is told so now. To be called on the loop."""
+        self._hurried = True
+        if self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
     async def finish(self) -> None:
         """Return when nothing is under way any more, at most the grace and `LAST_WORDS_SECONDS` from now."""
         self.begin()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with self.clock.timeout(self._grace):
-                await self._empty()
-        except TimeoutError:
-            for request in list(self._under_way):
-                request.interrupt(ServerShuttingDown())
-            with contextlib.suppress(TimeoutError):
-                async with self.clock.timeout(LAST_WORDS_SECONDS):
-                    await self._empty()
+                while self._under_way and not self._hurried:
+                    await self._change()
+        for request in list(self._under_way):
+            request.interrupt(ServerShuttingDown())
+        with contextlib.suppress(TimeoutError):
+            async with self.clock.timeout(LAST_WORDS_SECONDS):
+                while self._under_way:
+                    await self._change()
 
-    async def _empty(self) -> None:
-        while self._under_way:
-            self._emptied = asyncio.get_running_loop().create_future()
-            await self._emptied
+    async def _change(self) -> None:
+        self._emptied = asyncio.get_running_loop().create_future()
+        await self._emptied
 
 
 class Doors:

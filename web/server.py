@@ -52,7 +52,8 @@ class _Impatient(asyncio.Protocol):
 
 
 class DrainingServer(uvicorn.Server):
-    """`run()` (or `await serve()`) returns once it was told to stop and has drained; a second signal does not wait.
+    """`run()` (or `await serve()`) returns once it was told to stop and has drained. A second signal does not wait for
+    answers, which end with an error; a third one waits for nothing.
 
     Unlike uvicorn's own, it does not end the process by the signal that it was sent: a service that drained exits 0.
     """
@@ -67,6 +68,7 @@ class DrainingServer(uvicorn.Server):
         self._write_timeout = write_timeout
         self._finishing: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._hurried = False
 
     def leave(self) -> None:
         """What SIGTERM does. May be called from any thread."""
@@ -74,9 +76,13 @@ class DrainingServer(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 (uvicorn's signature)
         if self.should_exit:
-            self.force_exit = True
-            if self._finishing is not None and self._loop is not None:
-                self._loop.call_soon_threadsafe(self._finishing.cancel)
+            if self._hurried or self._loop is None:
+                self.force_exit = True
+                if self._finishing is not None and self._loop is not None:
+                    self._loop.call_soon_threadsafe(self._finishing.cancel)
+            else:
+                self._hurried = True
+                self._loop.call_soon_threadsafe(self._draining.hurry)
         self.leave()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -185,7 +185,7 @@ async def test_a_second_signal_does_not_wait(start: Any, hand_engine: HandEngine
     await until(lambda: GRACE in clock.pending())
     server.uvicorn.handle_exit(signal.SIGTERM, None)
     await server.ended()
-    streaming.leave()
+    assert b"server_shutting_down" in await streaming.rest()
 
 
 async def test_who_reads_nothing_does_not_keep_the_server(start: Any, clock: HandClock) -> None:
