@@ -107,9 +107,9 @@ def describe(api: FastAPI, *, keys: bool) -> None:
             document = original()
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schemas |= {"Error": ERROR, "AnthropicError": ANTHROPIC_ERROR}
-            for path in document["paths"].values():
-                for operation in path.values():
-                    _tell_errors(operation)
+            for path, operations in document["paths"].items():
+                for operation in operations.values():
+                    _tell_errors(path, operation)
             for path, (summary, models) in OPERATIONS.items():
                 for model in models:
                     _add_schema(schemas, model)
@@ -142,10 +142,13 @@ def _add_schema(schemas: dict[str, Any], model: type[BaseModel]) -> None:
     schemas[name] = own
 
 
-def _tell_errors(operation: dict[str, Any]) -> None:
-    """What FastAPI does not know: that its 422 is a 400 here, and what is refused before it sees a request."""
+def _tell_errors(path: str, operation: dict[str, Any]) -> None:
+    """What FastAPI does not know: that its 422 is a 400 here, what is refused before it sees a request, and that a name
+    with a line feed in it leads nowhere."""
     responses = operation["responses"]
     more = dict(EVERYWHERE)
+    if "{" in path:
+        more["404"] = "Nothing has such a name"
     if responses.pop("422", None) is not None:
         more["400"] = "The request is not valid"
     for status, text in more.items():
