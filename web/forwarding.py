@@ -130,7 +130,7 @@ class Forwarding:
                 self._complete = True
                 self._later(told + answer.end())
             elif told:
-                if self._at_work or (self._pause and now < self._sent + self._pause):
+                if self._at_work or self._unwritten or (self._pause and now < self._sent + self._pause):
                     self._later(told)
                 else:
                     self._sent = now

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.web.conftest import RawResponse, chat, until
+from tests.web.doubles import HandClock
 from web.clock import RealClock
 from web.dialects.openai import parse_chat
 from web.dialects.openai_answer import OpenAIStream
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from functions.engines.scripted_server import ScriptedServer
     from tests.web.conftest import Json, Served
     from tests.web.doubles import Conversation, HandEngine
+    from web.clock import Clock
 
 WORD = "word " * 2000
 COUNT = 2000
@@ -157,13 +159,13 @@ class HandExchange:
 class Stream:
     """A Forwarding at work in a task of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, clock: Clock | None = None, pause: float = 0.0) -> None:
         self.out = HandOutlet()
         self.exchange: Any = HandExchange()
         request = parse_chat(json.dumps(chat()).encode())
         renderer = OpenAIStream(request, answer_id="chatcmpl-1", created=1)
         self.forwarding = Forwarding(
-            self.exchange, StreamedAnswer(request, renderer), self.out, clock=RealClock(), pause=0.0,
+            self.exchange, StreamedAnswer(request, renderer), self.out, clock=clock or RealClock(), pause=pause,
             observation=Unobserved(),
         )  # fmt: skip
         self.task = asyncio.create_task(self._run())
@@ -173,23 +175,29 @@ class Stream:
         await self.forwarding.run()
 
     async def say(self, text: str) -> None:
-        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
-        await self._hear({"choices": [choice]})
+        await self._hear(token(text))
 
     async def finish(self) -> None:
-        choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
-        await self._hear({"choices": [choice]}, b"data: [DONE]\n\n")
+        await self._hear(event({"delta": {}, "finish_reason": "stop"}) + b"data: [DONE]\n\n")
 
-    async def _hear(self, event: Json, more: bytes = b"") -> None:
+    async def _hear(self, data: bytes) -> None:
         """As a connection would tell it: from the event loop, in no task."""
         told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def tell() -> None:
-            self.forwarding.heard(b"data: " + json.dumps(event).encode() + b"\n\n" + more)
+            self.forwarding.heard(data)
             told.set_result(None)
 
         asyncio.get_running_loop().call_soon(tell)
         await told
+
+
+def token(text: str) -> bytes:
+    return event({"delta": {"content": text}, "finish_reason": None})
+
+
+def event(choice: Json) -> bytes:
+    return b"data: " + json.dumps({"choices": [{"index": 0, **choice}]}).encode() + b"\n\n"
 
 
 @pytest.fixture
@@ -226,6 +234,27 @@ async def test_whatever_a_write_asks_asyncio_it_is_the_callers_task_that_writes(
     await until(lambda: stream.out.got)
     await stream.say("does not")
     assert stream.out.seen == [(stream.task, "the caller")] * 4
+
+
+async def test_what_is_held_back_to_be_sent_together_is_never_overtaken() -> None:
+    clock = HandClock()
+    stream = Stream(clock=clock, pause=0.01)
+    stream.out.open.set()
+    await asyncio.sleep(0)
+    await stream.say("one")
+    assert len(stream.out.got) == 1
+
+    def before_the_task_has_had_its_turn() -> None:
+        stream.forwarding.heard(token("two"))
+        clock.advance(1.0)
+        stream.forwarding.heard(token("three"))
+
+    asyncio.get_running_loop().call_soon(before_the_task_has_had_its_turn)
+    await until(lambda: len(stream.out.got) > 1)
+    await stream.finish()
+    await stream.task
+    said = b"".join(stream.out.got)
+    assert said.index(b'"one"') < said.index(b'"two"') < said.index(b'"three"') < said.index(b"[DONE]")
 
 
 async def test_what_waits_for_a_reader_is_bounded_by_holding_the_engine(stream: Stream) -> None:
