@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from web.dialects.engines import engine_call
 from web.dialects.forced_tools import CallReader, OneCall, call_schema
-from web.dialects.inlined import inlined
 from web.dialects.logprobs import LogprobsOf
 from web.dialects.openai import parse_chat
 from web.dialects.openai_answer import OpenAIStream
@@ -168,84 +167,27 @@ def test_a_plain_chat_needs_no_filter(kind: Any) -> None:
     assert engine_call(request, kind=kind, model="m", rid="r").filter is None
 
 
-PLACE = {
-    "type": "object", "description": "d", "properties": {
-        "city": {"$ref": "#/$defs/city", "description": "where"}, "also": {"items": {"$ref": "#/$defs/pair"}},
-    },
-    "$defs": {"city": {"type": "string"}, "pair": {"anyOf": [{"$ref": "#/$defs/city"}, {"type": "null"}]}},
+FORCED: Json = {
+    "model": "m", "messages": [{"role": "user", "content": "x"}],
+    "tools": [{"type": "function", "function": {"name": name, "strict": True}} for name in ("f", "g")],
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("schema", "told"),
-    [
-        (PLACE, {"type": "object", "description": "d", "properties": {
-            "city": {"type": "string", "description": "where"},
-            "also": {"items": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}}),
-        ({"type": "object", "properties": {"$ref": {"type": "null"}}},
-         {"type": "object", "properties": {"$ref": {"type": "null"}}}),
-        ({"properties": {"a": {"$ref": "#/properties/b"}, "b": True}}, {"properties": {"a": True, "b": True}}),
-        ({"properties": {"a": {"$ref": "#"}}}, {"properties": {"a": {"$ref": "#"}}}),
-    ],
-)  # fmt: skip
-def test_a_schema_is_told_without_references_unless_it_holds_itself(schema: Json, told: Json) -> None:
-    assert inlined(schema) == told
-
-
-def test_a_schema_that_would_grow_without_end_stays_as_it_is() -> None:
-    doubling = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
-    schema = {"$ref": "#/$defs/d0", "$defs": doubling | {"d40": {"type": "null"}}}
-    assert inlined(schema) is schema
-    chain = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(5000)}
-    schema = {"$ref": "#/$defs/d0", "$defs": chain | {"d5000": {"type": "null"}}}
-    assert inlined(schema) is schema
-
-
-@pytest.mark.parametrize(("choice", "several"), [("required", None), ("name", False), ("auto", None)])
-def test_sglang_is_told_schemas_that_it_can_put_into_another_and_to_call_a_named_function_once(
-    choice: str, several: bool | None
+@pytest.mark.parametrize(("kind", "told_choice"), [("sglang", "auto"), ("llamacpp", "none")])
+@pytest.mark.parametrize(("choice", "callable_tools"), [("required", ["f", "g"]), ("g", ["g"])])
+def test_an_engine_is_held_to_one_call_of_the_tools_that_may_be_called(
+    kind: Any, told_choice: str, choice: str, callable_tools: list[str]
 ) -> None:
-    tool = {"type": "function", "function": {"name": "f", "parameters": PLACE}}
-    named = {"type": "function", "function": {"name": "f"}}
-    body = {"model": "m", "messages": [{"role": "user", "content": "x"}], "tools": [tool]}
-    body["tool_choice"] = named if choice == "name" else choice
-    request = parse_chat(json.dumps(body).encode())
-    told = json.loads(engine_call(request, kind="sglang", model="m", rid="r").body)
-    parameters = told["tools"][0]["function"]["parameters"]
-    assert ("$ref" in json.dumps(parameters)) == (choice == "auto")
-    assert told.get("parallel_tool_calls") is several
+    """By a schema of the answer: the engines' own ways to force a call have gaps. The model sees all of the tools."""
+    wanted: Any = choice if choice == "required" else {"type": "function", "function": {"name": choice}}
+    request = parse_chat(json.dumps(FORCED | {"tool_choice": wanted}).encode())
+    told = json.loads(engine_call(request, kind=kind, model="m", rid="r").body)
+    assert told["tool_choice"] == told_choice
+    assert [tool["function"] for tool in told["tools"]] == [{"name": "f"}, {"name": "g"}]
+    forms = told["response_format"]["json_schema"]["schema"]["anyOf"]
+    assert [form["properties"]["name"]["const"] for form in forms] == callable_tools
 
 
-SGLANG: Json = {
-    "model": "m", "messages": [{"role": "user", "content": "x"}], "tool_choice": "required",
-    "tools": [{"type": "function", "function": {"name": name}} for name in ("f", "g")],
-}  # fmt: skip
-
-
-def test_what_sglang_streams_between_required_calls_is_not_told() -> None:
-    call = engine_call(parse_chat(json.dumps(SGLANG).encode()), kind="sglang", model="m", rid="r")
-    assert call.filter is not None
+def test_a_call_that_the_engine_tells_by_itself_passes() -> None:
     opening = Piece(0, "tool", {"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}, None)
-    assert call.filter([text(0, "["), opening, finish(0, "tool_calls")]) == [opening, finish(0, "tool_calls")]
-
-
-@pytest.mark.parametrize("size", [1, 3, 1000])
-@pytest.mark.parametrize(("several", "count"), [(None, 2), (False, 1)])
-def test_a_list_of_calls_that_sglang_streams_as_text_is_told_as_calls(
-    size: int, several: bool | None, count: int
-) -> None:
-    request = parse_chat(json.dumps(SGLANG | {"parallel_tool_calls": several}).encode())
-    told = engine_call(request, kind="sglang", model="m", rid="r" * 32).filter
-    assert told is not None
-    said = json.dumps([{"name": "f", "parameters": {"a": [1, "}{"]}}, {"name": "g", "parameters": {}}])
-    parts = [text(0, said[start : start + size]) for start in range(0, len(said), size)]
-    pieces = [piece for part in parts for piece in told([part])] + told([finish(0, "stop")])
-    openings, _, reason = collected(pieces)
-    assert [opening["function"]["name"] for opening in openings] == ["f", "g"][:count]
-    assert [opening["index"] for opening in openings] == [0, 1][:count]
-    assert len({opening["id"] for opening in openings}) == count
-    first = "".join(
-        piece.value["function"]["arguments"] for piece in pieces if piece.kind == "tool" and piece.value["index"] == 0
-    )
-    assert json.loads(first) == {"a": [1, "}{"]}
-    assert reason == "tool_calls"
+    assert CallReader("r" * 32)([opening, finish(0, "tool_calls")]) == [opening, finish(0, "tool_calls")]

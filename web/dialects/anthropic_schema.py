@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from web.dialects.openai_schema import Open, Probability
+from web.dialects.openai_schema import ImageAddress, Open, Probability
 
 HONOURED = {
     "model": "An id or a name.",
@@ -77,7 +77,7 @@ class Base64Source(Open):
 
 class UrlSource(Open):
     type: Literal["url"]
-    url: str
+    url: ImageAddress
 
 
 class ImageBlock(Open):

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from web.dialects.forced_tools import CallReader, OneCall, call_schema
-from web.dialects.inlined import inlined
 from web.dialects.logprobs import LogprobsOf
 
 if TYPE_CHECKING:
@@ -74,23 +73,27 @@ def _one(filters: list[PieceFilter]) -> PieceFilter | None:
 
 
 def _for_sglang(body: dict[str, Any], rid: str) -> list[PieceFilter]:
-    """SGLang 0.5.23 holds a call that is required to a list of calls, into which it puts the parameters' schemas and
-    leaves their definitions behind; a named function it may call many times over. That list, or what of it is no call,
-    it streams as text."""
+    """SGLang 0.5.23 has ways of its own to force a call, each with a gap (measured): without a `--tool-call-parser` it
+    leaves the definitions of the parameters' schemas behind and streams calls as text; with one it took any tool for
+    the one that was named, any arguments, and no end. A schema of the answer it holds in either case."""
     choice = body.get("tool_choice")
     if choice != "required" and not isinstance(choice, dict):
         return []
-    body["tools"] = [_without_references(tool) for tool in body["tools"]]
-    if isinstance(choice, dict):
-        body["parallel_tool_calls"] = False
-    return [CallReader(rid)]
+    body["tool_choice"] = "auto"  # with "none" the model would not see the tools
+    return [_force_call(body, choice, rid)]
 
 
-def _without_references(tool: dict[str, Any]) -> dict[str, Any]:
-    function = tool["function"]
-    if not function.get("parameters"):
-        return tool
-    return {**tool, "function": {**function, "parameters": inlined(function["parameters"])}}
+def _force_call(body: dict[str, Any], choice: str | dict[str, Any], rid: str) -> PieceFilter:
+    """The answer is held to the form of one call of the tools that may be called; the filter reads it as that."""
+    body["tools"] = [_lenient(tool) for tool in body["tools"]]
+    schema = call_schema(_chosen(body["tools"], choice))
+    body["response_format"] = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema}}
+    return CallReader(rid)
+
+
+def _lenient(tool: dict[str, Any]) -> dict[str, Any]:
+    """`strict` would have SGLang put a grammar of its own beside the one that is asked of it."""
+    return {**tool, "function": {name: value for name, value in tool["function"].items() if name != "strict"}}
 
 
 def _for_llamacpp(body: dict[str, Any], kind: Kind, rid: str) -> list[PieceFilter]:
@@ -110,9 +113,7 @@ def _for_llamacpp(body: dict[str, Any], kind: Kind, rid: str) -> list[PieceFilte
     if choice == "required" or isinstance(choice, dict):
         # With "none" its template still shows the tools to the model.
         body["tool_choice"] = "none"
-        schema = call_schema(_chosen(body["tools"], choice))
-        body["response_format"] = {"type": "json_schema", "json_schema": {"name": "call", "schema": schema}}
-        filters.append(CallReader(rid))
+        filters.append(_force_call(body, choice, rid))
     return filters
 
 

@@ -1,11 +1,8 @@
 """A tool call from an engine that constrains text and not calls: told to write the call as JSON, and read back. Pure.
 
-llama.cpp takes `tool_choice: "required"` and does not enforce it, but enforces a JSON schema. So the answer is
-constrained to `{"name": <one of the tools>, "arguments": <as that tool's schema says>}`, the form in which most chat
-templates show calls to the model, and what the engine writes becomes the pieces of a call.
-
-SGLang 0.5.23 does enforce it, by a schema of a list of `{"name", "parameters"}`; but unless it was started with the
-model's `--tool-call-parser`, a stream tells that list as text. It is read in the same way.
+llama.cpp takes `tool_choice: "required"` and does not enforce it, SGLang 0.5.23 does in part; both enforce a JSON
+schema. So the answer is constrained to `{"name": <one of the tools>, "arguments": <as that tool's schema says>}`, the
+form in which most chat templates show calls to the model, and what the engine writes becomes the pieces of a call.
 """
 
 from __future__ import annotations
@@ -20,8 +17,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-BEGINNING = re.compile(r'[^{]*\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\S)')
-"""Up to the arguments. llama.cpp lets the model open a fenced block first; SGLang's are a list, of `parameters`."""
+BEGINNING = re.compile(r'[^{]*\{\s*"name"\s*:\s*"([^"\\]*)"\s*,\s*"arguments"\s*:\s*(?=\S)')
+"""Up to the arguments. llama.cpp lets the model open a fenced block first."""
 
 
 def call_schema(tools: Sequence[Json]) -> Json:
@@ -52,41 +49,34 @@ def _moved(schema: Any, root: str) -> Any:
 
 
 class CallReader:
-    """A filter of pieces: the constrained text of each choice becomes tool calls, streamed as they come. Calls that the
-    engine itself tells pass."""
+    """A filter of pieces: the constrained text of each choice becomes a tool call, streamed as it comes. Calls that the
+    engine itself tells (a parser of its own may know the form) pass."""
 
     def __init__(self, rid: str) -> None:
         """`rid`: random; the calls' ids are made of it."""
         self._rid = rid
-        self._calls: dict[int, list[_Call]] = {}
+        self._calls: dict[int, _Call] = {}
 
     def __call__(self, pieces: list[Piece]) -> list[Piece]:
         told: list[Piece] = []
         for piece in pieces:
-            calls = self._calls.setdefault(piece.choice, [_Call()])
+            call = self._calls.setdefault(piece.choice, _Call())
             if piece.kind == "text":
-                self._read(piece.choice, calls, piece.value, told)
-            elif piece.kind == "finish" and piece.value == "stop" and len(calls) > 1 and calls[-1].name is None:
+                self._read(piece.choice, call, piece.value, told)
+            elif piece.kind == "finish" and piece.value == "stop" and call.complete:
                 told.append(piece._replace(value="tool_calls"))
             else:
                 told.append(piece)
         return told
 
-    def _read(self, choice: int, calls: list[_Call], text: str, told: list[Piece]) -> None:
-        while text:
-            call, index = calls[-1], len(calls) - 1
-            opened = call.name
-            arguments, text = call.read(text)
-            if opened is None and call.name is not None:
-                told.append(self._opening(choice, index, call.name))
-            if arguments:
-                told.append(_tool(choice, {"index": index, "function": {"arguments": arguments}}))
-            if call.complete:
-                calls.append(_Call())
-
-    def _opening(self, choice: int, index: int, name: str) -> Piece:
-        call = {"index": index, "id": f"call_{self._rid[:24]}{choice}_{index}", "type": "function"}
-        return _tool(choice, call | {"function": {"name": name, "arguments": ""}})
+    def _read(self, choice: int, call: _Call, text: str, told: list[Piece]) -> None:
+        opened = call.name
+        arguments = call.read(text)
+        if opened is None and call.name is not None:
+            opening = {"index": 0, "id": f"call_{self._rid[:24]}{choice}", "type": "function"}
+            told.append(_tool(choice, opening | {"function": {"name": call.name, "arguments": ""}}))
+        if arguments:
+            told.append(_tool(choice, {"index": 0, "function": {"arguments": arguments}}))
 
 
 def _tool(choice: int, value: Json) -> Piece:
@@ -104,21 +94,19 @@ class _Call:
         self._quoted = False
         self._escaped = False
 
-    def read(self, text: str) -> tuple[str, str]:
-        """What of the arguments came with `text`, without the white space between them, and what came after them."""
+    def read(self, text: str) -> str:
+        """What of the arguments came with `text`, without the white space between them."""
         if self.name is None:
             self._beginning = (self._beginning + text).lstrip()
             found = BEGINNING.match(self._beginning)
             if found is None:
-                return "", ""
+                return ""
             self.name, text = found[1], self._beginning[found.end() :]
         taken: list[str] = []
-        for position, character in enumerate(text):
-            if self._takes(character):
+        for character in text:
+            if not self.complete and self._takes(character):
                 taken.append(character)
-            if self.complete:
-                return "".join(taken), text[position + 1 :]
-        return "".join(taken), ""
+        return "".join(taken)
 
     def _takes(self, character: str) -> bool:
         if self._quoted:

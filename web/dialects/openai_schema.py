@@ -48,9 +48,12 @@ class TextPart(Open):
     text: str
 
 
+ImageAddress = Annotated[str, Field(pattern=r"^(data:image/|https?://)")]
+"""Never a path: an engine would read it on its own machine."""
+
+
 class ImageUrl(Open):
-    url: Annotated[str, Field(pattern=r"^(data:image/|https?://)")]
-    """Never a path: an engine would read it on its own machine."""
+    url: ImageAddress
 
 
 class ImagePart(Open):

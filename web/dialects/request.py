@@ -31,6 +31,8 @@ class GenerationRequest:
     """Requests that share a prefix share this: they should meet the same engine container."""
     extensions: Mapping[str, Any] = field(default_factory=dict)
     """Fields that are nobody's here. Engines do not see them; test engines may."""
+    prompt_field: str | None = None
+    """What its caller calls the prompt, for errors; None: OpenAI's name."""
     remembered: int = 0
     """How many of the first messages are the service's own memory (a session's, a stored response's): what limits a
     caller's prompt does not measure them."""

@@ -63,6 +63,7 @@ def _request(given: Json, schema: type[CountRequest]) -> GenerationRequest:
         fields=fields,
         stream=bool(given.get("stream")),
         affinity=given.get("prompt_cache_key") or None,
+        prompt_field="input",
         extensions={name: value for name, value in given.items() if name not in known},
     )
 

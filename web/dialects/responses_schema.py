@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
-from web.dialects.openai_schema import Count, Open, Probability
+from web.dialects.openai_schema import Count, ImageAddress, Open, Probability
 
 HONOURED = {
     "model": "An id or a name.",
@@ -84,7 +84,7 @@ class InputImage(Open):
     """By its URL, which may be a `data:` one: files are not kept here."""
 
     type: Literal["input_image"]
-    image_url: str
+    image_url: ImageAddress
     detail: str | None = None
 
 

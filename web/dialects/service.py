@@ -124,7 +124,8 @@ def _sampling(checked: ServiceRequest) -> Json:
 def _asked(checked: Any, kind: Literal["chat", "text"], fields: Json, extensions: Json, *, stream: bool) -> Asked:
     return Asked(
         request=GenerationRequest(
-            kind=kind, model=checked.model, fields=fields, stream=stream, extensions=extensions
+            kind=kind, model=checked.model, fields=fields, stream=stream, extensions=extensions,
+            prompt_field="prompt",
         ),
         prompt=checked.prompt,
         session_id=getattr(checked, "session_id", None),
