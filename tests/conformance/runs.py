@@ -54,7 +54,7 @@ CLIENTS = [
     ),
     Client(
         name="websockets", package="websockets", scripts=("websocket_python.py",), environment=environments.own,
-        quick=True, behind_the_bridge=True,
+        behind_the_bridge=True,
     ),
     Client(
         name="anthropic", package="anthropic", scripts=("anthropic_python.py",), environment=environments.own,
