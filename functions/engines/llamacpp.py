@@ -183,9 +183,9 @@ class LlamaCppEngine:
             self.process.request("POST", "/v1/embeddings", body=b'{"input":"a"}', timeout=TRY_SECONDS).close()
         except OSError as error:
             self.process.stop()
-            said = error.read(500).decode(errors="replace") if isinstance(error, HTTPError) else str(error)
             raise EngineStartError(
-                f"{file}: llama.cpp makes no embeddings of it ({said}); set the model's `pooling`, or another file"
+                f"{file}: llama.cpp makes no embeddings of it ({_said(error)}); set the model's `pooling` (mean, cls "
+                "or last), or another file"
             ) from None
 
     def _make_process(self, file: Path) -> ServerProcess:
@@ -209,3 +209,14 @@ class LlamaCppEngine:
             environment={**os.environ, API_KEY_VARIABLE: self.api_key or ""},
             headers={"authorization": f"Bearer {self.api_key}"} if self.api_key else None,
         )
+
+
+def _said(error: OSError) -> str:
+    """What llama.cpp answered to a request that it refused, else what became of the request."""
+    if not isinstance(error, HTTPError):
+        return str(error)
+    body = error.read(2000)
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace")

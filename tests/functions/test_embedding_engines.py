@@ -103,6 +103,6 @@ async def test_what_it_cannot_embed_is_the_caller_s_mistake(served: Served, give
 
 def test_a_file_that_does_not_say_how_it_is_pooled_does_not_start() -> None:
     engine = make_engine()
-    with pytest.raises(EngineStartError, match="set the model's `pooling`"):
+    with pytest.raises(EngineStartError, match=r"\(Pooling type 'none' .*\); set the model's `pooling`"):
         engine.start()
     assert not engine.healthy()

@@ -83,7 +83,7 @@ def test_a_broken_model_file_is_a_clear_error_and_no_dead_service(
     assert any("broken.gguf" in line.text for line in logs)
     told = get(f"{service.url}/models/broken")
     assert told["state"] == "failed"
-    assert "broken.gguf" in told["reason"]
+    assert told["reason"].startswith("broken.gguf")
     assert client.completions.create(model="steady", prompt="x", max_tokens=1).choices[0].text == "t0 "
 
 

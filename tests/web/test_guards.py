@@ -199,6 +199,11 @@ async def test_too_long_a_prompt_is_told_in_the_callers_dialect_and_reaches_no_e
     with pytest.raises(openai.BadRequestError) as caught:
         await served.sdk().chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "x" * 6}])
     assert (caught.value.param, caught.value.code) == ("messages", "string_above_max_length")
+    with pytest.raises(openai.BadRequestError) as caught:
+        await served.sdk().responses.create(model=MODEL, input="x" * 6)
+    assert caught.value.param == "input"
+    async with http.post(served.url + "/chat/completions", json={"model": MODEL, "prompt": "x" * 6}) as response:
+        assert (response.status, (await response.json())["error"]["param"]) == (400, "prompt")
     body = {"model": MODEL, "max_tokens": 5, "messages": [{"role": "user", "content": "x" * 6}]}
     async with http.post(served.url + "/v1/messages", json=body) as response:
         assert response.status == 400

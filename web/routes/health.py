@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Response
 
+from web.errors import presentable
+
 if TYPE_CHECKING:
     from web.clock import Clock
     from web.draining import Draining
@@ -53,7 +55,7 @@ def router(services: Services, states: ModelStates, uptime: Uptime, draining: Dr
         if available := sum(state.available for state in known.values()):
             return {"status": "ready", "models_available": available, "models": told, "timestamp": timestamp()}
         response.status_code = 503
-        reasons = "; ".join(f"{model}: {state.reason}" for model, state in known.items())
+        reasons = "; ".join(f"{model}: {presentable(state.reason or state.state)}" for model, state in known.items())
         return {"status": "not_ready", "reason": f"no model can be served: {reasons}", "models": told,
                 "timestamp": timestamp()}  # fmt: skip
 

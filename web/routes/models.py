@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from web.asgi import Presence
 from web.auth import require_model, require_scope
 from web.caller import caller_of
-from web.errors import EngineFailed, ModelNotFound, NotSupported
+from web.errors import EngineFailed, ModelNotFound, NotSupported, presentable
 
 if TYPE_CHECKING:
     from infra.settings import Model
@@ -139,4 +139,4 @@ def _facts(model: Model, state: ModelState) -> dict[str, Any]:
         "seconds": None if state.seconds is None else round(state.seconds, 1),
         "containers": state.containers, "requests": state.requests,
     }  # fmt: skip
-    return facts if state.reason is None else {**facts, "reason": state.reason}
+    return facts if state.reason is None else {**facts, "reason": presentable(state.reason)}
