@@ -239,6 +239,10 @@ MISTAKES: dict[str, tuple[Json, str]] = {
         {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "file", "file_id": "f"}}]}]},
         "messages[0].content[0].source.type",
     ),
+    "an image on the engine's disk": (
+        {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": "/etc/x"}}]}]},
+        "messages[0].content[0].source.url",
+    ),
     "a user who calls": (
         {"messages": [{"role": "user", "content": [{"type": "tool_use", "id": "x", "name": "n", "input": {}}]}]},
         "messages[0].content[0].type",

@@ -232,6 +232,15 @@ MISTAKES: dict[str, tuple[Json, str]] = {
         {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
         "input[0].content[0].image_url",
     ),
+    "an image on the engine's disk": (
+        {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "file:///etc/x.png"}]}]},
+        "input[0].content[0].image_url",
+    ),
+    "an image on the engine's disk as a result": (
+        {"input": [{"type": "function_call_output", "call_id": "c", "output": [
+            {"type": "input_image", "image_url": "/etc/x.png"}]}]},
+        "input[0].output[0].image_url",
+    ),
     "a result without its call": ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id"),
     "a limit of zero": ({"max_output_tokens": 0}, "max_output_tokens"),
     "temperature as text": ({"temperature": "1"}, "temperature"),
