@@ -47,6 +47,7 @@ An LLM inference service that speaks OpenAI's API.
   POST /tokenize, /detokenize  text to a model's tokens, and back
   POST /v1/responses           the same in the words of OpenAI's Responses API
   POST /v1/messages            the same in Anthropic's words
+  POST /chat/completions       a chat as plain text, which the service can remember; also at /chat/ws
   GET  /health, /readiness     whether it lives, whether it can serve
   GET  /openapi.json           the API, described
 

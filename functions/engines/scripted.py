@@ -145,8 +145,10 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(server: ScriptedServer, options: argparse.Namespace) -> None:
     stopping = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stopping.set)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopping.set)
+    # Ctrl-C reaches the whole group: who started this one lets its answers end, and ends it then.
+    loop.add_signal_handler(signal.SIGINT, (lambda: None) if options.exit_with_parent else stopping.set)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stopping.wait(), options.boot_seconds)
         return

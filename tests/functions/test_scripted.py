@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -243,6 +245,22 @@ class TestProcess:
                     await response.read()
             await asyncio.wait_for(asyncio.to_thread(engine.wait), 5)
             assert not engine.healthy()
+        finally:
+            await asyncio.to_thread(engine.stop)
+
+    async def test_a_ctrl_c_of_the_whole_group_does_not_cut_its_answers(self, http: aiohttp.ClientSession) -> None:
+        address = Address(host="127.0.0.1", port=free_port())
+        engine = ScriptedEngine(address=address)
+        await asyncio.to_thread(engine.start)
+        try:
+            body = chat({"tokens": 6, "gap": 0.1})
+            async with http.post(address.url + "/v1/chat/completions", json=body) as response:
+                await response.content.readuntil(b"t0")
+                pid = engine._process.pid
+                assert pid is not None
+                os.kill(pid, signal.SIGINT)
+                assert (await response.read()).endswith(b"[DONE]\n\n")
+            assert engine.healthy()
         finally:
             await asyncio.to_thread(engine.stop)
 
