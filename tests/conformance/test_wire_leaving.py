@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.conformance.targets import KEEPALIVE_SECONDS, needs
-from tests.conformance.wire import Connection, chat, once
+from tests.conformance.wire import Connection, chat, once, place_is_free
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,18 +94,6 @@ def body_for(target: Target, path: str, script: dict[str, Any]) -> dict[str, Any
             return {"model": "single", "input": "one", "store": False, "x_scripted": script, **more}
         case _:
             return {**body, "prompt": "one"}
-
-
-def place_is_free(target: Target, *, left: float) -> float:
-    """Seconds from `left` until another request has been answered."""
-    with Connection(target) as connection:
-        while True:
-            head = connection.ask(chat(target, {"tokens": 1}, model="single", **PLAIN))
-            connection.body(head)
-            if head.status == 200:
-                return time.monotonic() - left
-            assert head.status == 503, head
-            assert time.monotonic() - left < 5, "the engine is still at work"
 
 
 def test_leaving_with_half_a_body_sent_disturbs_nobody(target: Target) -> None:

@@ -184,3 +184,15 @@ def once(target: Target, body: Json | bytes, path: str = "/v1/chat/completions",
     with Connection(target) as connection:
         head = connection.ask(body, path, **headers)
         return head, json.loads(connection.body(head) or b"null")
+
+
+def place_is_free(target: Target, *, left: float) -> float:
+    """Seconds from `left` until the model that serves one request at once has answered another one."""
+    with Connection(target) as connection:
+        while True:
+            head = connection.ask(chat(target, {"tokens": 1}, model="single", stream=False))
+            connection.body(head)
+            if head.status == 200:
+                return time.monotonic() - left
+            assert head.status == 503, head
+            assert time.monotonic() - left < 5, "the engine is still at work"
