@@ -16,7 +16,7 @@ help:  ## show this list
 
 .venv/.run: requirements/run.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11, 3.12 or 3.13 is needed; this is " + sys.version.split()[0] + ". Set PYTHON=python3.12, say.")'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) install --require-hashes -r requirements/uv.txt
 	$(call install,run)
 	@touch $@
@@ -28,12 +28,12 @@ help:  ## show this list
 setup: .venv/.run  ## install what `make run` needs into .venv
 
 run: setup  ## start the service on this machine, on the emulator: http://127.0.0.1:3000 (or PORT=…)
-	port=$${PORT:-$$($(BIN)/python -m infra.configuration server.port)} && \
+	@port=$${PORT:-$$($(BIN)/python -m infra.configuration server.port)} && \
 	DEPLOY__TARGET=local exec $(BIN)/python -m emulator up app.py --port $$port --ready-path /readiness \
 		--before '$(BIN)/python -m infra.setup'
 
 serve: setup  ## the same without Modal: processes of this machine, at server.host and server.port (or PORT=…)
-	$(if $(PORT),SERVER_PORT=$(PORT)) exec $(BIN)/python -m functions.standalone
+	@$(if $(PORT),SERVER_PORT=$(PORT)) exec $(BIN)/python -m functions.standalone
 
 test: .venv/.dev  ## the tests that say whether it works (at most 5 minutes)
 	$(BIN)/python -m pytest -m 'not slow'

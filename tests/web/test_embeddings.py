@@ -86,8 +86,11 @@ async def test_a_model_that_was_trained_for_it_is_shortened_to_length_one(served
     kept = vector("x")[:8]
     length = math.sqrt(sum(value * value for value in kept))
     assert near(entry.embedding, [value / length for value in kept])
-    (whole,) = (await client.create(model="shortens", input="x", dimensions=DIMENSIONS + 1, **options)).data
+    (whole,) = (await client.create(model="shortens", input="x", dimensions=DIMENSIONS, **options)).data
     assert near(whole.embedding, vector("x"))
+    with pytest.raises(openai.BadRequestError, match=f"the model's vectors have {DIMENSIONS}") as caught:
+        await client.create(model="shortens", input="x", dimensions=DIMENSIONS + 1, **options)
+    assert (caught.value.param, caught.value.code) == ("dimensions", "invalid_value")
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def embeddings_call(target: EngineTarget, wanted: Embedding) -> EngineCall:
 
 
 def embeddings_answer(answer: Json, wanted: Embedding) -> bytes:
-    """What the caller is told. Raises EngineBroken."""
+    """What the caller is told. Raises EngineBroken; InvalidRequest when more dimensions are wanted than there are."""
     try:
         entries = sorted(answer["data"], key=lambda entry: entry["index"])
         vectors = [_told(entry["embedding"], wanted) for entry in entries]
@@ -117,8 +117,13 @@ def _told(vector: str | list[float], wanted: Embedding) -> str | list[float]:
 
 
 def _shortened(values: list[float], dimensions: int) -> list[float]:
-    """The first of them, brought back to length one. A vector that has no more stays as it is."""
-    if dimensions >= len(values):
+    """The first of them, brought back to length one. Raises InvalidRequest when there are not so many."""
+    if dimensions > len(values):
+        raise InvalidRequest(
+            f"Invalid value for 'dimensions': the model's vectors have {len(values)}.",
+            param="dimensions", code="invalid_value",
+        )  # fmt: skip
+    if dimensions == len(values):
         return values
     kept = values[:dimensions]
     length = math.sqrt(math.fsum(value * value for value in kept)) or 1.0
