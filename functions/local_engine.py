@@ -50,6 +50,14 @@ def free_port() -> int:
         return port
 
 
+def refusing_port() -> socket.socket:
+    """A socket that holds a port of the loopback interface and never listens: who connects there is refused, and nobody
+    else can come to listen there."""
+    held = socket.socket()
+    held.bind(("127.0.0.1", 0))
+    return held
+
+
 @dataclass(eq=False)
 class _Life:
     """One start of the engine, until its process is gone."""
@@ -78,7 +86,8 @@ class LocalEngine:
         self._life: _Life | None = None
         self._ending: _Life | None = None
         self._wanted_again = False
-        self._address = Address(host="127.0.0.1", port=free_port())
+        self._nowhere = refusing_port()
+        self._nobody = Address(host="127.0.0.1", port=self._nowhere.getsockname()[1])
         self._failure: str | None = None
         self._failures = 0
         self._not_before = 0.0
@@ -86,13 +95,15 @@ class LocalEngine:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def demand(self) -> Address:
-        """Where it answers, or will once it has booted. Raises EngineFailed while it is known not to start."""
+        """Where it answers; until it has booted an address that refuses, so that nobody reaches an engine that has not
+        passed its probe, and which is to be asked for again. Raises EngineFailed while it is known not to start."""
         if self._life is None and not self._closed:
             if self._clock.monotonic() >= self._not_before:
                 self._begin()
             elif self._failure is not None:
                 raise EngineFailed(self._failure)
-        return self._address
+        life = self._life
+        return life.address if life is not None and life.ready_at is not None else self._nobody
 
     def load(self) -> None:
         """Start it, whatever happened before, and keep it until it is unloaded."""
@@ -113,6 +124,7 @@ class LocalEngine:
         self._closed = True
         for task in self._tasks:
             task.cancel()
+        self._nowhere.close()
         await self._stopped()
 
     async def _stopped(self) -> None:
@@ -138,8 +150,8 @@ class LocalEngine:
         if self._ending is not None:  # there may not be room for both
             self._wanted_again = True
             return
-        self._address = Address(host="127.0.0.1", port=free_port())
-        life = self._life = _Life(self._address, began=self._clock.monotonic())
+        address = Address(host="127.0.0.1", port=free_port())
+        life = self._life = _Life(address, began=self._clock.monotonic())
         loop = asyncio.get_running_loop()
 
         def tell(what: Callable[..., None], *arguments: object) -> None:
@@ -227,8 +239,6 @@ class LocalEngine:
             return
         self._life, self._ending = None, life
         self._failures = 0
-        # What asks meanwhile must not reach the one that is going.
-        self._address = Address(host="127.0.0.1", port=free_port())
         life.unwanted = True
         threading.Thread(target=self._end, args=(life,), name=f"stop-{self.model.id}", daemon=True).start()
 

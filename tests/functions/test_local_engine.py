@@ -114,7 +114,7 @@ async def test_nothing_runs_before_it_is_asked_for(bench: Bench) -> None:
     assert not bench.made
 
 
-async def test_the_first_demand_starts_it_and_says_where_it_will_be(bench: Bench) -> None:
+async def test_the_first_demand_starts_it_and_nobody_reaches_it_before_it_has_started(bench: Bench) -> None:
     bench.weights.clear()
     address = bench.engine.demand()
     assert (bench.engine.state().state, bench.engine.state().phase) == ("booting", "weights")
@@ -123,9 +123,12 @@ async def test_the_first_demand_starts_it_and_says_where_it_will_be(bench: Bench
     await until(lambda: bench.engine.state().phase == "engine")
     bench.clock.advance(3)
     assert bench.engine.state().seconds == 3
-    assert bench.engine.demand() == address == process.address
+    assert bench.engine.demand() == address != process.address
+    with pytest.raises(ConnectionRefusedError):
+        await asyncio.open_connection(address.host, address.port)
     process.boots.set()
     await until(lambda: bench.engine.state().state == "ready")
+    assert bench.engine.demand() == process.address
     assert len(bench.made) == 1
 
 
@@ -168,8 +171,8 @@ async def test_a_crash_is_followed_by_a_new_life_at_the_next_demand(bench: Bench
     process = await bench.ready()
     process.ends.set()
     await until(lambda: bench.engine.state().state == "cold")
-    address = bench.engine.demand()
-    assert address == (await bench.started(2)).address
+    assert bench.engine.demand() != process.address
+    assert (await bench.ready(2)).address == bench.engine.demand()
 
 
 async def test_crashes_in_a_row_are_not_followed_at_once_and_demand_waits_without_an_error(bench: Bench) -> None:
