@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import contextlib
 import http.client
+import os
 import queue
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -24,13 +26,17 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.05
 LINES_KEPT = 12
 STOP_SECONDS = 5.0
+OWN_SESSION = sys.platform == "linux"
+"""Where `tied` works, so that nothing outlives this process though no signal to its group reaches it."""
 
 
 class ServerProcess:
     """One process that serves HTTP at `address`.
 
-    It stays in the caller's process group, so that whoever kills the container's group kills it too, and it is killed
-    when this process dies without a word. What it writes goes to this process's stderr, and its last lines into the
+    On Linux it has a session of its own: Ctrl-C in a terminal is this process's to hear, which has answers to finish.
+    It is killed when this process dies without a word, and what it has started is killed when it is gone. Elsewhere
+    nothing sees to the former, so it stays in the caller's process group: whoever kills that kills it too. What it
+    writes goes to this process's stderr, and its last lines into the
     error when it dies while starting.
     """
 
@@ -82,6 +88,7 @@ class ServerProcess:
                 if self.healthy():
                     return
             else:
+                self._end_what_is_left(self._process.pid)
                 if self._reader is not None:
                     self._reader.join(timeout=STOP_SECONDS)
                 raise EngineStartError(self._epitaph(code))
@@ -112,9 +119,10 @@ class ServerProcess:
         """Return once it has ended, for whatever reason; at once before `start`."""
         if self._process is not None:
             self._process.wait()
+            self._end_what_is_left(self._process.pid)
 
     def stop(self) -> None:
-        """Stop it: SIGTERM, then SIGKILL. Returns when it is gone. Idempotent."""
+        """Stop it: SIGTERM, then SIGKILL, to it and to what it has started. Returns when it is gone. Idempotent."""
         with self._lock:
             self._stopped = True
         if self._process is None:
@@ -125,6 +133,14 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._end_what_is_left(self._process.pid)
+
+    @staticmethod
+    def _end_what_is_left(group: int) -> None:
+        """Kill what a process has started, once it is gone itself: it had its time to see to that."""
+        if OWN_SESSION:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
 
     def _start(self) -> subprocess.Popen[str]:
         if shutil.which(self.command[0]) is None:
@@ -148,6 +164,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 text=True,
                 errors="replace",
+                start_new_session=OWN_SESSION,
             )
         except OSError as error:
             started.put(error)

@@ -104,6 +104,38 @@ def test_waiting_returns_when_the_process_is_killed() -> None:
     assert not server.healthy()
 
 
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it has a session of its own on Linux")
+@pytest.mark.parametrize("how", ["stopped", "killed", "ends while starting"])
+def test_what_a_terminal_tells_us_does_not_reach_it_and_what_it_started_ends_with_it(how: str, tmp_path: Path) -> None:
+    note = tmp_path / "child"
+    child = (
+        "import pathlib, subprocess; child = subprocess.Popen(['sleep', '60']); "
+        f"pathlib.Path({str(note)!r}).write_text(f'{{child.pid}}')\n"
+    )
+    if how == "ends while starting":
+        with pytest.raises(EngineStartError):
+            process(child + "raise SystemExit('no weights')").start(timeout=20)
+    else:
+        server = process(child + SERVER, "200")
+        server.start(timeout=20)
+        assert server.pid is not None
+        assert os.getsid(server.pid) != os.getsid(0)
+        assert runs(int(note.read_text()))
+        if how == "stopped":
+            server.stop()
+        else:
+            os.kill(server.pid, 9)
+            server.wait()
+    until(lambda: not runs(int(note.read_text())), within=5)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's promise is Linux's")
 def test_it_does_not_outlive_a_parent_that_is_killed() -> None:
     parent = f"""
