@@ -210,7 +210,7 @@ class Exchange:
             self._asked = False
             return Retry("lost")
         self._asked = False
-        verdict = judge(answer.status, answer.headers, body)
+        verdict = judge(answer.status, answer.headers, body, prompt=self._call.prompt_name)
         if isinstance(verdict, ServiceError):
             raise verdict
         return verdict

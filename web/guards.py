@@ -40,7 +40,7 @@ class ConfiguredPromptGuard:
 
     def check(self, request: GenerationRequest) -> GenerationRequest:
         """See `PromptGuard.check`. The request that is given back has `max_tokens`, at most as many as are allowed."""
-        param = request.prompt_field or ("messages" if request.kind == "chat" else "prompt")
+        param = request.prompt_name
         texts = prompt_of(request, remembered=False)
         length = sum(map(len, texts))
         if length > self._longest:

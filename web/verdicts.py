@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import orjson
 
-from web.dialects.pieces import engine_message, refusal_code, refusal_param
-from web.errors import EngineBroken, EngineFailed, EngineOverloaded, EngineRefused, EngineUnreachable
+from web.dialects.pieces import engine_message, refusal
+from web.errors import EngineBroken, EngineFailed, EngineOverloaded, EngineUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +32,9 @@ class Retry:
     reason: Literal["booting", "busy", "lost"]
 
 
-def judge(status: int, headers: Mapping[str, str], body: bytes) -> Retry | ServiceError:
-    """What an answer other than 200 means. `headers` finds names in any case."""
+def judge(status: int, headers: Mapping[str, str], body: bytes, *, prompt: str | None = None) -> Retry | ServiceError:
+    """What an answer other than 200 means. `headers` finds names in any case. `prompt`: the caller's name for the field
+    that holds the prompt."""
     said = _json(body)
     message, told = engine_message(said)
     if headers.get(STATE_HEADER) == "failed":
@@ -47,7 +48,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Retry | Servi
     if status == 401:
         return EngineUnreachable("The engine refused this service's key.")
     if status in (400, 413, 422) or (told is not None and told in (400, 413, 422)):
-        return EngineRefused(message, code=refusal_code(message), param=refusal_param(message))
+        return refusal(message, prompt=prompt)
     return EngineBroken(message, code="engine_error")
 
 

@@ -167,18 +167,39 @@ async def test_what_the_engine_refuses_is_a_400_in_openais_shape(
 
 
 @pytest.mark.parametrize(
-    "message",
+    ("message", "told"),
     [
-        "The input (9000 tokens) is longer than the model's context length (4096 tokens).",
-        "the request exceeds the available context size, try increasing it",
+        ("The input (9000 tokens) is longer than the model's context length (4096 tokens).",
+         "The input (9000 tokens) is longer than the model's context length (4096 tokens)."),
+        ("request (9000 tokens) exceeds the available context size (4096 tokens), try increasing it",
+         "The prompt has 9000 tokens, and this model's context holds 4096."),
+        ("the request exceeds the available context size, try increasing it",
+         "the request exceeds the available context size"),
     ],
-)
-async def test_a_prompt_that_is_too_long_has_openais_code(serve: Any, hand_engine: HandEngine, message: str) -> None:
+)  # fmt: skip
+async def test_a_prompt_that_is_too_long_has_openais_code_and_words_for_its_caller(
+    serve: Any, hand_engine: HandEngine, message: str, told: str
+) -> None:
     served = serve(hand_engine.url)
     response = await served.raw(chat())
     await (await hand_engine.next()).answer(400, json.dumps({"object": "error", "message": message}).encode())
     assert (await response.head())[0] == 400
-    assert json.loads(await response.rest())["error"]["code"] == "context_length_exceeded"
+    error = json.loads(await response.rest())["error"]
+    assert (error["message"], error["code"], error["param"]) == (told, "context_length_exceeded", "messages")
+
+
+async def test_one_that_is_found_too_long_in_the_stream_is_told_so_too(serve: Any, hand_engine: HandEngine) -> None:
+    served = serve(hand_engine.url)
+    task = asyncio.ensure_future(last_event(served, chat()))
+    talk = await hand_engine.next()
+    await talk.begin()
+    await talk.token("some")
+    said = "request (9 tokens) exceeds the available context size (4 tokens), try increasing it"
+    await talk.event({"error": {"message": said, "code": 400}})
+    error = (await task)["error"]
+    assert (error["message"], error["code"], error["param"]) == (
+        "The prompt has 9 tokens, and this model's context holds 4.", "context_length_exceeded", "messages",
+    )  # fmt: skip
 
 
 async def test_a_refusal_after_comments_is_an_event(serve: Any, hand_engine: HandEngine) -> None:

@@ -33,6 +33,8 @@ class EngineCall:
     filter: PieceFilter | None = None
     """Made for this request: what its answer's pieces pass, where the engine's words are not the caller's. What it
     tells as text is that text unchanged: such pieces may be relayed past it."""
+    prompt_name: str | None = None
+    """The caller's name for what holds the prompt: what the engine refuses is told with that."""
 
 
 def engine_call(request: GenerationRequest, *, kind: EngineKind, model: str, rid: str) -> EngineCall:
@@ -56,7 +58,10 @@ def engine_call(request: GenerationRequest, *, kind: EngineKind, model: str, rid
             filters += _for_llamacpp(body, request.kind, rid)
     if body.get("parallel_tool_calls") is False:
         filters.append(OneCall())
-    return EngineCall(path=PATHS[request.kind], body=orjson.dumps(body), abort=abort, filter=_one(filters))
+    return EngineCall(
+        path=PATHS[request.kind], body=orjson.dumps(body), abort=abort, filter=_one(filters),
+        prompt_name=request.prompt_name,
+    )  # fmt: skip
 
 
 def _one(filters: list[PieceFilter]) -> PieceFilter | None:

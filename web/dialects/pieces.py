@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import orjson
@@ -15,6 +16,8 @@ Json = dict[str, Any]
 
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
 LONGEST_MESSAGE = 1000
+TOO_LONG = re.compile(r"request \((\d+) tokens\) exceeds the available context size \((\d+) tokens\)")
+"""llama.cpp's words."""
 
 
 class Piece(NamedTuple):
@@ -42,9 +45,11 @@ class Usage(NamedTuple):
 class EngineStream:
     """What has been heard of one engine's answer. `done` once its `[DONE]` has come."""
 
-    def __init__(self, *, kind: Kind, choices: int) -> None:
+    def __init__(self, *, kind: Kind, choices: int, prompt: str | None = None) -> None:
+        """`prompt`: what the caller calls the field that holds it, for errors."""
         self._chat = kind == "chat"
         self._choices = choices
+        self._prompt = prompt
         self._finished: set[int] = set()
         self._tools: set[tuple[int, int]] = set()
         self.usage: Usage | None = None
@@ -61,7 +66,7 @@ class EngineStream:
             if usage := event.get("usage"):
                 self._add_usage(_usage(usage), apart=not choices)
             if choices is None:
-                raise stream_error(event)
+                raise stream_error(event, prompt=self._prompt)
             pieces: list[Piece] = []
             for choice in choices:
                 self._read_choice(choice, pieces)
@@ -123,13 +128,13 @@ class EngineStream:
             pieces.append(Piece(choice, "tool", {"index": index, "function": {"arguments": arguments}}, None))
 
 
-def stream_error(event: Json) -> EngineBroken | EngineRefused:
+def stream_error(event: Json, *, prompt: str | None = None) -> EngineBroken | EngineRefused:
     """The error in an event that holds no choices: nested, flat, or not recognisable."""
     message, status = engine_message(event)
     if message is None:
         return EngineBroken("The engine sent an event that is no part of an answer.", code="engine_protocol")
     if status is not None and 400 <= status < 500:
-        return EngineRefused(message, code=refusal_code(message), param=refusal_param(message))
+        return refusal(message, prompt=prompt)
     return EngineBroken(message, code="engine_error")
 
 
@@ -151,7 +156,18 @@ def engine_message(body: object) -> tuple[str | None, int | None]:
     return message.partition("\n")[0][:LONGEST_MESSAGE], told
 
 
-def refusal_code(message: str) -> str | None:
+def refusal(message: str, *, prompt: str | None = None) -> EngineRefused:
+    """What an engine refused, in words for who asked; `prompt`: what the caller calls the field that holds it."""
+    code, param = _refusal_code(message), _refusal_param(message)
+    if code is not None:
+        param = prompt
+        if sizes := TOO_LONG.search(message):
+            message = f"The prompt has {sizes[1]} tokens, and this model's context holds {sizes[2]}."
+        message = message.replace(", try increasing it", "")  # the operator might, the caller cannot
+    return EngineRefused(message, code=code, param=param)
+
+
+def _refusal_code(message: str) -> str | None:
     """OpenAI's code for what an engine refused, as far as its words tell."""
     words = message.lower()
     if "context" in words and any(hint in words for hint in ("exceed", "longer than", "too long", "maximum")):
@@ -159,7 +175,7 @@ def refusal_code(message: str) -> str | None:
     return None
 
 
-def refusal_param(message: str) -> str | None:
+def _refusal_param(message: str) -> str | None:
     """The field that an engine refused, as far as its words tell."""
     words = message.lower()
     if any(hint in words for hint in ("json schema", "grammar", "invalid pattern")):

@@ -32,7 +32,12 @@ class GenerationRequest:
     extensions: Mapping[str, Any] = field(default_factory=dict)
     """Fields that are nobody's here. Engines do not see them; test engines may."""
     prompt_field: str | None = None
-    """What its caller calls the prompt, for errors; None: OpenAI's name."""
+    """What its caller calls the prompt, if not by OpenAI's name: `prompt_name` is for errors."""
     remembered: int = 0
     """How many of the first messages are the service's own memory (a session's, a stored response's): what limits a
     caller's prompt does not measure them."""
+
+    @property
+    def prompt_name(self) -> str:
+        """What its caller calls the prompt."""
+        return self.prompt_field or ("messages" if self.kind == "chat" else "prompt")

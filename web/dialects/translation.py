@@ -34,7 +34,7 @@ class Translation:
         self._alike = (b"", b"", 0)
         """What stands before and after the text of an event that was understood, and its choice."""
         self._events = EventReader()
-        self._engine = EngineStream(kind=request.kind, choices=request.choices)
+        self._engine = EngineStream(kind=request.kind, choices=request.choices, prompt=request.prompt_name)
         self.failure: ServiceError | None = None
         self.filter: PieceFilter | None = None
         """What pieces pass before the caller's dialect sees them, where this engine needs that for this request."""
