@@ -36,7 +36,7 @@ serve: setup  ## the same without Modal: processes of this machine, at server.ho
 	@$(if $(PORT),SERVER_PORT=$(PORT)) exec $(BIN)/python -m functions.standalone
 
 test: .venv/.dev  ## the tests that say whether it works (at most 5 minutes)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/.dev  ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -15,6 +16,8 @@ from tests.service.deployment import until
 
 if TYPE_CHECKING:
     from tests.service.deployment import Service
+
+pytestmark = pytest.mark.slow
 
 SOON = 0.1
 ATTEMPTS = 5

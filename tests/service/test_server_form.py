@@ -18,6 +18,8 @@ from tests.service.test_leaving import test_leaving_ends_the_work_of_the_engine 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 SERVER = {"DEPLOY__WEB": "server", "WEB__SCALING": '{"min_containers": 1, "max_containers": 1}'}
 MODELS: list[dict[str, Any]] = [
     DEMO, scripted("steady", scaledown_window=300), scripted("deaf", "--deaf-to-close", scaledown_window=300),
