@@ -44,6 +44,15 @@ NOT_YET = {
 }
 """Keys whose feature is not built: their defaults are accepted, anything else stops the start."""
 
+_NAME = "letters, digits, '.', '_' and '-', the first one a letter or a digit"
+SPELLINGS = {
+    "id": f"a short name, of at most 48 {_NAME}",
+    "app_name": f"at most 63 {_NAME}",
+    "metrics_path": "a path, which begins with '/'",
+    "allowed_origins": "origins as browsers tell them (https://example.com), or '*'",
+}
+"""Key -> how it may be spelled, where the settings have a pattern for that."""
+
 
 class ConfigurationError(Exception):
     """The configuration is wrong. The message is one line: where, which key, what was expected."""
@@ -159,12 +168,24 @@ def _validate(
     except ValidationError as error:
         first, *others = _distinct(error.errors())
         location = first["loc"]
-        if carried is not None:
-            where = CARRIER
-        else:
-            where = "environment" if path is None or _holds(overrides, location) else path.name
+        where = CARRIER if carried is not None else _source(first, from_file, overrides, path)
         more = f" (and {len(others)} more)" if others else ""
-        raise ConfigurationError(f"{where}: {_key(location)}: {_expectation(first)}{more}") from None
+        key = f"{_key(location)}: " if location else ""
+        raise ConfigurationError(f"{where}: {key}{_expectation(first)}{more}") from None
+
+
+def _source(error: ErrorDetails, from_file: dict[str, Any], overrides: dict[str, Any], path: Path | None) -> str:
+    """Where a mistake was made."""
+    if path is None:
+        return "environment"
+    if error["loc"]:
+        return "environment" if _holds(overrides, error["loc"]) else path.name
+    try:  # it is one of several keys together: of the file's alone?
+        Settings.model_validate(from_file)
+    except ValidationError as alone:
+        if any(mistake["msg"] == error["msg"] for mistake in alone.errors()):
+            return path.name
+    return f"{path.name} and environment"
 
 
 def _distinct(errors: list[ErrorDetails]) -> list[ErrorDetails]:
@@ -191,7 +212,7 @@ def _key(location: tuple[int | str, ...]) -> str:
     text = ""
     for step in location:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-    return text or "(whole file)"
+    return text
 
 
 def _expectation(error: ErrorDetails) -> str:
@@ -201,6 +222,9 @@ def _expectation(error: ErrorDetails) -> str:
         return "this key is required"
     if error["type"] == "tuple_type":
         return "expected a list; a table of it is written [[…]]"
+    if error["type"] == "string_pattern_mismatch":
+        name = next(step for step in reversed(error["loc"]) if isinstance(step, str))
+        return f"expected {SPELLINGS.get(name, 'another spelling')}, got {error['input']!r}"
     message = str(error["msg"])
     message = message.removeprefix("Value error, ").removeprefix("Input should be ")
     if error["type"] == "value_error":

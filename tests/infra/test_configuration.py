@@ -14,6 +14,8 @@ from infra.settings import DEMO_MODEL, Model, Scaling, Settings
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 
+SEES = '[[models.available_models]]\nid = "a"\nname = "x"\n'
+
 
 def load(directory: Path, text: str | None = None, **environment: str) -> Settings:
     if text is not None:
@@ -112,6 +114,30 @@ def test_section_and_key_win_over_a_short_name(tmp_path: Path) -> None:
             "[models.available_models]\nid = 1",
             {},
             "config.toml: models.available_models: expected a list; a table of it",
+        ),
+        (
+            SEES + "vision = true\n[deploy]\ntarget = 'local'",
+            {"LOG_LEVEL": "info"},
+            "config.toml: model 'a' has vision = true, and llama.cpp",
+        ),
+        (
+            SEES + "vision = true",
+            {"DEPLOY__TARGET": "local"},
+            "config.toml and environment: model 'a' has vision = true, and llama.cpp",
+        ),
+        (None, {"DEPLOY__WEB": "server"}, 'environment: deploy.web = "server" answers 503'),
+        (
+            '[[models.available_models]]\nid = "a b"\nname = "x"',
+            {},
+            "config.toml: models.available_models[0].id: expected a short name, of at most 48 letters, digits, '.', "
+            "'_' and '-', the first one a letter or a digit, got 'a b'",
+        ),
+        ("[deploy]\napp_name = '-'", {}, "config.toml: deploy.app_name: expected at most 63 letters"),
+        ("[observability]\nmetrics_path = 'm'", {}, "config.toml: observability.metrics_path: expected a path, which"),
+        (
+            "[security]\nallowed_origins = ['x']",
+            {},
+            "config.toml: security.allowed_origins[0]: expected origins as browsers tell them (https://example.com)",
         ),
         (None, {"CONFIG_FILE": "absent.toml"}, "absent.toml: CONFIG_FILE names this file, and it does not exist"),
     ],
