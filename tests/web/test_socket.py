@@ -77,6 +77,7 @@ async def test_a_mistake_is_an_error_frame_and_the_socket_stays_open(
             continue
         assert (told["type"], str(told["error"]["code"])) == ("error", code)
         assert set(told["error"]) == {"message", "type", "param", "code"}
+        assert "body" not in told["error"]["message"]
 
 
 async def test_an_engine_that_dies_is_an_error_frame_behind_what_it_said(served: Served) -> None:

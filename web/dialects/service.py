@@ -38,15 +38,15 @@ class Asked:
     events: bool = False
 
 
-def json_object(body: bytes | str) -> Json:
-    """The JSON object that a body is. Raises InvalidRequest."""
+def json_object(body: bytes | str, *, what: str = "The request's body") -> Json:
+    """The JSON object that a body is. Raises InvalidRequest, which calls it `what`."""
     try:
         given = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         reason = str(error).partition(":")[0]
-        raise InvalidRequest(f"The request's body is not JSON: {reason}.", code="invalid_json") from None
+        raise InvalidRequest(f"{what} is not JSON: {reason}.", code="invalid_json") from None
     if not isinstance(given, dict):
-        raise InvalidRequest("The request's body is not a JSON object.", code="invalid_json")
+        raise InvalidRequest(f"{what} is not a JSON object.", code="invalid_json")
     return given
 
 

@@ -273,7 +273,7 @@ def read_frame(message: Mapping[str, object], *, most_bytes: int) -> Json:
         raise InvalidRequest("Frames are text here, and this one is binary.", code="invalid_json")
     if len(text) > most_bytes or len(text.encode()) > most_bytes:
         raise InvalidRequest(f"The frame is longer than {most_bytes} bytes.", code="request_too_large")
-    frame = json_object(text)
+    frame = json_object(text, what="The frame")
     if frame.get("messages") is not None:
         raise InvalidRequest(
             "This is not the place for 'messages': send a 'prompt', or ask POST /v1/chat/completions.",
