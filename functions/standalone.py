@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import ipaddress
 import logging
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -108,7 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = settings_here()
         if options.check:
-            print(settings.without_secrets().model_dump_json(indent=2))
+            with contextlib.suppress(BrokenPipeError):  # whoever reads it has seen enough
+                print(settings.without_secrets().model_dump_json(indent=2), flush=True)
+                return 0
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it is tried again at the exit
             return 0
         configure_logging(settings.server)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -293,6 +293,17 @@ def test_the_settings_can_be_looked_at_and_hold_no_secret(
     assert "secret" not in shown
 
 
+def test_who_has_seen_enough_of_the_settings_may_stop_reading() -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    with os.fdopen(writes, "w") as nobody:
+        done = subprocess.run(
+            [sys.executable, "-m", "functions.standalone", "--check"], cwd=ROOT, env=environment([DEMO]),
+            stdout=nobody, stderr=subprocess.PIPE, text=True, timeout=30, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("host", "own"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("127.8.8.8", True), ("0.0.0.0", False),
