@@ -173,6 +173,10 @@ async def test_a_device_that_is_not_there_falls_back_with_a_warning(
                     assert response.headers["x-device"] == "cpu"
                     assert ("warning" in response.headers) == warned
             assert (f"'{device}' is not there" in caplog.text) == warned
+    caplog.clear()
+    async with http.post(served.url + path, json=own({"tokens": 1}, device="cuda")) as response:
+        assert "warning" in response.headers
+    assert "is not there" not in caplog.text, "the log has said so already"
 
 
 async def test_a_model_on_a_gpu_is_told_to_be_there(

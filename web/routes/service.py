@@ -59,6 +59,7 @@ class ServiceEndpoint:
         self._parse = parse
         self._whose = whose
         self._openai = openai
+        self._warned: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         elapsed = Elapsed(self._clock.monotonic)
@@ -68,7 +69,7 @@ class ServiceEndpoint:
             await self._openai(scope, _read_again(body, receive), send)
             return
         asked = self._parse(given)
-        headers = device_told(asked, self._settings)
+        headers = device_told(asked, self._settings, warned=self._warned)
         dialect = ServiceDialect(elapsed, events=asked.events)
         if asked.session_id is None:
             await self._generator.serve(asked.request, dialect, scope, receive, send, headers=headers)
@@ -109,20 +110,22 @@ class SettledFirst:
         self.ended = last
 
 
-def device_told(asked: Asked, settings: Settings) -> list[Header]:
+def device_told(asked: Asked, settings: Settings, *, warned: set[str]) -> list[Header]:
     """The headers that tell where the answer is computed. A device that was wanted and is not there is logged."""
-    there, warning = device_for(asked, settings)
+    there, warning = device_for(asked, settings, warned=warned)
     return device_headers(there, warning)
 
 
-def device_for(asked: Asked, settings: Settings) -> tuple[Device, str | None]:
-    """Where the answer is computed, and what to warn of. Raises ModelNotFound."""
+def device_for(asked: Asked, settings: Settings, *, warned: set[str]) -> tuple[Device, str | None]:
+    """Where the answer is computed, and what to warn of. Raises ModelNotFound. `warned`: what the log has said already,
+    which it says once for each model and device."""
     model = settings.models.find(asked.request.model)
     if model is None:
         raise ModelNotFound(asked.request.model)
     there = device_of(model, settings)
     warning = fallback(asked.device, there, model=model.id)
-    if warning is not None:
+    if warning is not None and warning not in warned:
+        warned.add(warning)
         log.warning("%s", warning)
     return there, warning
 

@@ -58,6 +58,8 @@ class SocketEndpoint:
         self.generator = generator
         self.conversations = conversations
         self.draining = draining
+        self.warned: set[str] = set()
+        """Devices that were wanted and are not there, as the log has told."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not origin_allowed(scope, self.services.settings.security.allowed_origins):
@@ -203,7 +205,7 @@ class Connection:
 
     async def _answer(self, asked: Asked, talk: Talk) -> None:
         elapsed = Elapsed(self._clock.monotonic)
-        device, warning = device_for(asked, self._settings)
+        device, warning = device_for(asked, self._settings, warned=self._endpoint.warned)
         told = {"model": asked.request.model, "session_id": asked.session_id, "device": device, "warning": warning}
         await self._line.say(talk.begun(told))
         outlet = SocketOutlet(self._line, talk)
