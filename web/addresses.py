@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MOST_HOPS = 16
 """Entries of `X-Forwarded-For` that are looked at, from the right."""
 UNKNOWN = "unknown"
+LONGEST_ADDRESS = 100
+"""Characters: an IPv6 address in full, with brackets, the name of an interface and a port."""
 
 
 def client_address(scope: Scope, trusted: Networks, *, behind_proxy: bool = False) -> str:
@@ -55,9 +57,13 @@ def _is_trusted(address: IPv4Address | IPv6Address, trusted: Networks) -> bool:
     return any(address in network for network in trusted)
 
 
-@lru_cache(maxsize=4096)
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, with or without a port; None for anything else."""
+    """An address, with or without a port; None for anything else, of which nothing long is remembered."""
+    return _read(text) if len(text) <= LONGEST_ADDRESS else None
+
+
+@lru_cache(maxsize=4096)
+def _read(text: str) -> IPv4Address | IPv6Address | None:
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -57,7 +57,7 @@ async def read_body(scope: Scope, receive: Receive, *, limit: int) -> bytes:
     the connection closes."""
     refuse_other_media(scope)
     told = header(scope, b"content-length")
-    if told is not None and told.isdigit() and int(told) > limit:
+    if told is not None and told.isdecimal() and int(told) > limit:
         raise BodyTooLarge(limit)
     parts: list[bytes] = []
     size = 0

@@ -153,6 +153,7 @@ class Upstream:
             if since >= trusted and connection.usable:
                 return connection
             connection.cut()
+        self._idle.pop(origin, None)  # engines come and go, each at an address of its own
         return None
 
     def _freed(self, origin: Origin, connection: Connection) -> None:
@@ -163,6 +164,8 @@ class Upstream:
             idle.popleft()[1].cut()
         if connection.usable:
             idle.append((now, connection))
+        elif not idle:
+            del self._idle[origin]
 
     def _settle(self) -> None:
         """Those that have ended are forgotten; those that had their time are closed. The next request does it, for

@@ -13,7 +13,7 @@ from infra.settings import Limits, Security, Settings
 from tests.web.conftest import MODEL, chat, payloads, settings_with, target_of, until
 from tests.web.doubles import HandClock
 from tests.web.test_errors import error_of
-from web.addresses import client_address
+from web.addresses import LONGEST_ADDRESS, _read, client_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -273,3 +273,11 @@ async def test_a_client_cannot_escape_its_limit_by_saying_that_it_is_another(
     behind = serve(engine, settings=limited(1, proxies=["127.0.0.0/8"]))
     told = await statuses(behind, "1.1.1.1", "2.2.2.2", "1.1.1.1", "9.9.9.9, 1.1.1.1", "1.1.1.1, 3.3.3.3")
     assert told == [400, 400, 429, 429, 400]
+
+
+def test_what_is_too_long_for_an_address_is_not_remembered() -> None:
+    before = _read.cache_info().currsize
+    scope = {"client": ("10.0.0.1", 1), "headers": [(b"x-forwarded-for", b"9" * 5000)]}
+    assert client_address(scope, (), behind_proxy=True) == "10.0.0.1"
+    assert _read.cache_info().currsize <= before + 1, "the peer alone"
+    assert len("[0000:0000:0000:0000:0000:0000:0000:0001%interface0]:65535") <= LONGEST_ADDRESS

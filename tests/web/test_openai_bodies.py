@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from infra.settings import Model
 from tests.web.conftest import MODEL
+from web.asgi import read_body
 from web.capabilities import check_generation
 from web.dialects.embeddings import parse_embeddings
 from web.dialects.engine_tokens import template_call
@@ -33,6 +34,14 @@ USER = {"role": "user", "content": "hi"}
 CHAT = {"model": MODEL, "messages": [USER]}
 TARGETS = [EngineTarget(url="http://x", kind=kind, model="m") for kind in ("sglang", "llamacpp", "scripted")]
 BLIND = Model(id="m", name="n")
+
+
+async def test_a_length_that_is_no_number_is_passed_over() -> None:
+    async def receive() -> Json:
+        return {"type": "http.request", "body": b"{}"}
+
+    scope = {"type": "http", "headers": [(b"content-length", "²".encode("latin-1"))]}
+    assert await read_body(scope, receive, limit=10) == b"{}"
 
 
 def deep(levels: int, inside: bytes = b"1") -> bytes:

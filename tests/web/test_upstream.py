@@ -139,6 +139,7 @@ async def test_a_connection_that_is_not_to_last_serves_once(
         assert await body_of(await ask(upstream, engine)) == b"ok"
     assert engine.connections == 2
     await until(lambda: engine.open == 0)
+    assert not upstream._idle, "an address that nothing is kept for is forgotten"
 
 
 async def test_an_idle_connection_is_not_trusted_for_long(
