@@ -24,6 +24,10 @@ class CannotInstall(Exception):
     """The message says what failed, in the installer's last words."""
 
 
+class NotOnThisMachine(CannotInstall):
+    """What the client runs on is not there: nothing that this project could install."""
+
+
 @dataclass(frozen=True)
 class Environment:
     """Where a client's code runs. `program`: the interpreter to start."""
@@ -45,7 +49,8 @@ def python(name: str) -> Environment:
     if _is_made(folder, [lock]):
         return Environment(program=interpreter, folder=HERE / "clients")
     uv = Path(sys.executable).with_name("uv")
-    _run([uv, "venv", "--quiet", "--clear", "--seed", "--python", sys.executable, folder])
+    # Not uv's: the pip that it puts in comes over the network, and the standard library's does not.
+    _run([sys.executable, "-m", "venv", "--clear", folder])
     install = ["install", "--quiet", "--require-hashes", "-r", lock]
     try:
         _run([uv, "pip", *install, "--system-certs", "--compile-bytecode", "--python", interpreter])
@@ -57,10 +62,10 @@ def python(name: str) -> Environment:
 
 def node() -> Environment:
     """The environment of `node/package-lock.json`, the scripts copied into it: a script finds packages beside itself.
-    Raises CannotInstall, also where there is no Node.js."""
+    Raises CannotInstall, and NotOnThisMachine where there is no Node.js."""
     program, npm = shutil.which("node"), shutil.which("npm")
     if program is None or npm is None:
-        raise CannotInstall("node and npm are not on this machine")
+        raise NotOnThisMachine("node and npm are not on this machine")
     folder = MADE / "node"
     locks = [HERE / "node" / name for name in ("package.json", "package-lock.json")]
     if not _is_made(folder, locks):

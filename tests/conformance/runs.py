@@ -79,7 +79,8 @@ CLIENTS = [
 
 @dataclass(kw_only=True)
 class Run:
-    """How a client's checks went. `broken`: why none could be run, or not all."""
+    """How a client's checks went. `broken`: why none could be run, or not all. `installed`: false where this machine has
+    nothing to run it on."""
 
     client: Client
     target: str
@@ -95,7 +96,8 @@ def run(client: Client, target: Target, names: Iterable[str]) -> Run:
     try:
         environment = client.environment()
     except environments.CannotInstall as error:
-        outcome.broken, outcome.installed = str(error), False
+        outcome.broken = str(error)
+        outcome.installed = not isinstance(error, environments.NotOnThisMachine)
         return outcome
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results"

@@ -25,7 +25,7 @@ EVERY = [
 def test_client(run_of: Runner, client: Client, name: str) -> None:
     run = run_of(client)
     if not run.installed:
-        pytest.skip(f"{client.name} cannot be installed here: {run.broken}")
+        pytest.skip(f"{client.name} cannot be run here: {run.broken}")
     result = run.results.get(name)
     if result is None:
         pytest.fail(f"the check was not run; {run.broken}", pytrace=False)
