@@ -79,8 +79,8 @@ CLIENTS = [
 
 @dataclass(kw_only=True)
 class Run:
-    """How a client's checks went. `broken`: why none could be run, or not all. `installed`: false where this machine has
-    nothing to run it on."""
+    """How a client's checks went. `broken`: why none could be run, or not all. `installed`: false where this
+    machine has nothing to run it on."""
 
     client: Client
     target: str
