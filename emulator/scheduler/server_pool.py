@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from emulator.scheduler.policy import limits
-from emulator.scheduler.pool import EXIT_GRACE, Pool
+from emulator.scheduler.leaving import ServerLeaving
+from emulator.scheduler.pool import Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from emulator.scheduler.leaving import Leaving
     from emulator.scheduler.services import Services
     from emulator.scheduler.slot import Slot
     from emulator.state import FunctionRecord
@@ -74,22 +75,16 @@ class ServerPool(Pool):
         self._demanded = False
         super().ready(slot)
 
-    def _note_failed_boot(self, slot: Slot, why: str) -> None:
+    def _boot_failed(self) -> None:
         # The next request asks again, and finds the back-off in force.
         self._demanded = False
-        super()._note_failed_boot(slot, why)
 
     def _pending(self) -> int:
-        stale_targets = any(slot.state == "ready" and not self._is_fresh(slot) for slot in self.slots.values())
+        stale_targets = any(slot.state == "ready" and not self._fleet.fresh(slot) for slot in self.slots.values())
         return int(self._demanded or stale_targets)
 
-    def _leave(self, slot: Slot, now: float) -> None:
-        grace = limits(self.record.definition).exit_grace if slot.requests else 0.0
-        slot.terminate_at = now + grace
-        slot.kill_at = now + grace + EXIT_GRACE
-
-    def _leave_at_once(self, slot: Slot, now: float) -> None:
-        slot.terminate_at = now
+    def _leaving(self) -> Leaving:
+        return ServerLeaving(self.record)
 
     def _turn_over(self) -> None:
         """Old containers go on until a new one accepts: see `targets`, `_pending` and `ready`."""

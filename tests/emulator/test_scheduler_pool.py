@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from modal_proto import api_pb2
 
-from emulator.scheduler.pool import EXIT_GRACE
+from emulator.scheduler.leaving import EXIT_GRACE
 from tests.emulator.heart_kit import FakeMachine, failed, fetch, machine, settle, slot_of, status, succeeded, taken
 
 __all__ = ["machine"]
@@ -286,7 +286,9 @@ async def test_waiting_for_a_killed_container_to_end_costs_nothing(
     container = machine.started[0]
     monkeypatch.setattr(container, "kill", lambda: None)
     ticks = []
-    monkeypatch.setattr(pool, "_tick", lambda now, tick=pool._tick: ticks.append(now) or tick(now))
+    monkeypatch.setattr(
+        pool._fleet, "enforce", lambda now, enforce=pool._fleet.enforce: ticks.append(now) or enforce(now)
+    )
     await machine.clock.turn(60)
     assert len(ticks) < 20
     container.end(-9)
