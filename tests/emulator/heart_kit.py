@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import os
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from emulator.scheduler.services import Services
 from emulator.scheduler.slot import Slot
 from emulator.signals import Signal
 from emulator.state import App, FunctionRecord, State
-from tests.emulator.modal_kit import cli_server
+from tests.modal_cli import PLAIN, cli_server, without_modal
 
 if TYPE_CHECKING:
     import socket
@@ -248,6 +247,5 @@ def modal(
     emulator: Emulator, *arguments: str, cwd: Path, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the real, unmodified `modal` CLI against an emulator."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_")}
-    environment = {**inherited, **emulator.environment, "COLUMNS": "200", "NO_COLOR": "1", **(env or {})}
+    environment = {**without_modal(), **emulator.environment, **PLAIN, **(env or {})}
     return cli_server().run(*arguments, cwd=cwd, env=environment)

@@ -1,0 +1,50 @@
+"""`--target modal` points these tests at the real Modal account of this machine; else they start an emulator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from emulator.emulator import Emulator
+from tests.parity import kit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("parity")
+    group.addoption(
+        "--target",
+        choices=("emulator", "modal"),
+        default="emulator",
+        help="what the parity tests run against (modal: the account of this machine, which costs money)",
+    )
+
+
+def chosen(config: pytest.Config) -> str:
+    """Without these tests' folder on the command line pytest does not know the option."""
+    return str(config.getoption("target", default="emulator"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    mark = item.get_closest_marker("emulator_only")
+    if mark is not None and chosen(item.config) != "emulator":
+        pytest.skip(f"only on the emulator: {mark.args[0]}")
+
+
+@pytest.fixture(scope="session")
+def target(request: pytest.FixtureRequest) -> Iterator[kit.Target]:
+    if chosen(request.config) == "emulator":
+        with Emulator() as emulator:
+            target = kit.for_emulator(emulator)
+            yield target
+            target.client.close()
+        return
+    target = kit.for_modal()
+    try:
+        yield target
+    finally:
+        target.stop_apps()
+        target.server.close()
