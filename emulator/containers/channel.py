@@ -5,6 +5,7 @@ A message is one line of JSON whose `fds` (default 0) says how many of the descr
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -70,6 +71,20 @@ def receive(connection: socket.socket, decoder: Decoder) -> list[Message] | None
             os.close(descriptor)
         raise OSError(errno.EMFILE, f"descriptors were lost ({os.strerror(errno.EMFILE)}): raise the limit, ulimit -n")
     return list(decoder.feed(data, fds))
+
+
+def send_own_life(connection: socket.socket) -> None:
+    """Give the other side a descriptor that tells it of this process's end, where the system has such (Linux).
+
+    The end of the connection tells nothing while a child that this process has forked still holds a copy of it.
+    """
+    if hasattr(os, "pidfd_open"):
+        with contextlib.suppress(OSError):  # an old kernel, or a sandbox; or the other side has ended
+            life = os.pidfd_open(os.getpid())
+            try:
+                send(connection, {"emulator": True}, [life])
+            finally:
+                os.close(life)
 
 
 def encode(body: dict[str, Any]) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import json
 import os
 import shutil
 import tempfile
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 _PREFIX = "modal-emulator-"
 _LOCK = "lock"
+_LINKS = "links"
+"""Lists, a line each, the links that were made outside of the folder."""
 
 
 class RunFolder:
@@ -29,7 +33,10 @@ class RunFolder:
     def _make(self) -> tuple[Path, int]:
         while True:
             path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent))
-            lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            try:
+                lock = os.open(path / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except FileNotFoundError:  # another emulator's sweep took the folder for an abandoned one
+                continue
             fcntl.flock(lock, fcntl.LOCK_EX)
             if (path / _LOCK).exists():
                 return path, lock
@@ -40,8 +47,16 @@ class RunFolder:
         (self.path / name).mkdir()
         return self.path / name
 
+    def link(self, path: Path, target: Path) -> None:
+        """A link anywhere on this machine, which goes with this folder, or is swept with it. Raises `OSError`."""
+        made = json.dumps({"path": str(path), "target": str(target)})
+        with (self.path / _LINKS).open("a", encoding="utf-8") as links:
+            links.write(made + "\n")  # before the link: one that is written down and not there harms nobody
+        path.symlink_to(target)
+
     def close(self) -> None:
         if self._lock >= 0:
+            _unlink(self.path)
             remove(self.path)
             os.close(self._lock)
             self._lock = -1
@@ -54,15 +69,32 @@ def sweep(parent: Path) -> None:
             if folder.stat().st_uid != os.getuid():
                 continue
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # another sweep's, or one that is being made: it has no lock yet
+        except OSError:
+            # Another sweep's, or one that has no lock yet: whoever makes it makes another, if it still lives.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _unlink(folder)
             remove(folder)
         except BlockingIOError:
             pass
         finally:
             os.close(lock)
+
+
+def _unlink(folder: Path) -> None:
+    """Remove the links that an emulator's folder lists, as far as they still lead where it let them lead."""
+    try:
+        lines = (folder / _LINKS).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with contextlib.suppress(OSError, ValueError):  # a line that was cut off, a link that is gone
+            made = json.loads(line)
+            if os.readlink(made["path"]) == made["target"]:  # noqa: PTH115 - as text: no path is normalised
+                Path(made["path"]).unlink()
 
 
 def place_file(file: MountedFile, target: Path) -> None:

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 from emulator.containers.base import ContainerStartError
+from emulator.containers.channel import send_own_life
 from emulator.containers.folder import RunFolder, remove
 from emulator.containers.forward import machines_proxy
 from emulator.containers.isolation import Isolation, detect
@@ -57,7 +58,7 @@ class SupervisedRuntime:
         self._machine = machine
         self._given = isolation
         self._detection: asyncio.Task[Isolation] | None = None
-        self._links = VolumeLinks()
+        self._links = VolumeLinks(lambda path, target: self._run_folder().link(path, target))
         self._survey: Survey | None = None
         self._containers: dict[str, SupervisedContainer] = {}
 
@@ -96,7 +97,6 @@ class SupervisedRuntime:
         if self._detection is not None:
             await asyncio.wait([self._detection])
         await self._spawner.close()
-        self._links.close()
         if self._folder is not None:
             await asyncio.to_thread(self._folder.close)
 
@@ -136,6 +136,7 @@ class SupervisedRuntime:
             raise
         finally:
             ends.hand_over()
+        send_own_life(ends.control)
 
         async def release() -> None:
             self._containers.pop(spec.task_id, None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
 from typing import TYPE_CHECKING
 
 from emulator.containers.base import ContainerStartError
-from emulator.containers.channel import Decoder, receive, send
+from emulator.containers.channel import Decoder, receive, send, send_own_life
 from emulator.containers.guest_command import guest_command, guest_environment
 from emulator.containers.runtime import SupervisedRuntime
 
@@ -52,6 +53,7 @@ class Zygote:
                 raise ContainerStartError(f"no interpreter could be started: {error}") from error
         zygote = cls(channel, process)
         try:
+            send_own_life(channel)
             await zygote._until_ready()
         except BaseException:
             await zygote.close()
@@ -68,9 +70,11 @@ class Zygote:
             raise ContainerStartError(f"the warm process is gone ({error}): the next start makes another") from error
 
     async def close(self) -> None:
-        """Let it go: it leaves when its channel closes."""
+        """End it, warm or not yet."""
         asyncio.get_running_loop().remove_reader(self._channel)
         self._channel.close()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
         await self._process.wait()
 
     async def _until_ready(self) -> None:

@@ -3,7 +3,8 @@
 It tells `{"started": pid}` or `{"error": why}`, later `{"exit": code}`, and does as told: `{"signal": n}` goes to the
 main process, `{"kill": true}` to everything, `{"sockets": n}` gets sockets of the container's network. Who connects to
 one of the machine's ports inside that network is handed over as `{"connection": port}` (0: to the proxy): so the
-emulator holds descriptors for connections only, however many ports there are. An emulator that is gone is a kill.
+emulator holds descriptors for connections only, however many ports there are. An emulator that is gone is a kill: the
+connection ends, or the descriptor of its life (`{"emulator": true}`) says so.
 """
 
 from __future__ import annotations
@@ -99,16 +100,19 @@ class _Init:
         self._main = main
         self._listeners = {listener.fileno(): (port, listener) for port, listener in listeners.items()}
         self._decoder = Decoder()
+        self._poll = select.poll()
+        self._emulator = -1
 
     def run(self) -> None:
         """Serve until the main process has ended or the emulator wants an end, then leave nothing behind."""
         self._tell_started()
-        poll = select.poll()
         for descriptor in (self._control.fileno(), self._wakeup, *self._listeners):
-            poll.register(descriptor, select.POLLIN)
+            self._poll.register(descriptor, select.POLLIN)
         code: int | None = None
         while code is None:
-            ready = {descriptor for descriptor, _ in poll.poll()}
+            ready = {descriptor for descriptor, _ in self._poll.poll()}
+            if self._emulator in ready:
+                break
             for descriptor in ready & self._listeners.keys():
                 self._hand_over(*self._listeners[descriptor])
             if self._control.fileno() in ready and not self._obey():
@@ -148,6 +152,9 @@ class _Init:
     def _do(self, message: Message) -> bool:
         if "signal" in message.body:
             os.kill(self._main, message.body["signal"])
+        if "emulator" in message.body:
+            (self._emulator,) = message.fds
+            self._poll.register(self._emulator, select.POLLIN)
         for _ in range(message.body.get("sockets", 0)):
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
                 send(self._control, {"socket": True}, [one.fileno()])

@@ -12,10 +12,12 @@ import contextlib
 import gc
 import importlib
 import os
+import select
 import signal
 import socket
 import sys
 import threading
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -67,14 +69,43 @@ def fork_on_request(channel: socket.socket, how: str = "") -> tuple[socket.socke
     gc.collect()
     gc.freeze()  # what is warm now is never collected: the collector's marks would copy every shared page
     _tell(channel, {"ready": True, "warning": warning})
-    decoder = Decoder()
-    while (messages := receive(channel, decoder)) is not None:
-        for message in messages:
-            if forked := _fork(message):
-                channel.close()
-                decoder.close()
-                return forked
+    orders = _Orders(channel)
+    while (message := orders.next()) is not None:
+        if forked := _fork(message):
+            orders.close()
+            return forked
     os._exit(0)
+
+
+class _Orders:
+    """What the emulator asks the warm process for, until either is gone."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._decoder = Decoder()
+        self._waiting: deque[Message] = deque()
+        self._life: int | None = None
+        """Readable when the emulator has ended."""
+
+    def next(self) -> Message | None:
+        while not self._waiting:
+            watched = [self._channel, *([] if self._life is None else [self._life])]
+            readable, _, _ = select.select(watched, [], [])
+            if self._life in readable or (messages := receive(self._channel, self._decoder)) is None:
+                return None
+            for message in messages:
+                if "emulator" in message.body:
+                    (self._life,) = message.fds
+                else:
+                    self._waiting.append(message)
+        return self._waiting.popleft()
+
+    def close(self) -> None:
+        """Close what a container is not to have of it."""
+        self._channel.close()
+        self._decoder.close()
+        if self._life is not None:
+            os.close(self._life)
 
 
 def _tell(channel: socket.socket, body: dict[str, Any]) -> None:
