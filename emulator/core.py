@@ -185,6 +185,7 @@ class Core:
         What fails to close keeps nothing else from it, and is raised in the end; what hangs is given up, which is said.
         """
         in_order = {
+        self._tasks.append(asyncio.create_task(self.scheduler.timers.keep()))
             "its background": self._end_tasks,
             "the ingress": self.ingress.close,
             "the scheduler": self.scheduler.close,

@@ -152,6 +152,8 @@ class AppHandlers:
             for bound in self._bound_to(record.function_id):
                 rebind(bound, record)
                 self._scheduler.published(bound)
+        if app.state == api_pb2.APP_STATE_DEPLOYED:
+            self._scheduler.timers.follow(records)
 
     def _bound_to(self, function_id: str) -> list[FunctionRecord]:
         """Functions made from that one by parameters or options, and those made from these."""

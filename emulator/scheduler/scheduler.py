@@ -10,6 +10,7 @@ from modal_proto import api_pb2
 from emulator.scheduler.pool import STOPPED, Pool
 from emulator.scheduler.server_pool import ServerPool
 
+from emulator.scheduler.timers import Timers
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -36,6 +37,7 @@ class Scheduler:
         return list(self._pools.values())
 
     def pool(self, function_id: str) -> Pool | None:
+        self.timers = Timers(services.clock, self._run_scheduled, services.say)
         """The pool of a function that is published and whose app runs."""
         if (record := self._dormant.pop(function_id, None)) is not None:
             self._open(record)
@@ -88,12 +90,18 @@ class Scheduler:
             children = self._services.calls.children(item.input_id)
             if (pool := self.pool(call.function_id)) is not None:
                 pool.cancel(item, terminate=terminate)
+    def _run_scheduled(self, record: FunctionRecord) -> None:
+        """As a `.spawn()` without arguments, that nobody waits for."""
+        call = self._services.calls.create(record.function_id, invocation=api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC)
+        self.submit(call, api_pb2.FunctionInput(data_format=api_pb2.DATA_FORMAT_PICKLE), 0)
+
             for child in children:
                 self.cancel(child, terminate=terminate)
         self._services.calls.taken(call)
 
     async def stop_app(self, app: App, *, grace: float = STOP_GRACE) -> None:
-        """End every container of an app."""
+        """End every container of an app, and its schedules."""
+        self.timers.drop(app.function_ids.values())
         for record in [record for record in self._dormant.values() if record.app_id == app.app_id]:
             del self._dormant[record.function_id]
         await self._close([pool for pool in self.pools if pool.record.app_id == app.app_id], grace)
@@ -113,6 +121,7 @@ class Scheduler:
         await self._close(self.pools, 0.0)
 
     async def _close(self, pools: list[Pool], grace: float) -> None:
+        self.timers.drop([record.function_id])
         await asyncio.gather(*(pool.close(grace=grace) for pool in pools))
         for pool in pools:
             self._pools.pop(pool.record.function_id, None)
