@@ -8,7 +8,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from emulator.ids import derived_id, new_id
-from emulator.protocol.addresses import addresses
+from emulator.protocol.definition import check, doubts
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
 from emulator.protocol.options import rebind, remark, unsupported
@@ -60,12 +60,14 @@ class FunctionHandlers:
         definition = ranked[0].function if ranked else request.function
         if not definition.function_name:
             raise invalid("A function without a name")
+        for each in [candidate.function for candidate in ranked] or [definition]:
+            check(each)
         record = self._record(app, request.existing_function_id, definition.function_name)
         if record.version and record.definition.is_server != definition.is_server:
             # What was a function is now a Server, or the other way round: nothing of the old one goes on.
             record = self._record(app, "", definition.function_name)
-        record.staged = await self._stage(app, record, definition, request.function_data)
-        notes = unsupported(definition)
+        record.staged = await staged(self._front, app, record, definition, request.function_data)
+        notes = [*unsupported(definition), *doubts(definition)]
         if line := remark(definition):
             self._say(f"{record.tag}: {line}")
         return api_pb2.FunctionCreateResponse(
@@ -163,6 +165,8 @@ class FunctionHandlers:
         record = self._state.functions.get(function_id)
         if record is None:
             raise not_found(f"No Function with ID {function_id}")
+            check(bound.definition)
+            self._state.functions[bound_id] = bound
         return record
 
     async def FunctionBindParams(

@@ -20,7 +20,6 @@ _SAME_NAME = (
     "cloud_provider_str",
     "routing_region",
 )
-_MESSAGES = ("resources", "retry_policy", "scheduler_placement")
 _SCALING = {
     "concurrency_limit": "max_containers",
     "warm_pool_size": "min_containers",
@@ -39,8 +38,13 @@ def merged(definition: api_pb2.Function, options: api_pb2.FunctionOptions) -> ap
             setattr(result, name, value)
         elif name in _SCALING:
             setattr(result.autoscaler_settings, _SCALING[name], value)
-        elif name in _MESSAGES:
-            getattr(result, name).CopyFrom(value)
+    if "retry_policy" in given:
+        result.retry_policy.CopyFrom(options.retry_policy)
+    # The client sends these also when none of their parameters was given: what is not there was not meant.
+    result.resources.MergeFrom(options.resources)
+    if options.scheduler_placement.regions:
+        del result.scheduler_placement.regions[:]
+    result.scheduler_placement.MergeFrom(options.scheduler_placement)
     if options.replace_secret_ids:
         del result.secret_ids[:]
     result.secret_ids.extend(options.secret_ids)
@@ -67,12 +71,7 @@ def unsupported(definition: api_pb2.Function) -> list[str]:
     restricted = (api_pb2.NetworkAccess.BLOCKED, api_pb2.NetworkAccess.ALLOWLIST)
     experimental = sorted(set(definition.experimental_options) - HONOURED_EXPERIMENTS)
     found = {
-        "its schedule is not run: this emulator has no timer for schedules yet": definition.HasField("schedule"),
-        "its cloud bucket mounts are not mounted": bool(definition.cloud_bucket_mounts),
-        "its static outbound proxy is not used": definition.HasField("proxy_id"),
         "its network is not restricted": definition.block_network or access in restricted,
-        "clusters of containers are not formed: every container runs alone": definition._experimental_group_size > 1,
-        "its rate limit is not kept": definition.HasField("rate_limit"),
         "sessions are not isolated": definition.is_sessioned,
         "it has no terminal": definition.pty_info.enabled,
         "its custom domains are not served": any(webhook.custom_domains for webhook in webhooks),

@@ -16,9 +16,11 @@ import emulator.state as state_module
 from emulator.front import IngressFront
 from emulator.ingress.ingress import NOTHING_YET, Ingress
 from emulator.protocol.apps import HEARTBEAT_TIMEOUT, AppHandlers
+from emulator.protocol.deployments import DeploymentHandlers
 from emulator.protocol.dispatch import Caller
 from emulator.protocol.environments import EnvironmentHandlers
 from emulator.protocol.functions import FunctionHandlers
+from emulator.protocol.publishing import Publisher
 from tests.emulator.heart_kit import FakeMachine, machine, settle
 
 if TYPE_CHECKING:
@@ -37,9 +39,11 @@ class Deployer:
     def __init__(self, machine: FakeMachine, ingress: Ingress) -> None:
         EnvironmentHandlers(machine.state, machine.clock)
         self.front = IngressFront(ingress, calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
+        publisher = Publisher(machine.state, machine.scheduler, self.front)
         self.apps = AppHandlers(
-            machine.state, machine.clock, machine.scheduler, self.front, "http://pages", machine.said.append
+            machine.state, machine.clock, machine.scheduler, self.front, publisher, "http://pages", machine.said.append
         )
+        self.deployments = DeploymentHandlers(machine.state, machine.clock, publisher, "http://pages")
         self.functions = FunctionHandlers(machine.state, machine.scheduler, self.front, machine.said.append)
 
     async def create(self, tag: str, *, existing: str = "", auth: bool = False) -> api_pb2.FunctionCreateResponse:
@@ -49,7 +53,7 @@ class Deployer:
         return await self.functions.FunctionCreate(request, CLIENT)
 
     async def publish(self, **function_ids: str) -> None:
-        await self.apps.AppPublish(
+        await self.deployments.AppPublish(
             api_pb2.AppPublishRequest(
                 app_id="ap-1", name="app", app_state=api_pb2.APP_STATE_DEPLOYED, function_ids=function_ids
             ),
@@ -167,10 +171,10 @@ async def test_apps_whose_client_fell_silent_are_stopped_though_one_of_them_make
         deployed, troubled, *others = machine.state.apps.values()
         stop = deployer.apps.stop
 
-        async def troublesome(app: App) -> None:
+        async def troublesome(app: App, why: str) -> None:
             if app is troubled:
                 raise RuntimeError("it holds on")
-            await stop(app)
+            await stop(app, why)
 
         monkeypatch.setattr(deployer.apps, "stop", troublesome)
         watching = asyncio.create_task(deployer.apps.watch_heartbeats())
@@ -205,13 +209,13 @@ async def test_what_has_no_effect_is_said_in_one_line_and_again_only_for_what_op
         await deployer.publish(f=created.function_id)
         for options in (
             api_pb2.FunctionOptions(timeout_secs=9),
-            api_pb2.FunctionOptions(cloud_bucket_mounts=[api_pb2.CloudBucketMount(bucket_name="b")]),
+            api_pb2.FunctionOptions(scheduler_placement=api_pb2.SchedulerPlacement(regions=["eu"])),
         ):
             await deployer.functions.FunctionBindParams(
                 api_pb2.FunctionBindParamsRequest(function_id=created.function_id, function_options=options), CLIENT
             )
         (_, added) = machine.said
-        assert added == "f with other options: its cloud bucket mounts are not mounted"
+        assert added == "f with other options: no effect here: region"
 
 
 async def test_the_last_stopped_apps_are_kept_and_those_before_are_forgotten(

@@ -7,6 +7,7 @@ from modal_proto import api_pb2
 
 from emulator.protocol.options import merged, unsupported
 from emulator.scheduler.policy import PATIENCE, boot_backoff, limits, retry_delay, scaling_policy
+from emulator.scheduler.settings import effective_settings, refusal
 
 
 def test_a_definition_without_settings_gets_modals_defaults() -> None:
@@ -67,8 +68,40 @@ def test_retries_back_off_up_to_their_longest_delay_and_then_end() -> None:
     assert retry_delay(api_pb2.FunctionRetryPolicy(), 0) is None
 
 
-def test_failed_boots_back_off_from_one_second_to_thirty() -> None:
-    assert [boot_backoff(n) for n in (0, 1, 2, 3, 9)] == [0.0, 1.0, 2.0, 4.0, 30.0]
+def test_failed_boots_back_off_from_a_quarter_of_a_second_to_thirty_seconds() -> None:
+    assert [boot_backoff(n) for n in (0, 1, 2, 3, 9)] == [0.0, 0.25, 0.5, 1.0, 30.0]
+
+
+def test_what_holds_is_the_defaults_under_the_definition_under_what_was_overridden() -> None:
+    definition = api_pb2.Function(
+        warm_pool_size=9, autoscaler_settings=api_pb2.AutoscalerSettings(min_containers=1, max_containers=4)
+    )
+    overrides = api_pb2.AutoscalerSettings(max_containers=0, buffer_containers=2)
+    assert effective_settings(definition) == api_pb2.AutoscalerSettings(
+        min_containers=1, max_containers=4, buffer_containers=0, scaledown_window=60
+    )
+    assert effective_settings(definition, overrides) == api_pb2.AutoscalerSettings(
+        min_containers=1, max_containers=0, buffer_containers=2, scaledown_window=60
+    )
+    assert scaling_policy(definition, machine_limit=16, overrides=overrides).max_containers == 16
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"min_containers": 3, "max_containers": 2}, "cannot be greater"),
+        ({"scaledown_window": 1}, "between 2 and 3600"),
+        ({"scaledown_window": 3601}, "between 2 and 3600"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, int], why: str) -> None:
+    overrides = api_pb2.AutoscalerSettings(**settings)  # type: ignore[arg-type]
+    assert why in refusal(effective_settings(api_pb2.Function(), overrides))
+
+
+def test_no_maximum_is_none_however_many_are_to_be_there_at_least() -> None:
+    overrides = api_pb2.AutoscalerSettings(min_containers=100, max_containers=0)
+    assert not refusal(effective_settings(api_pb2.Function(), overrides))
 
 
 def test_with_options_lies_over_the_definition_and_leaves_it_alone() -> None:
@@ -83,7 +116,6 @@ def test_with_options_lies_over_the_definition_and_leaves_it_alone() -> None:
 
 
 def test_what_is_not_honoured_is_said() -> None:
-    schedule = api_pb2.Schedule(period=api_pb2.Schedule.Period(hours=1))
-    (note,) = unsupported(api_pb2.Function(schedule=schedule))
-    assert "schedule is not run" in note
+    (note,) = unsupported(api_pb2.Function(experimental_options={"flash": "1"}))
+    assert note == "its experimental options have no effect (flash)"
     assert unsupported(api_pb2.Function()) == []
