@@ -34,13 +34,15 @@ class WebCall:
         chunk = api_pb2.DataChunk(data_format=api_pb2.DATA_FORMAT_ASGI, data=message.SerializeToString())
         await self._call.data_in.put([chunk])
 
-    async def events(self) -> AsyncIterator[api_pb2.Asgi]:
-        async for chunk in self._call.data_out.read():
-            data = self._read_blob(chunk.data_blob_id) if chunk.data_blob_id else chunk.data
-            yield api_pb2.Asgi.FromString(data)
+    async def events(self) -> AsyncIterator[list[api_pb2.Asgi]]:
+        async for chunks in self._call.data_out.batches():
+            yield [api_pb2.Asgi.FromString(self._data(chunk)) for chunk in chunks]
         result = self._call.outputs[self._item.idx].result
         if result.status != api_pb2.GenericResult.GENERIC_STATUS_SUCCESS:
             raise WebInputFailed(result.exception or "the input ended without an answer")
+
+    def _data(self, chunk: api_pb2.DataChunk) -> bytes:
+        return self._read_blob(chunk.data_blob_id) if chunk.data_blob_id else chunk.data
 
     async def cancel(self) -> None:
         self._cancel()

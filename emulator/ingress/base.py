@@ -26,8 +26,11 @@ class WebInput(Protocol):
     async def send(self, message: api_pb2.Asgi) -> None:
         """Hand one ASGI event (request body, disconnect, WebSocket frame) to the container; wait while it is behind."""
 
-    def events(self) -> AsyncIterator[api_pb2.Asgi]:
-        """The ASGI events that the container sends, until the input is done. Raises `WebInputFailed`."""
+    def events(self) -> AsyncIterator[Sequence[api_pb2.Asgi]]:
+        """The ASGI events that the container sends, those that are there at once together, until the input is done.
+
+        Raises `WebInputFailed`.
+        """
 
     async def cancel(self) -> None:
         """Cancel the input, as Modal does for a caller who has left and whose grace period is over."""

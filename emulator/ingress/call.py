@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from emulator.ingress.base import WebInputFailed
@@ -43,8 +43,8 @@ class Receiver(Protocol):
     def finished(self) -> bool:
         """Whether the answer is complete."""
 
-    async def event(self, event: api_pb2.Asgi) -> None:
-        """Pass on one event. Raises `ClientLeft`, or `ValueError` for what the application may not send."""
+    async def events(self, events: Sequence[api_pb2.Asgi]) -> None:
+        """Pass on events, in one write. Raises `ClientLeft`, or `ValueError` for what the application may not send."""
 
 
 class Nobody:
@@ -52,7 +52,7 @@ class Nobody:
 
     finished = True
 
-    async def event(self, event: api_pb2.Asgi) -> None: ...
+    async def events(self, events: Sequence[api_pb2.Asgi]) -> None: ...
 
 
 class Call:
@@ -84,8 +84,8 @@ class Call:
                 self._opened.set()
                 feeder = asyncio.create_task(self._feed_quietly(web_input))
                 try:
-                    async for event in web_input.events():
-                        await self._deliver(event)
+                    async for events in web_input.events():
+                        await self._deliver(events)
                 finally:
                     feeder.cancel()
         except WebInputFailed as failure:
@@ -143,12 +143,12 @@ class Call:
             if self._task is not None:
                 self._task.cancel()
 
-    async def _deliver(self, event: api_pb2.Asgi) -> None:
+    async def _deliver(self, events: Sequence[api_pb2.Asgi]) -> None:
         self.arrived.set()
         if not self._attached.done():
             await self._attached
         try:
-            await self._receiver.event(event)
+            await self._receiver.events(events)
         except ClientLeft:
             self._receiver = Nobody()
         if self._receiver.finished:

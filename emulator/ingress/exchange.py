@@ -17,7 +17,7 @@ from emulator.ingress.http1 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 BODY_BUFFER = 256 * 1024
 """Bytes of a request body that are held for a handler that is behind, before reading from the client stops."""
@@ -181,27 +181,32 @@ class Reply:
 
     def write(self, data: bytes, *, last: bool = False) -> None:
         """Send a piece of the body at once; the last one ends the reply."""
-        held, self._held = self._held, b""
-        framing = self._framing
-        if framing is Framing.CHUNKED:
-            if data:
-                held += chunk(data)
+        self.write_all((data,), last=last)
+
+    def write_all(self, pieces: Sequence[bytes], *, last: bool = False) -> None:
+        """Send pieces of the body at once and together, each a chunk of its own where chunks are what is sent."""
+        out, self._held = [self._held], b""
+        if self._framing is Framing.CHUNKED:
+            out += [chunk(piece) for piece in pieces if piece]
             if last:
-                held += LAST_CHUNK
-        elif framing is Framing.LENGTH:
-            if len(data) > self._remaining:
-                data = data[: self._remaining]
-                self.keep_alive = False
-            self._remaining -= len(data)
-            held += data
-        elif framing is Framing.CLOSE:
-            held += data
-        if held:
-            self._wire.write(held)
+                out.append(LAST_CHUNK)
+        elif self._framing is Framing.LENGTH:
+            out.append(self._within_length(b"".join(pieces)))
+        elif self._framing is Framing.CLOSE:
+            out += pieces
+        if data := b"".join(out):
+            self._wire.write(data)
         if last:
             self.finished = True
-            if framing is Framing.LENGTH and self._remaining:
+            if self._framing is Framing.LENGTH and self._remaining:
                 self.cut()
+
+    def _within_length(self, data: bytes) -> bytes:
+        if len(data) > self._remaining:
+            data = data[: self._remaining]
+            self.keep_alive = False
+        self._remaining -= len(data)
+        return data
 
     def flush(self) -> None:
         """Send the head now, when there is no body to send with it yet."""

@@ -26,7 +26,7 @@ from emulator.ingress.exchange import ClientLeft
 from emulator.ingress.http1 import Framing, render_response
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from modal_proto import api_pb2
     from websockets.frames import Frame
@@ -119,7 +119,15 @@ class Socket:
     def finished(self) -> bool:
         return self._closed or self._ended
 
-    async def event(self, event: api_pb2.Asgi) -> None:
+    async def events(self, events: Sequence[api_pb2.Asgi]) -> None:
+        try:
+            for event in events:
+                self._event(event)
+        finally:
+            self._flush()
+        await self._request.wire.drain()
+
+    def _event(self, event: api_pb2.Asgi) -> None:
         kind = event.WhichOneof("type")
         if self._closed or self._ended:
             raise ClientLeft
@@ -136,8 +144,6 @@ class Socket:
             self.close(close.code if close.HasField("code") else 1000, close.reason)
         else:
             raise ValueError(f"{kind} in answer to a WebSocket, accepted: {self._accepted}")
-        self._flush()
-        await self._request.wire.drain()
 
     def close(self, code: int, reason: str = "") -> None:
         """Close with `code`; a handshake that was not accepted is answered 403."""

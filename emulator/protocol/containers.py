@@ -110,7 +110,10 @@ class ContainerHandlers:
         # An attempt that was given up may still be writing: only the one that counts is heard.
         for attempt in slot.attempts.values():
             if attempt.item.call.call_id == request.function_call_id and not attempt.settled:
-                await attempt.item.call.data_out.put(request.data_chunks)
+                stream = attempt.item.call.data_out
+                await stream.put(request.data_chunks)
+                if seconds := stream.pacing.hold(self._clock.monotonic()):
+                    await self._clock.sleep(seconds)
                 break
         return Empty()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
+from emulator.scheduler.pacing import Pacing
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class DataStream:
         self._limit = AHEAD_BYTES if expects_reader else UNSEEN_BYTES
         self._closed = False
         self._changed = Signal()
+        self.pacing = Pacing()
 
     @property
     def last_index(self) -> int:
@@ -74,7 +77,7 @@ class DataStream:
             chunk.index = self.last_index + 1
             self._chunks.append(chunk)
             self._unread += _size(chunk)
-            self._changed.notify()
+        self._changed.notify()
         while self._unread > self._limit and not self._closed:
             await self._changed.wait()
 
@@ -92,6 +95,23 @@ class DataStream:
             if self._closed:
                 return
             await self._changed.wait()
+
+    async def batches(self) -> AsyncIterator[list[api_pb2.DataChunk]]:
+        """The same from the beginning, with all that is there at once in one list."""
+        self._limit = AHEAD_BYTES
+        last_index = 0
+        while True:
+            if last_index + 1 < self._first:
+                raise StreamLost(f"chunk {last_index + 1} is gone; the oldest kept is {self._first}")
+            if batch := list(islice(self._chunks, last_index + 1 - self._first, None)):
+                for chunk in batch:
+                    last_index += 1
+                    self._note_read(last_index, chunk)
+                yield batch
+            elif self._closed:
+                return
+            else:
+                await self._changed.wait()
 
     def _note_read(self, index: int, chunk: api_pb2.DataChunk) -> None:
         if index <= self._read_index:

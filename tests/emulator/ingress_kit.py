@@ -94,9 +94,9 @@ class FakeInput:
         self.received.append(message)
         await self.to_app.put(message)
 
-    async def events(self) -> AsyncIterator[api_pb2.Asgi]:
+    async def events(self) -> AsyncIterator[list[api_pb2.Asgi]]:
         while (event := await self.from_app.get()) is not None:
-            yield event
+            yield [event]
         if self.error is not None:
             raise WebInputFailed(repr(self.error)) from self.error
 
