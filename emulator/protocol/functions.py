@@ -165,8 +165,6 @@ class FunctionHandlers:
         record = self._state.functions.get(function_id)
         if record is None:
             raise not_found(f"No Function with ID {function_id}")
-            check(bound.definition)
-            self._state.functions[bound_id] = bound
         return record
 
     async def FunctionBindParams(
@@ -180,6 +178,8 @@ class FunctionHandlers:
             bound = FunctionRecord(bound_id, base.app_id, base.tag, base_function_id=base.function_id)
             bound.options.CopyFrom(request.function_options)
             bound.serialized_params = request.serialized_params or base.serialized_params
+            rebind(bound, base)
+            check(bound.definition)
             self._state.functions[bound_id] = bound
             rebind(bound, base)
             if line := remark(bound.definition, base.definition):
