@@ -177,6 +177,7 @@ class Core:
             await self.stop()
             raise
         self._tasks.append(asyncio.create_task(self._apps.watch_heartbeats()))
+        self._tasks.append(asyncio.create_task(self.scheduler.timers.keep()))
         self._tasks.append(asyncio.create_task(self._warm()))
 
     async def stop(self) -> None:
@@ -185,7 +186,6 @@ class Core:
         What fails to close keeps nothing else from it, and is raised in the end; what hangs is given up, which is said.
         """
         in_order = {
-        self._tasks.append(asyncio.create_task(self.scheduler.timers.keep()))
             "its background": self._end_tasks,
             "the ingress": self.ingress.close,
             "the scheduler": self.scheduler.close,

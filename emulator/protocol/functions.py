@@ -181,7 +181,6 @@ class FunctionHandlers:
             rebind(bound, base)
             check(bound.definition)
             self._state.functions[bound_id] = bound
-            rebind(bound, base)
             if line := remark(bound.definition, base.definition):
                 self._say(f"{bound.tag} with other options: {line}")
             self._scheduler.published(bound)

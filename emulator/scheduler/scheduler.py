@@ -9,8 +9,8 @@ from modal_proto import api_pb2
 
 from emulator.scheduler.pool import STOPPED, Pool
 from emulator.scheduler.server_pool import ServerPool
-
 from emulator.scheduler.timers import Timers
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -31,13 +31,13 @@ class Scheduler:
         self._pools: dict[str, Pool] = {}
         self._dormant: dict[str, FunctionRecord] = {}
         """Published functions whose pool had nothing to do: it is made anew when it is asked for."""
+        self.timers = Timers(services.clock, self._run_scheduled, services.say)
 
     @property
     def pools(self) -> list[Pool]:
         return list(self._pools.values())
 
     def pool(self, function_id: str) -> Pool | None:
-        self.timers = Timers(services.clock, self._run_scheduled, services.say)
         """The pool of a function that is published and whose app runs."""
         if (record := self._dormant.pop(function_id, None)) is not None:
             self._open(record)
@@ -81,6 +81,11 @@ class Scheduler:
             pool.work.enqueue(item)
         return item
 
+    def _run_scheduled(self, record: FunctionRecord) -> None:
+        """As a `.spawn()` without arguments, that nobody waits for."""
+        call = self._services.calls.create(record.function_id, invocation=api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC)
+        self.submit(call, api_pb2.FunctionInput(data_format=api_pb2.DATA_FORMAT_PICKLE), 0)
+
     def cancel(self, call: Call, *, terminate: bool = False) -> None:
         """Cancel every unfinished input of a call, and the calls that its running inputs have made."""
         call.cancelled = True
@@ -90,11 +95,6 @@ class Scheduler:
             children = self._services.calls.children(item.input_id)
             if (pool := self.pool(call.function_id)) is not None:
                 pool.cancel(item, terminate=terminate)
-    def _run_scheduled(self, record: FunctionRecord) -> None:
-        """As a `.spawn()` without arguments, that nobody waits for."""
-        call = self._services.calls.create(record.function_id, invocation=api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC)
-        self.submit(call, api_pb2.FunctionInput(data_format=api_pb2.DATA_FORMAT_PICKLE), 0)
-
             for child in children:
                 self.cancel(child, terminate=terminate)
         self._services.calls.taken(call)
@@ -112,6 +112,7 @@ class Scheduler:
 
     async def remove(self, record: FunctionRecord) -> None:
         """A function that is no longer part of its app."""
+        self.timers.drop([record.function_id])
         self._dormant.pop(record.function_id, None)
         if (pool := self._pools.get(record.function_id)) is not None:
             await self._close([pool], STOP_GRACE)
@@ -120,8 +121,12 @@ class Scheduler:
         self._dormant.clear()
         await self._close(self.pools, 0.0)
 
-    async def _close(self, pools: list[Pool], grace: float) -> None:
-        self.timers.drop([record.function_id])
-        await asyncio.gather(*(pool.close(grace=grace) for pool in pools))
+    def hurry(self) -> None:
+        """Kill what is still there."""
+        for pool, slot in self.slots():
+            pool.kill(slot)
+
+    async def _close(self, pools: list[Pool], grace: float, told: api_pb2.GenericResult = STOPPED) -> None:
+        await asyncio.gather(*(pool.close(grace=grace, told=told) for pool in pools))
         for pool in pools:
             self._pools.pop(pool.record.function_id, None)
