@@ -108,6 +108,73 @@ class AppHandlers:
     ) -> api_pb2.AppGetLifecycleResponse:
         return api_pb2.AppGetLifecycleResponse(lifecycle=_lifecycle(self._get(request.app_id)))
 
+    async def AppPublish(self, request: api_pb2.AppPublishRequest, _: Caller) -> api_pb2.AppPublishResponse:
+        app = self._get(request.app_id)
+        for function_id in request.function_ids.values():
+            if function_id not in self._state.functions:
+                raise not_found(f"No Function with ID {function_id}")
+        removed = set(app.function_ids.values()) - set(request.function_ids.values())
+        app.function_ids, app.class_ids = dict(request.function_ids), dict(request.class_ids)
+        app.state = request.app_state or app.state  # a reload by `modal serve` names none
+        now = self._clock.time()
+        if request.app_state == api_pb2.APP_STATE_DEPLOYED:
+            app.name = request.name or app.description
+            app.description = app.name
+            app.deployed_at = now
+            app.version += 1
+            app.history.append(
+                api_pb2.AppDeploymentHistory(
+                    app_id=app.app_id,
+                    version=app.version,
+                    client_version=request.client_version,
+                    deployed_at=now,
+                    tag=request.deployment_tag,
+                    commit_info=request.commit_info,
+                )
+            )
+        await self._put_in_force(app)
+        for function_id in removed:
+            await self._remove(function_id)
+        await self._drop_staged(app)
+        return api_pb2.AppPublishResponse(url=f"{self._page_url}/apps/{app.app_id}", deployed_at=now)
+
+    async def _put_in_force(self, app: App) -> None:
+        records = [self._state.functions[function_id] for function_id in app.function_ids.values()]
+        # Addresses first: a container that starts is told of all of them.
+        for record in records:
+            if (staged := record.staged) is not None:
+                record.staged = None
+                record.definition, record.data, record.urls = staged.definition, staged.data, dict(staged.urls)
+                record.version += 1
+                await self._front.publish(record, staged.addresses)
+        for record in records:
+            self._scheduler.published(record)
+            for bound in self._bound_to(record.function_id):
+                rebind(bound, record)
+                self._scheduler.published(bound)
+        if app.state == api_pb2.APP_STATE_DEPLOYED:
+            self._scheduler.timers.follow(records)
+
+    def _bound_to(self, function_id: str) -> list[FunctionRecord]:
+        """Functions made from that one by parameters or options, and those made from these."""
+        direct = [record for record in self._state.functions.values() if record.base_function_id == function_id]
+        return direct + [further for record in direct for further in self._bound_to(record.function_id)]
+
+    async def _drop_staged(self, app: App) -> None:
+        """Forget what a deploy has made and not published."""
+        for record in [r for r in self._state.functions.values() if r.app_id == app.app_id and r.staged is not None]:
+            record.staged = None
+            await self._front.give_up(record.function_id)
+            if not record.version:
+                await self._remove(record.function_id)
+
+    async def _remove(self, function_id: str) -> None:
+        for record in [self._state.functions[function_id], *self._bound_to(function_id)]:
+            del self._state.functions[record.function_id]
+            await self._front.withdraw(record.function_id)
+            await self._scheduler.remove(record)
+            self._scheduler.forget_calls([record.function_id])
+
     async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, _: Caller) -> Empty:
         self._get(request.app_id).last_heartbeat = self._clock.monotonic()
         return Empty()
