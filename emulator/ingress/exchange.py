@@ -60,6 +60,13 @@ class Wire(Protocol):
 
     def release(self, reason: str) -> None: ...
 
+    def release_all(self) -> None:
+        """Read on, whatever the reasons were."""
+
+    @property
+    def takes_requests(self) -> bool:
+        """Whether another request may follow: it is neither closing nor a tunnel."""
+
     def close(self) -> None:
         """Close once everything that was written has gone out."""
 

@@ -9,8 +9,8 @@ from urllib.parse import parse_qsl
 
 from emulator.ingress.asgi import http_disconnect, request_body, response_headers, scope
 from emulator.ingress.call import Call, failed
-from emulator.ingress.connection import expects_continue
 from emulator.ingress.exchange import ClientLeft
+from emulator.ingress.turns import expects_continue
 from emulator.ingress.websocket import serve_websocket
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from emulator.ingress.connection import DISCARD_SECONDS
+from emulator.ingress.turns import DISCARD_SECONDS
 from tests.emulator.ingress_kit import (
     FakeServer,
     FakeTarget,
