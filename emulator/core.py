@@ -24,16 +24,20 @@ from emulator.protocol.blob_http import BlobServer
 from emulator.protocol.blobs import BlobHandlers
 from emulator.protocol.calls import CallHandlers
 from emulator.protocol.containers import ContainerHandlers
+from emulator.protocol.deployments import DeploymentHandlers
 from emulator.protocol.dispatch import Dispatcher, Token
+from emulator.protocol.entries import container_output
 from emulator.protocol.environments import EnvironmentHandlers, ProxyTokenHandlers
 from emulator.protocol.functions import FunctionHandlers
 from emulator.protocol.images import ImageHandlers
 from emulator.protocol.logs import LogHandlers
 from emulator.protocol.mounts import MountHandlers
+from emulator.protocol.publishing import Publisher
 from emulator.protocol.secrets import SecretHandlers
 from emulator.protocol.server import ControlPlane, bind
 from emulator.protocol.volumes import VolumeHandlers
 from emulator.scheduler.calls import Calls
+from emulator.scheduler.history import History
 from emulator.scheduler.limiter import StartLimiter
 from emulator.scheduler.scheduler import Scheduler
 from emulator.scheduler.services import Services
@@ -119,7 +123,8 @@ class Core:
         options, clock, state = self.options, self.options.clock, self.state
         content, self._blobs = ContentStore(folder / "content"), BlobStore(folder / "blobs")
         self._blob_server = BlobServer(self._blobs)
-        self.calls = Calls(clock, discard_blob=self._blobs.discard)
+        history = History(ended=lambda task: state.apps[task.app_id].log.changed.notify())
+        self.calls = Calls(clock, discard_blob=self._blobs.discard, done=history.done)
         sockets = self._temporary / "s"
         sockets.mkdir()
         self.aws = Aws(port=options.aws_port)
@@ -141,21 +146,24 @@ class Core:
             say=self.say,
             changed=self.changed,
             machine_limit=options.max_containers,
+            history=history,
         )
         self.scheduler = Scheduler(services)
         self.ingress = Ingress(clock=clock, authorize=state.authorizes, web_port=options.web_port)
         self._front = IngressFront(self.ingress, calls=self.calls, scheduler=self.scheduler, read_blob=self._blobs.read)
-        self._apps = AppHandlers(state, clock, self.scheduler, self._front, self.server_url, self.say)
+        publisher = Publisher(state, self.scheduler, self._front)
+        self._apps = AppHandlers(state, clock, self.scheduler, self._front, publisher, self.server_url, self.say)
         self.dispatcher = Dispatcher(
             [
                 self._apps,
                 BlobHandlers(self._blobs, self._blob_server.url),
                 CallHandlers(state, self.calls, self.scheduler),
                 ContainerHandlers(self.calls, self.scheduler, clock),
+                DeploymentHandlers(state, clock, publisher, self.server_url),
                 EnvironmentHandlers(state, clock),
                 FunctionHandlers(state, self.scheduler, self._front, self.say),
                 ImageHandlers(state, self.say),
-                LogHandlers(state, clock),
+                LogHandlers(state, clock, history),
                 MountHandlers(state, content, self._blobs),
                 ProxyTokenHandlers(state, clock),
                 SecretHandlers(state, clock),
@@ -209,6 +217,7 @@ class Core:
             self.say(f"stopping: {name} did not close within {STOP_LIMIT:g}s and is given up")
 
     async def _end_tasks(self) -> None:
+        await self._apps.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -244,13 +253,11 @@ class Core:
         place = self.scheduler.find(task_id)
         if place is None:
             return
-        record = place[0].record
+        record, slot = place[0].record, place[1]
         app = self.state.apps[record.app_id]
-        descriptor = api_pb2.FILE_DESCRIPTOR_STDOUT if stream == "stdout" else api_pb2.FILE_DESCRIPTOR_STDERR
-        item = api_pb2.TaskLogs(data=text, file_descriptor=descriptor, timestamp=self.options.clock.time())
         if text:
-            app.log.append(api_pb2.TaskLogsBatch(task_id=task_id, function_id=record.function_id, items=[item]))
-        if self.options.log is not None:
+            app.log.append(container_output(text, stream, record=record, slot=slot, now=self.options.clock.time()))
+        if self.options.log is not None and stream != "system":
             followed = app.state == api_pb2.APP_STATE_EPHEMERAL
             name = app.name or app.description
             self.options.log(LogLine(text, stream, name, record.tag, task_id, followed=followed))

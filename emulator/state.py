@@ -5,6 +5,7 @@ It belongs to the server and outlives every container. Names are scoped by envir
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -59,13 +60,48 @@ class AppLog:
 
     def after(self, entry_id: str) -> list[api_pb2.TaskLogsBatch]:
         """Batches after that entry (all that are kept, for an empty id)."""
-        seen = int(entry_id.split("-")[0]) if entry_id else 0
-        fresh = self.count - seen
+        fresh = self.count - _number(entry_id)
         return list(self.batches)[-fresh:] if fresh > 0 else []
+
+    def newer(self, entry_id: str) -> bool:
+        """Whether there is something after that entry."""
+        return self.count > _number(entry_id)
+
+    def before(self, moment: float) -> str:
+        """The id of the last batch from before a moment (seconds since the epoch)."""
+        fresh = 0
+        for batch in reversed(self.batches):
+            if batch.items[0].timestamp < moment:
+                break
+            fresh += 1
+        return f"{self.count - fresh}-0"
 
     def finish(self) -> None:
         self.done = True
         self.changed.notify()
+
+
+def _number(entry_id: str) -> int:
+    return int(entry_id.split("-")[0]) if entry_id else 0
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A function as one deploy has published it. Never changed: what is in force is a copy."""
+
+    tag: str
+    definition: api_pb2.Function
+    data: api_pb2.FunctionData
+
+
+@dataclass(frozen=True)
+class AppVersion:
+    """What one deploy has made of an app: all that it takes to bring it back."""
+
+    function_ids: Mapping[str, str]
+    class_ids: Mapping[str, str]
+    definitions: Mapping[str, Definition]
+    """By function id."""
 
 
 @dataclass(eq=False)
@@ -82,9 +118,15 @@ class App:
     stopped_at: float = 0.0
     stopped_by: str = ""
     version: int = 0
+    """In force; 0 before the first deploy."""
     function_ids: dict[str, str] = field(default_factory=dict)
     class_ids: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
     history: list[api_pb2.AppDeploymentHistory] = field(default_factory=list)
+    versions: dict[int, AppVersion] = field(default_factory=dict)
+    """By number: those of the history that can be rolled back to."""
+    publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while something is put in force: the second writer comes after the first."""
     log: AppLog = field(default_factory=AppLog)
 
     @property

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
-Stream = Literal["stdout", "stderr"]
+Stream = Literal["stdout", "stderr", "system"]
+"""`system`: what the emulator says of the container, in the app's log; not the container's own words."""
 OnOutput = Callable[[str, Stream, str], None]
 """Called on the emulator's loop with (task_id, stream, text) for whatever a container writes.
 

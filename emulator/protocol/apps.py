@@ -1,4 +1,4 @@
-"""Apps: created, published, listed, stopped."""
+"""Apps: created, found by name, listed, left by their client, stopped."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from modal_proto import api_pb2
 
 from emulator.ids import new_id
 from emulator.protocol.dispatch import not_found
+from emulator.protocol.endings import (
+    CLIENT_GONE,
+    CLIENT_GONE_DETACHED,
+    Detached,
+    disconnected,
+    stopped_by_user,
+    system_output,
+)
 from emulator.protocol.metadata import app_layout
 from emulator.protocol.named import environment_named
-from emulator.protocol.options import rebind
-from emulator.state import DEFAULT_ENVIRONMENT, App
+from emulator.state import DEFAULT_ENVIRONMENT, WORKSPACE, App
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,8 +27,9 @@ if TYPE_CHECKING:
     from emulator.clock import Clock
     from emulator.protocol.addresses import Front
     from emulator.protocol.dispatch import Caller
+    from emulator.protocol.publishing import Publisher
     from emulator.scheduler.scheduler import Scheduler
-    from emulator.state import FunctionRecord, State
+    from emulator.state import State
 
 HEARTBEAT_TIMEOUT = 60.0
 """Seconds without a sign of the client after which an ephemeral app is stopped; it sends one every 15."""
@@ -37,6 +45,7 @@ class AppHandlers:
         clock: Clock,
         scheduler: Scheduler,
         front: Front,
+        publisher: Publisher,
         page_url: str,
         say: Callable[[str], None],
     ) -> None:
@@ -45,7 +54,9 @@ class AppHandlers:
         self._clock = clock
         self._scheduler = scheduler
         self._front = front
+        self._publisher = publisher
         self._page_url = page_url
+        self._detached = Detached(scheduler, self._stop_quietly, say)
 
     async def AppCreate(self, request: api_pb2.AppCreateRequest, _: Caller) -> api_pb2.AppCreateResponse:
         app = App(
@@ -55,6 +66,7 @@ class AppHandlers:
             request.app_state or api_pb2.APP_STATE_INITIALIZING,
             created_at=self._clock.time(),
             last_heartbeat=self._clock.monotonic(),
+            tags=dict(request.tags),
         )
         self._state.apps[app.app_id] = app
         url = f"{self._page_url}/apps/{app.app_id}"
@@ -63,7 +75,7 @@ class AppHandlers:
     async def AppGetByDeploymentName(
         self, request: api_pb2.AppGetByDeploymentNameRequest, _: Caller
     ) -> api_pb2.AppGetByDeploymentNameResponse:
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        environment = environment_named(self._state, request.environment_name).name
         response = api_pb2.AppGetByDeploymentNameResponse(environment_name=environment)
         if (app := self._state.deployed(request.name, environment)) is not None:
             response.app_id = app.app_id
@@ -108,73 +120,6 @@ class AppHandlers:
     ) -> api_pb2.AppGetLifecycleResponse:
         return api_pb2.AppGetLifecycleResponse(lifecycle=_lifecycle(self._get(request.app_id)))
 
-    async def AppPublish(self, request: api_pb2.AppPublishRequest, _: Caller) -> api_pb2.AppPublishResponse:
-        app = self._get(request.app_id)
-        for function_id in request.function_ids.values():
-            if function_id not in self._state.functions:
-                raise not_found(f"No Function with ID {function_id}")
-        removed = set(app.function_ids.values()) - set(request.function_ids.values())
-        app.function_ids, app.class_ids = dict(request.function_ids), dict(request.class_ids)
-        app.state = request.app_state or app.state  # a reload by `modal serve` names none
-        now = self._clock.time()
-        if request.app_state == api_pb2.APP_STATE_DEPLOYED:
-            app.name = request.name or app.description
-            app.description = app.name
-            app.deployed_at = now
-            app.version += 1
-            app.history.append(
-                api_pb2.AppDeploymentHistory(
-                    app_id=app.app_id,
-                    version=app.version,
-                    client_version=request.client_version,
-                    deployed_at=now,
-                    tag=request.deployment_tag,
-                    commit_info=request.commit_info,
-                )
-            )
-        await self._put_in_force(app)
-        for function_id in removed:
-            await self._remove(function_id)
-        await self._drop_staged(app)
-        return api_pb2.AppPublishResponse(url=f"{self._page_url}/apps/{app.app_id}", deployed_at=now)
-
-    async def _put_in_force(self, app: App) -> None:
-        records = [self._state.functions[function_id] for function_id in app.function_ids.values()]
-        # Addresses first: a container that starts is told of all of them.
-        for record in records:
-            if (staged := record.staged) is not None:
-                record.staged = None
-                record.definition, record.data, record.urls = staged.definition, staged.data, dict(staged.urls)
-                record.version += 1
-                await self._front.publish(record, staged.addresses)
-        for record in records:
-            self._scheduler.published(record)
-            for bound in self._bound_to(record.function_id):
-                rebind(bound, record)
-                self._scheduler.published(bound)
-        if app.state == api_pb2.APP_STATE_DEPLOYED:
-            self._scheduler.timers.follow(records)
-
-    def _bound_to(self, function_id: str) -> list[FunctionRecord]:
-        """Functions made from that one by parameters or options, and those made from these."""
-        direct = [record for record in self._state.functions.values() if record.base_function_id == function_id]
-        return direct + [further for record in direct for further in self._bound_to(record.function_id)]
-
-    async def _drop_staged(self, app: App) -> None:
-        """Forget what a deploy has made and not published."""
-        for record in [r for r in self._state.functions.values() if r.app_id == app.app_id and r.staged is not None]:
-            record.staged = None
-            await self._front.give_up(record.function_id)
-            if not record.version:
-                await self._remove(record.function_id)
-
-    async def _remove(self, function_id: str) -> None:
-        for record in [self._state.functions[function_id], *self._bound_to(function_id)]:
-            del self._state.functions[record.function_id]
-            await self._front.withdraw(record.function_id)
-            await self._scheduler.remove(record)
-            self._scheduler.forget_calls([record.function_id])
-
     async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, _: Caller) -> Empty:
         self._get(request.app_id).last_heartbeat = self._clock.monotonic()
         return Empty()
@@ -183,23 +128,29 @@ class AppHandlers:
         app = self._get(request.app_id)
         if app.state == api_pb2.APP_STATE_DETACHED:
             app.state = api_pb2.APP_STATE_DETACHED_DISCONNECTED
+            await self._detached.left(app, disconnected(request))
         elif app.state in (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING):
-            await self.stop(app)
+            await self.stop(app, disconnected(request))
         elif request.reason == api_pb2.APP_DISCONNECT_REASON_DEPLOYMENT_EXCEPTION:
-            await self._drop_staged(app)
+            await self._publisher.drop_staged(app)
         return Empty()
 
     async def AppStop(self, request: api_pb2.AppStopRequest, _: Caller) -> Empty:
         app = self._get(request.app_id)
-        app.stopped_by = "local"
-        await self.stop(app)
+        await self.stop(app, stopped_by_user(request.source), by=WORKSPACE)
         return Empty()
 
-    async def stop(self, app: App) -> None:
-        """End an app: its addresses, its containers, its log. Harmless when it has ended."""
-        if not app.live:
-            return
-        app.state = api_pb2.APP_STATE_STOPPING
+    async def stop(self, app: App, why: str = "", *, by: str = "") -> None:
+        """End an app: its addresses, its containers, its log, in which `why` is told. Harmless when it has ended."""
+        async with app.publishing:
+            if not app.live:
+                return
+            app.state, app.stopped_by = api_pb2.APP_STATE_STOPPING, by
+            if why:
+                app.log.append(system_output(why, self._clock.time()))
+            await self._end(app)
+
+    async def _end(self, app: App) -> None:
         records = [r for r in self._state.functions.values() if r.app_id == app.app_id]
         for record in records:
             await self._front.withdraw(record.function_id)
@@ -208,6 +159,7 @@ class AppHandlers:
         for record in records:
             self._state.functions.pop(record.function_id, None)
         app.function_ids, app.class_ids = {}, {}
+        app.versions.clear()
         app.state = api_pb2.APP_STATE_STOPPED
         app.stopped_at = self._clock.time()
         app.log.finish()
@@ -229,19 +181,27 @@ class AppHandlers:
             await self._clock.sleep(HEARTBEAT_TIMEOUT / 4)
             limit = self._clock.monotonic() - HEARTBEAT_TIMEOUT
             for app in list(self._state.apps.values()):
+                if app.last_heartbeat >= limit:
+                    continue
                 # One that is still being deployed has said as little: its client may have been killed half-way.
-                waiting = app.state in (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING)
-                if waiting and app.last_heartbeat < limit:
-                    await self._stop_silent(app)
+                if app.state in (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING):
+                    await self._stop_quietly(app, CLIENT_GONE)
+                elif app.state == api_pb2.APP_STATE_DETACHED:
+                    app.state = api_pb2.APP_STATE_DETACHED_DISCONNECTED
+                    await self._detached.left(app, CLIENT_GONE_DETACHED)
 
-    async def _stop_silent(self, app: App) -> None:
+    async def _stop_quietly(self, app: App, why: str) -> None:
         try:
-            await self.stop(app)
+            await self.stop(app, why)
         except Exception as error:  # one app's trouble is not to keep the others from being watched
             self._say(f"{app.name or app.description} could not be stopped: {error!r}")
 
+    async def close(self) -> None:
+        """Watch no app any more."""
+        await self._detached.close()
+
     async def AppList(self, request: api_pb2.AppListRequest, _: Caller) -> api_pb2.AppListResponse:
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        environment = environment_named(self._state, request.environment_name).name
         return api_pb2.AppListResponse(
             apps=[
                 api_pb2.AppListResponse.AppListItem(
@@ -258,25 +218,20 @@ class AppHandlers:
             ]
         )
 
-    async def AppDeploymentHistory(
-        self, request: api_pb2.AppDeploymentHistoryRequest, _: Caller
-    ) -> api_pb2.AppDeploymentHistoryResponse:
-        app = self._get(request.app_id)
-        return api_pb2.AppDeploymentHistoryResponse(
-            app_deployment_histories=app.history, production_app_version=app.version
-        )
-
     async def TaskList(self, request: api_pb2.TaskListRequest, _: Caller) -> api_pb2.TaskListResponse:
+        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        listed = ((self._state.apps[pool.record.app_id], slot) for pool, slot in self._scheduler.slots())
         return api_pb2.TaskListResponse(
             tasks=[
                 api_pb2.TaskStats(
                     task_id=slot.task_id,
-                    app_id=pool.record.app_id,
-                    app_description=self._state.apps[pool.record.app_id].description,
+                    app_id=app.app_id,
+                    app_description=app.description,
                     started_at=slot.created_at,
                     enqueued_at=slot.created_at,
                 )
-                for pool, slot in self._scheduler.slots(request.app_id or None)
+                for app, slot in listed
+                if (request.app_id == app.app_id if request.app_id else app.environment == environment)
             ]
         )
 
@@ -290,7 +245,9 @@ def _lifecycle(app: App) -> api_pb2.AppLifecycle:
     return api_pb2.AppLifecycle(
         app_state=app.state,
         created_at=app.created_at,
+        created_by=WORKSPACE,
         deployed_at=app.deployed_at,
+        deployed_by=WORKSPACE if app.deployed_at else "",
         version=app.version,
         stopped_at=app.stopped_at,
         stopped_by=app.stopped_by,

@@ -42,6 +42,8 @@ class Caller:
     """Who calls: a container (known by the socket that the call came through) or a client outside."""
 
     task_id: str = ""
+    client_version: str = ""
+    """Of a client outside, as it says itself."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,11 @@ Serve = Callable[["Stream[Any, Any]"], Awaitable[None]]
 def _unary(method: Method, caller: Caller, undelivered: Undelivered | None) -> Serve:
     async def serve(stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
-        response = await cast("Awaitable[Message]", method(request, caller))
+        if not caller.task_id:
+            version = str((stream.metadata or {}).get("x-modal-client-version", ""))
+            response = await cast("Awaitable[Message]", method(request, Caller(client_version=version)))
+        else:
+            response = await cast("Awaitable[Message]", method(request, caller))
         try:
             await stream.send_message(response)
         except BaseException:

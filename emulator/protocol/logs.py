@@ -6,35 +6,47 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
-from emulator.protocol.dispatch import not_found
+from emulator.protocol.dispatch import invalid, not_found
+from emulator.protocol.entries import entries, filter_of, seconds, selected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from google.protobuf.timestamp_pb2 import Timestamp
-
     from emulator.clock import Clock
     from emulator.protocol.dispatch import Caller
+    from emulator.scheduler.history import History
     from emulator.state import App, State
+
+JUST_NOW = 1.0
+"""Seconds that who begins to follow a deployed app sees of what was before: nothing is lost right after a deploy."""
 
 
 class LogHandlers:
-    def __init__(self, state: State, clock: Clock) -> None:
+    def __init__(self, state: State, clock: Clock, history: History) -> None:
         self._state = state
         self._clock = clock
+        self._history = history
 
     async def AppGetLogs(self, request: api_pb2.AppGetLogsRequest, _: Caller) -> AsyncIterator[api_pb2.TaskLogsBatch]:
-        log = self._get(request.app_id).log
+        app = self._followed(request)
+        log, wanted = app.log, filter_of(request)
         last = request.last_entry_id
+        if not last and app.state == api_pb2.APP_STATE_DEPLOYED:
+            last = log.before(self._clock.time() - JUST_NOW)
+            yield api_pb2.TaskLogsBatch(entry_id=last)  # who comes back with it has missed nothing
         ends = self._clock.monotonic() + request.timeout
         while True:
-            for batch in log.after(last):
-                last = batch.entry_id
-                if _wanted(batch, request):
-                    yield batch
-            if log.done:
+            over = log.done or self._ended(request.task_id)
+            fresh = log.after(last)
+            for batch in selected(fresh, wanted):
+                yield batch
+            if fresh:
+                last = fresh[-1].entry_id
+            if over:
                 yield api_pb2.TaskLogsBatch(app_done=True)
                 return
+            if log.newer(last):  # came while the others were being sent
+                continue
             remaining = ends - self._clock.monotonic()
             if remaining <= 0:
                 return
@@ -44,33 +56,38 @@ class LogHandlers:
             except TimeoutError:
                 return
 
+    def _followed(self, request: api_pb2.AppGetLogsRequest) -> App:
+        if request.app_id:
+            return self._get(request.app_id)
+        if request.task_id:
+            if (task := self._history.task(request.task_id)) is None:
+                raise not_found(f"No container with ID {request.task_id}")
+            return self._get(task.app_id)
+        raise invalid("Logs of what? Neither an App nor a container is named")
+
+    def _ended(self, task_id: str) -> bool:
+        task = self._history.task(task_id) if task_id else None
+        return task is not None and bool(task.finished_at)
+
     async def AppFetchLogs(self, request: api_pb2.AppFetchLogsRequest, _: Caller) -> api_pb2.AppFetchLogsResponse:
-        since, until = _seconds(request.since), _seconds(request.until)
-        found = [
-            batch
-            for batch in self._get(request.app_id).log.after("")
-            if since <= batch.items[0].timestamp < until
-            and (not request.function_id or batch.function_id == request.function_id)
-            and (not request.task_id or batch.task_id == request.task_id)
-            and (not request.source or batch.items[0].file_descriptor == request.source)
-            and request.search_text in batch.items[0].data
-        ]
-        return api_pb2.AppFetchLogsResponse(batches=found[-request.limit :] if request.limit else found)
+        log = self._get(request.app_id).log
+        found = entries(log.after(""), filter_of(request), seconds(request.since), seconds(request.until))
+        last = found[-request.limit :] if request.limit else found
+        return api_pb2.AppFetchLogsResponse(batches=[line.message() for line in last])
 
     async def AppCountLogs(self, request: api_pb2.AppCountLogsRequest, _: Caller) -> api_pb2.AppCountLogsResponse:
         app = self._get(request.app_id)
         size = request.bucket_secs or 60
         buckets: dict[int, api_pb2.AppCountLogsResponse.LogBucket] = {}
-        since, until = _seconds(request.since), _seconds(request.until)
-        for batch in app.log.after(""):
-            item = batch.items[0]
-            if not since <= item.timestamp < until:
-                continue
+        found = entries(app.log.after(""), filter_of(request), seconds(request.since), seconds(request.until))
+        for item in (line.item for line in found):
             start = int(item.timestamp // size) * size
             bucket = buckets.setdefault(start, api_pb2.AppCountLogsResponse.LogBucket())
             bucket.bucket_start_at.seconds = start
             if item.file_descriptor == api_pb2.FILE_DESCRIPTOR_STDERR:
                 bucket.stderr_logs += 1
+            elif item.file_descriptor == api_pb2.FILE_DESCRIPTOR_INFO:
+                bucket.system_logs += 1
             else:
                 bucket.stdout_logs += 1
         return api_pb2.AppCountLogsResponse(app_id=app.app_id, buckets=[buckets[start] for start in sorted(buckets)])
@@ -79,15 +96,3 @@ class LogHandlers:
         if app_id not in self._state.apps:
             raise not_found(f"No App with ID {app_id}")
         return self._state.apps[app_id]
-
-
-def _wanted(batch: api_pb2.TaskLogsBatch, request: api_pb2.AppGetLogsRequest) -> bool:
-    return (
-        (not request.function_id or batch.function_id == request.function_id)
-        and (not request.task_id or batch.task_id == request.task_id)
-        and (not request.file_descriptor or batch.items[0].file_descriptor == request.file_descriptor)
-    )
-
-
-def _seconds(timestamp: Timestamp) -> float:
-    return timestamp.seconds + timestamp.nanos / 1e9

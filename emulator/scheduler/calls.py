@@ -37,6 +37,8 @@ class Input:
     call: Call
     idx: int
     payload: api_pb2.FunctionInput
+    enqueued_at: float = 0.0
+    """Seconds since the epoch."""
     retry_count: int = 0
     """Counts every new attempt; the runtime tells attempts apart by it."""
     retries: int = 0
@@ -87,9 +89,16 @@ class Call:
 class Calls:
     """Every call that is known, by id."""
 
-    def __init__(self, clock: Clock, *, discard_blob: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        discard_blob: Callable[[str], None] | None = None,
+        done: Callable[[Input, api_pb2.FunctionGetOutputsItem, float], None] = lambda *_: None,
+    ) -> None:
         self._clock = clock
         self._discard_blob = discard_blob
+        self._done = done
         self._calls: dict[str, Call] = {}
         self._inputs: dict[str, Input] = {}
         self._children: dict[str, dict[str, Call]] = {}
@@ -116,7 +125,7 @@ class Calls:
         return call
 
     def add_input(self, call: Call, payload: api_pb2.FunctionInput, idx: int) -> Input:
-        item = Input(new_id("in"), call, idx, payload)
+        item = Input(new_id("in"), call, idx, payload, enqueued_at=self._clock.time())
         call.inputs[idx] = item
         call.unfinished += 1
         self._inputs[item.input_id] = item
@@ -139,6 +148,7 @@ class Calls:
         if item.done:
             return
         item.done = True
+        self._done(item, output, self._clock.time())
         item.task_id = ""
         item.payload = api_pb2.FunctionInput()  # nobody works on it any more
         output.idx, output.input_id, output.retry_count = item.idx, item.input_id, item.retry_count

@@ -23,12 +23,13 @@ class Lives:
         self._gone = gone
 
     def begin(self, slot: Slot) -> None:
+        self._services.history.begun(slot.task_id, self._record, slot.created_at)
         slot.watcher = asyncio.create_task(self._live(slot))
 
     async def _live(self, slot: Slot) -> None:
-        why = ""
+        why, failed = "", True
         try:
-            why = await self._until_ended(slot)
+            why, failed = await self._until_ended(slot)
         except Exception as error:  # whatever it is: nobody else would ever hear of it
             failed = "could not be started" if slot.container is None else "was lost"
             why = f"Container {failed}: {error or type(error).__name__}"
@@ -40,6 +41,7 @@ class Lives:
             except Exception as error:
                 self._say(f"what container {slot.task_id} had could not be released: {error or type(error).__name__}")
             finally:
+                self._services.history.finished(slot.task_id, self._services.clock.time(), failed=failed)
                 self._gone(slot, why)
 
     async def _until_ended(self, slot: Slot) -> str:
@@ -52,14 +54,19 @@ class Lives:
         except asyncio.CancelledError:
             if not slot.doomed:
                 raise
-            return f"Container {slot.task_id} was ended before it had started"
+            return f"Container {slot.task_id} was ended before it had started", False
+        self._services.history.started(slot.task_id, self._services.clock.time())
         if slot.doomed:
             slot.container.kill()
         ended = await slot.container.wait()
         why = f"Container {slot.task_id} ended with exit code {ended.code}"
-        if ended.code and slot.state == "ready" and not slot.doomed:
-            self._say(why)
-        return why
+        failed = bool(ended.code) and not slot.doomed
+        if failed:
+            # In the words of Modal's own logs.
+            self._services.on_output(slot.task_id, "system", f"Runner failed with exit code: {ended.code}\n")
+            if slot.state == "ready":
+                self._say(why)
+        return why, failed or slot.boot_result is not None
 
     async def _start(self, slot: Slot) -> Container:
         spec = await self._services.launcher.prepare(self._record, slot.task_id)

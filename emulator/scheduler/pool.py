@@ -174,6 +174,11 @@ class Pool:
 
     # What others ask of it
 
+    @property
+    def busy(self) -> bool:
+        """Whether an input waits, is worked on or is to be tried again, or a request is served."""
+        return bool(self.work.unfinished) or any(slot.active for slot in self.slots.values())
+
     def cancel(self, item: Input, *, terminate: bool) -> None:
         slot = self.slots.get(item.task_id)
         self.work.cancel(item, slot)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from emulator.scheduler.calls import Call, Input
     from emulator.scheduler.services import Services
     from emulator.scheduler.slot import Slot
+    from emulator.signals import Signal
     from emulator.state import App, FunctionRecord
 
 STOP_GRACE = 3.0
@@ -98,6 +99,15 @@ class Scheduler:
             for child in children:
                 self.cancel(child, terminate=terminate)
         self._services.calls.taken(call)
+
+    def busy(self, app_id: str) -> bool:
+        """Whether anything of an app waits, is worked on, or is to be tried again."""
+        return any(pool.busy for pool in self.pools if pool.record.app_id == app_id)
+
+    @property
+    def changed(self) -> Signal:
+        """Notified whenever anything about a pool has changed."""
+        return self._services.changed
 
     async def stop_app(self, app: App, *, grace: float = STOP_GRACE) -> None:
         """End every container of an app, and its schedules."""

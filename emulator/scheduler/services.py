@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from emulator.scheduler.history import History
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -41,5 +43,6 @@ class Services:
     """Notified whenever anything about a pool has changed."""
     machine_limit: int
     """Containers of one function when its definition sets no maximum."""
+    history: History = field(default_factory=History)
     places: dict[str, tuple[Pool, Slot]] = field(default_factory=dict)
     """Every container that is there, by task id: each of its requests asks for it."""

@@ -52,6 +52,11 @@ class Work:
     def pending(self) -> int:
         return len(self._pending)
 
+    @property
+    def unfinished(self) -> int:
+        """Inputs that wait for a container, now or once their backoff is over."""
+        return len(self._pending) + len(self._delayed)
+
     def enqueue(self, item: Input, *, first: bool = False) -> None:
         if self._closed is not None:
             self._calls.finish(item, api_pb2.FunctionGetOutputsItem(result=self._closed))

@@ -1,0 +1,129 @@
+"""What is published of an app: definitions put in force together, and kept as versions that can be brought back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modal_proto import api_pb2
+
+from emulator.protocol.addresses import addresses
+from emulator.protocol.options import rebind
+from emulator.state import AppVersion, Definition, FunctionRecord, Staged
+
+if TYPE_CHECKING:
+    from emulator.protocol.addresses import Front
+    from emulator.scheduler.scheduler import Scheduler
+    from emulator.state import App, State
+
+VERSIONS_KEPT = 100
+"""Of one app: definitions that a rollback can bring back. Those that have not changed are held once."""
+
+
+async def staged(
+    front: Front, app: App, record: FunctionRecord, definition: api_pb2.Function, data: api_pb2.FunctionData
+) -> Staged:
+    """Fix the addresses that a function will have. They are served, and all the rest counts, once published."""
+    wanted = tuple(addresses(app, record, definition))
+    urls = {address.method: await front.reserve(address) for address in wanted}
+    made = Staged(api_pb2.Function(), api_pb2.FunctionData(), wanted, urls)
+    made.definition.CopyFrom(definition)
+    made.data.CopyFrom(data)
+    made.definition.web_url = urls.get("", "")
+    for name, method in made.definition.method_definitions.items():
+        method.web_url = urls.get(name, "")
+    return made
+
+
+class Publisher:
+    """Carries out what a deploy, a reload or a rollback decides."""
+
+    def __init__(self, state: State, scheduler: Scheduler, front: Front) -> None:
+        self._state = state
+        self._scheduler = scheduler
+        self._front = front
+
+    async def put_in_force(self, app: App, function_ids: dict[str, str], class_ids: dict[str, str]) -> None:
+        """These functions are the app's from now on: new definitions count, what is not among them ends."""
+        removed = set(app.function_ids.values()) - set(function_ids.values())
+        app.function_ids, app.class_ids = function_ids, class_ids
+        records = [self._state.functions[function_id] for function_id in function_ids.values()]
+        # Addresses first: a container that starts is told of all of them.
+        for record in records:
+            if (made := record.staged) is not None:
+                record.staged = None
+                record.definition, record.data, record.urls = made.definition, made.data, dict(made.urls)
+                record.version += 1
+                await self._front.publish(record, made.addresses)
+        for record in records:
+            self._scheduler.published(record)
+            for bound in self._bound_to(record.function_id):
+                rebind(bound, record)
+                self._scheduler.published(bound)
+        if app.state == api_pb2.APP_STATE_DEPLOYED:
+            self._scheduler.timers.follow(records)
+        for function_id in removed:
+            await self._remove(function_id)
+        await self.drop_staged(app)
+
+    def _bound_to(self, function_id: str) -> list[FunctionRecord]:
+        """Functions made from that one by parameters or options, and those made from these."""
+        direct = [record for record in self._state.functions.values() if record.base_function_id == function_id]
+        return direct + [further for record in direct for further in self._bound_to(record.function_id)]
+
+    async def drop_staged(self, app: App) -> None:
+        """Forget what a deploy has made and not published."""
+        for record in [r for r in self._state.functions.values() if r.app_id == app.app_id and r.staged is not None]:
+            record.staged = None
+            await self._front.give_up(record.function_id)
+            if not record.version:
+                await self._remove(record.function_id)
+
+    async def _remove(self, function_id: str) -> None:
+        for record in [self._state.functions[function_id], *self._bound_to(function_id)]:
+            del self._state.functions[record.function_id]
+            await self._front.withdraw(record.function_id)
+            await self._scheduler.remove(record)
+            self._scheduler.forget_calls([record.function_id])
+
+    # Versions
+
+    def version_of(self, app: App, function_ids: dict[str, str], class_ids: dict[str, str]) -> AppVersion:
+        """What these functions are: as staged where a deploy has made something new of them, else as they are."""
+        known = app.versions.get(app.version)
+        return AppVersion(
+            dict(function_ids),
+            dict(class_ids),
+            {
+                function_id: self._definition(self._state.functions[function_id], known)
+                for function_id in function_ids.values()
+            },
+        )
+
+    @staticmethod
+    def _definition(record: FunctionRecord, known: AppVersion | None) -> Definition:
+        before = known.definitions.get(record.function_id) if known is not None else None
+        if record.staged is None and before is not None:
+            return before  # what is in force may carry overrides of the autoscaler, which belong to no version
+        source = record.staged or record
+        if before is not None and (before.definition, before.data) == (source.definition, source.data):
+            return before
+        made = Definition(record.tag, api_pb2.Function(), api_pb2.FunctionData())
+        made.definition.CopyFrom(source.definition)
+        made.data.CopyFrom(source.data)
+        return made
+
+    @staticmethod
+    def keep(app: App, number: int, version: AppVersion) -> None:
+        """Keep a version to roll back to; the oldest give way, but never the one in force."""
+        app.versions[number] = version
+        for old in sorted(app.versions)[:-VERSIONS_KEPT]:
+            if old != app.version:
+                del app.versions[old]
+
+    async def bring_back(self, app: App, version: AppVersion) -> None:
+        """Stage what a version consists of, so that it can be put in force."""
+        for function_id, kept in version.definitions.items():
+            record = self._state.functions.get(function_id)
+            if record is None:  # a later version had no such function
+                record = self._state.functions[function_id] = FunctionRecord(function_id, app.app_id, kept.tag)
+            record.staged = await staged(self._front, app, record, kept.definition, kept.data)
