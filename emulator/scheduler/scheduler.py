@@ -131,12 +131,7 @@ class Scheduler:
         self._dormant.clear()
         await self._close(self.pools, 0.0)
 
-    def hurry(self) -> None:
-        """Kill what is still there."""
-        for pool, slot in self.slots():
-            pool.kill(slot)
-
-    async def _close(self, pools: list[Pool], grace: float, told: api_pb2.GenericResult = STOPPED) -> None:
-        await asyncio.gather(*(pool.close(grace=grace, told=told) for pool in pools))
+    async def _close(self, pools: list[Pool], grace: float) -> None:
+        await asyncio.gather(*(pool.close(grace=grace) for pool in pools))
         for pool in pools:
             self._pools.pop(pool.record.function_id, None)
