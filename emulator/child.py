@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from emulator.guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,16 +55,23 @@ class Children:
         When this is cancelled, the whole group is ended. Raises `OSError` when it can not be started.
         """
         arguments = ("/bin/sh", "-c", command) if isinstance(command, str) else tuple(command)
-        process = await asyncio.create_subprocess_exec(
-            *arguments, env=dict(environment), stdin=asyncio.subprocess.DEVNULL, start_new_session=True
-        )
-        self._groups.add(process.pid)
-        try:
-            return exit_status(await process.wait())
-        finally:
-            if process.returncode is None:
-                await self._end(process)
-            self._groups.discard(process.pid)
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                process = await asyncio.create_subprocess_exec(
+                    *guarded(arguments, theirs),
+                    env=dict(environment),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    start_new_session=True,
+                    pass_fds=(theirs.fileno(),),
+                )
+            self._groups.add(process.pid)
+            try:
+                return exit_status(await process.wait())
+            finally:
+                if process.returncode is None:
+                    await self._end(process)
+                self._groups.discard(process.pid)
 
     def kill(self) -> None:
         """SIGKILL all of them."""

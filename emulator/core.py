@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 
 STOP_LIMIT = 20.0
 """Seconds that each part has to close."""
+DEFAULT_EXIT_GRACE = 5.0
+TOLD_AFTER = 1.0
+"""Seconds of waiting for containers to leave before that is said."""
 
 
 @runtime_checkable
@@ -88,6 +91,8 @@ class Options:
     """Containers that may boot at the same time."""
     max_containers: int = 16
     """Of one function that sets no maximum itself."""
+    exit_grace: float = DEFAULT_EXIT_GRACE
+    """Seconds that containers have for their exit handlers when the emulator stops."""
 
 
 class Core:
@@ -99,6 +104,7 @@ class Core:
         self.changed = Signal()
         self._token = Token("ak-emulator", f"as-{secrets.token_urlsafe(24)}")
         self._tasks: list[asyncio.Task[None]] = []
+        self._hurried = False
         self._run_folder = RunFolder()
         self._temporary = self._run_folder.path
         # Absolute: containers are set up by processes that run elsewhere.
@@ -196,7 +202,7 @@ class Core:
         in_order = {
             "its background": self._end_tasks,
             "the ingress": self.ingress.close,
-            "the scheduler": self.scheduler.close,
+            "the scheduler": self._close_scheduler,
             "the runtime": self._runtime.close,
             "the containers' sockets": self._launcher.close,
             "the control plane": self._control_plane.close,
@@ -209,12 +215,33 @@ class Core:
             for name, close in reversed(in_order.items()):
                 closing.push_async_callback(self._close, name, close)
 
-    async def _close(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
+    def hurry(self) -> None:
+        """Wait no longer for containers that are asked to leave: kill them."""
+        self._hurried = True
+        self.scheduler.hurry()
+
+    async def _close_scheduler(self) -> None:
+        grace = 0.0 if self._hurried else self.options.exit_grace
+        patience = asyncio.create_task(self._tell_patience(grace)) if grace > TOLD_AFTER else None
         try:
-            async with self.options.clock.timeout(STOP_LIMIT):
+            await self.scheduler.close(grace=grace)
+        finally:
+            if patience is not None:
+                patience.cancel()
+
+    async def _tell_patience(self, grace: float) -> None:
+        await self.options.clock.sleep(TOLD_AFTER)
+        names = sorted({pool.record.tag for pool, _ in self.scheduler.slots()})
+        if names:
+            self.say(f"stopping: containers of {', '.join(names)} have {grace:g}s to leave (Ctrl-C again: kill them)")
+
+    async def _close(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
+        limit = STOP_LIMIT + (self.options.exit_grace if close == self._close_scheduler else 0.0)
+        try:
+            async with self.options.clock.timeout(limit):
                 await close()
         except TimeoutError:
-            self.say(f"stopping: {name} did not close within {STOP_LIMIT:g}s and is given up")
+            self.say(f"stopping: {name} did not close within {limit:g}s and is given up")
 
     async def _end_tasks(self) -> None:
         await self._apps.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from emulator.clock import RealClock
-from emulator.core import Core, Options
+from emulator.core import DEFAULT_EXIT_GRACE, Core, Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -71,6 +72,7 @@ class Emulator:
         log: LogSink | None = None,
         max_starting: int = 2,
         max_containers: int = 16,
+        exit_grace: float = DEFAULT_EXIT_GRACE,
     ) -> None:
         self._options = Options(
             state_directory=state_directory,
@@ -83,6 +85,7 @@ class Emulator:
             log=log,
             max_starting=max_starting,
             max_containers=max_containers,
+            exit_grace=exit_grace,
         )
         self._core: Core | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,7 +110,10 @@ class Emulator:
         self._core = core
 
     def stop(self) -> None:
-        """End every container and close everything. Harmless when it does not run."""
+        """End every container and close everything. Harmless when it does not run.
+
+        Containers run their exit handlers, for which they have `exit_grace` seconds.
+        """
         if self._thread is None:
             return
         try:
@@ -116,6 +122,12 @@ class Emulator:
         finally:
             self._core = None
             self._end_thread()
+
+    def hurry(self) -> None:
+        """Have a `stop` that is under way, or comes, kill containers at once. From any thread, or a signal handler."""
+        if self._core is not None and self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: it has stopped
+                self._loop.call_soon_threadsafe(self._core.hurry)
 
     def _end_thread(self) -> None:
         loop, thread = self._loop, self._thread

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from emulator.child import environment_for, exit_status
 from emulator.emulator import Emulator
+from emulator.guard import guarded
 from emulator.ingress.ingress import PortTaken
 from emulator.logs import ConsoleSink
 from emulator.problem import Problem
+from emulator.scheduler.leaving import EXIT_GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,19 +35,28 @@ def execute(command: Sequence[str], *, port: int, containers: Kind, quiet: bool)
     log = None if quiet else ConsoleSink(sys.stderr)
     with _Signals() as signals:
         try:
-            with Emulator(web_port=port, containers=containers, log=log) as emulator:
-                return _run(command, environment_for(emulator.environment), signals)
+            emulator = Emulator(web_port=port, containers=containers, log=log, exit_grace=EXIT_GRACE)
+            emulator.start()
         except PortTaken as error:
             raise Problem(f"{error}: choose another with --port, or 0 for any") from error
-        except (PermissionError, ValueError) as error:
+        except OSError as error:
+            raise Problem(f"the emulator can not start: {error}") from error
+        except ValueError as error:
             raise Problem(str(error)) from error
+        try:
+            return _run(command, environment_for(emulator.environment), signals)
+        finally:
+            signals.ending(emulator)
+            emulator.stop()
 
 
 class _Signals:
-    """Signals for the command: passed on, or kept until there is one."""
+    """Signals for the command: passed on, or kept until there is one. Once it has ended they hurry the emulator."""
 
     def __init__(self) -> None:
-        self._child: subprocess.Popen[bytes] | None = None
+        self._guard: socket.socket | None = None
+        self._emulator: Emulator | None = None
+        self._hurried = False
         self._pending: list[int] = []
         self._before: dict[int, object] = {}
 
@@ -59,42 +71,48 @@ class _Signals:
     @property
     def stopped(self) -> int | None:
         """The signal that came before there was a command to get it."""
-        return self._pending[0] if self._pending and self._child is None else None
+        return self._pending[0] if self._pending and self._guard is None else None
 
     @contextmanager
-    def going_to(self, child: subprocess.Popen[bytes]) -> Iterator[None]:
-        self._child = child
+    def going_to(self, guard: socket.socket) -> Iterator[None]:
+        self._guard = guard
         for number in self._pending:
-            child.send_signal(number)
+            self._tell(number)
         try:
             yield
         finally:
-            self._child = None
+            self._guard = None
+
+    def ending(self, emulator: Emulator) -> None:
+        """The command has ended, and the emulator is about to."""
+        self._emulator = emulator
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if self._child is None:
+        if self._emulator is not None:
+            if self._hurried:
+                os._exit(128 + number)
+            self._hurried = True
+            self._emulator.hurry()
+        elif self._guard is None:
             self._pending.append(number)
         elif not (number in (signal.SIGINT, signal.SIGQUIT) and _terminal_sends_to_us()):
-            with suppress(ProcessLookupError):
-                self._child.send_signal(number)
+            self._tell(number)
+
+    def _tell(self, number: int) -> None:
+        if self._guard is not None:
+            with suppress(OSError):  # the command has just ended
+                self._guard.send(bytes([number]))
 
 
 def _run(command: Sequence[str], env: dict[str, str], signals: _Signals) -> int:
     if signals.stopped is not None:
         return 128 + signals.stopped
-    try:
-        child = subprocess.Popen(command, env=env)  # noqa: S603
-    except FileNotFoundError:
-        return _cannot(command, "no such command", 127)
-    except OSError as error:
-        return _cannot(command, error.strerror or "it can not be run", 126)
-    with signals.going_to(child):
-        return exit_status(child.wait())
-
-
-def _cannot(command: Sequence[str], why: str, status: int) -> int:
-    print(f"emulator: {command[0]}: {why}", file=sys.stderr)
-    return status
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            child = subprocess.Popen(guarded(command, theirs), env=env, pass_fds=(theirs.fileno(),))  # noqa: S603
+        with signals.going_to(ours):
+            return exit_status(child.wait())
 
 
 def _terminal_sends_to_us() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -37,7 +38,7 @@ class ConsoleSink:
 
     def __call__(self, line: LogLine) -> None:
         if line.stream == "emulator":
-            print(f"emulator | {line.text}", file=self._stream, flush=True)
+            self._write(f"emulator | {line.text}")
             return
         if line.followed:
             return
@@ -48,4 +49,8 @@ class ConsoleSink:
         elif rest:
             self._partial[key] = rest
         for text in whole:
-            print(f"{line.function} {line.task_id[-4:]} | {text}", file=self._stream, flush=True)
+            self._write(f"{line.function} {line.task_id[-4:]} | {text}")
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # a terminal that was closed: whoever speaks has more to do than to speak
+            print(text, file=self._stream, flush=True)

@@ -20,6 +20,7 @@ from emulator.logs import ConsoleSink, LogLine
 from emulator.problem import Problem
 from emulator.ready import wait_until_ready
 from emulator.record import hold
+from emulator.scheduler.leaving import EXIT_GRACE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from emulator.emulator import WebAddress
 
 FORCED = 130
-"""Exit status after a second Ctrl-C."""
+"""Exit status after a second Ctrl-C, which kills what the first has asked to leave. A third waits for nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,10 @@ async def _run_until_stopped(options: Up) -> int:
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
-        if stop.is_set():
-            print("emulator | stopping at once", file=sys.stderr, flush=True)
-            session.children.kill()
+        if session.hurried:
             os._exit(FORCED)
+        if stop.is_set():
+            session.hurry()
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -69,12 +70,12 @@ async def _run_until_stopped(options: Up) -> int:
     await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     if stop.is_set():
-        print("emulator | stopping", file=sys.stderr, flush=True)
+        session.say("stopping")
         running.cancel()
     await asyncio.wait((running,))
     if not running.cancelled() and (error := running.exception()) is not None:
         raise error
-    return 0
+    return FORCED if session.hurried else 0
 
 
 class Session:
@@ -86,6 +87,16 @@ class Session:
         self.children = Children(self._clock)
         self._log = ConsoleSink(sys.stderr)
         self._deploying = asyncio.Lock()
+        self._running: Emulator | None = None
+        self.hurried = False
+
+    def hurry(self) -> None:
+        """Wait no longer for anything that is to end."""
+        self.hurried = True
+        self.say("stopping at once")
+        self.children.kill()
+        if self._running is not None:
+            self._running.hurry()
 
     async def run(self) -> None:
         """Start everything, then deploy again on changes. Ends by being cancelled. Raises `Problem`."""
@@ -112,7 +123,11 @@ class Session:
         options = self._options
         try:
             emulator = Emulator(
-                state_directory=options.state, containers=options.containers, web_port=options.port, log=self._log
+                state_directory=options.state,
+                containers=options.containers,
+                web_port=options.port,
+                log=self._log,
+                exit_grace=EXIT_GRACE,
             )
         except ValueError as error:
             raise Problem(str(error)) from error
@@ -120,6 +135,7 @@ class Session:
         try:
             # Shielded: an emulator that was half started would leave things behind.
             await asyncio.shield(starting)
+            self._running = emulator
             yield emulator
         finally:
             await asyncio.wait((starting,))
@@ -134,7 +150,7 @@ class Session:
             raise Problem(f"the emulator can not start: {error}") from error
 
     async def _before(self, command: str, environment: dict[str, str]) -> None:
-        self._say(f"running {command}")
+        self.say(f"running {command}")
         status = await self.children.run(command, environment=environment)
         if status:
             raise Problem(f"`{command}` failed with exit status {status}: nothing was deployed")
@@ -146,7 +162,7 @@ class Session:
         addresses = emulator.addresses()
         main = main_address(addresses, port=self._options.port)
         if main is not None:
-            await wait_until_ready(main.url, path=self._options.ready_path, clock=self._clock, say=self._say)
+            await wait_until_ready(main.url, path=self._options.ready_path, clock=self._clock, say=self.say)
         for line in banner(addresses, main.url if main is not None else emulator.server_url):
             print(line, flush=True)
 
@@ -154,21 +170,21 @@ class Session:
         cwd = Path.cwd()
         root = watch.source_directory(self._options.app_ref, cwd)
         try:
-            async for paths in watch.changes(root, self._say):
+            async for paths in watch.changes(root, self.say):
                 await self._again(paths, cwd, emulator, environment)
         except (OSError, RuntimeError) as error:
-            self._say(f"{root} can not be watched, so changes are not deployed: {error}")
+            self.say(f"{root} can not be watched, so changes are not deployed: {error}")
 
     async def _again(self, paths: list[Path], cwd: Path, emulator: Emulator, environment: dict[str, str]) -> None:
         names = _relative(paths, cwd)
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        self._say(f"{names[0]}{more} changed: deploying again")
+        self.say(f"{names[0]}{more} changed: deploying again")
         status = await self._deploy(environment)
         if status:
-            self._say(f"deploying failed with exit status {status}: what was deployed before keeps running")
+            self.say(f"deploying failed with exit status {status}: what was deployed before keeps running")
         else:
             main = main_address(emulator.addresses(), port=self._options.port)
-            self._say(f"deployed again: {main.url if main is not None else emulator.server_url}")
+            self.say(f"deployed again: {main.url if main is not None else emulator.server_url}")
 
     async def _deploy(self, environment: dict[str, str]) -> int:
         ref = self._options.app_ref
@@ -177,7 +193,7 @@ class Session:
         async with self._deploying:
             return await self.children.run(command, environment=environment)
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
         self._log(LogLine(text, "emulator"))
 
 

@@ -85,6 +85,9 @@ class Container(Protocol):
     def terminate(self) -> None:
         """Ask it to leave: SIGTERM to the container's main process. Does nothing once it has ended."""
 
+    def interrupt(self) -> None:
+        """Interrupt what it works on: SIGINT to the main process, after which the client runs exit handlers."""
+
     def kill(self) -> None:
         """SIGKILL the container and everything that it started. Does nothing once it has ended."""
 

@@ -61,7 +61,8 @@ def interpreter_folders() -> list[Path]:
     executable = Path(sys.executable)
     real = executable.resolve().parent
     found = (*parts, *map(Path, (*places, *site.getsitepackages())), real, *links_on_the_way(executable))
-    return [path for path in found if path.exists()]
+    # Where links lead too: the environment's folder may itself be one.
+    return [path for path in (*found, *(path.resolve() for path in found)) if path.exists()]
 
 
 def links_on_the_way(path: Path) -> list[Path]:

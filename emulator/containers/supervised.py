@@ -150,6 +150,9 @@ class SupervisedContainer:
     def terminate(self) -> None:
         self._tell({"signal": int(signal.SIGTERM)})
 
+    def interrupt(self) -> None:
+        self._tell({"signal": int(signal.SIGINT)})
+
     def kill(self) -> None:
         self._tell({"kill": True})
 

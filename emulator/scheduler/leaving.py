@@ -20,19 +20,21 @@ class Leaving(Protocol):
     def begin(self, slot: Slot, now: float) -> None:
         """It takes no new work; what it has it may finish."""
 
-    def at_once(self, slot: Slot, now: float) -> None:
+    def at_once(self, slot: Slot, now: float, /) -> None:
         """The same, where nobody waits for what it works on any more."""
 
 
 class FunctionLeaving:
-    """A function's container is told when it asks for the next input."""
+    """A function's container is told when it asks for the next input; one that is to leave at once, by SIGINT."""
 
     def begin(self, slot: Slot, now: float) -> None:
         if not slot.active:  # a busy one has its inputs' own deadlines
             slot.kill_at = now + EXIT_GRACE
 
-    def at_once(self, slot: Slot, now: float) -> None:
-        """It is killed in time, busy or not: see `Fleet.close`."""
+    def at_once(self, slot: Slot, _now: float, /) -> None:
+        """SIGINT ends what it works on, and the client's runtime goes on to the exit handlers, as on Modal."""
+        if slot.active and slot.container is not None:
+            slot.container.interrupt()
 
 
 class ServerLeaving:

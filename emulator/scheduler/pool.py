@@ -95,10 +95,13 @@ class Pool:
     def _turn_over(self) -> None:
         self._fleet.retire_stale()
 
-    async def close(self, *, grace: float) -> None:
-        """Have every container leave, kill those that have not after `grace` seconds, and stop."""
+    async def close(self, *, grace: float, told: api_pb2.GenericResult = STOPPED) -> None:
+        """Have every container leave, kill those that have not after `grace` seconds, and stop.
+
+        `told` is what those learn who wait for a result.
+        """
         self._fleet.closing = True
-        self.work.close(STOPPED)
+        self.work.close(told)
         await self._fleet.close(grace=grace)
         await self._tasks.close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from emulator.scheduler.pool import STOPPED, Pool
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 STOP_GRACE = 3.0
 """Seconds for containers of an app that is stopped: enough for exit handlers, short for whoever waits."""
 
+EMULATOR_STOPPED = api_pb2.GenericResult(
+    status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception="The emulator was stopped"
+)
+
 
 class Scheduler:
     """Owns the pools. A pool exists from a function's publication until its app is stopped."""
@@ -30,6 +35,7 @@ class Scheduler:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._pools: dict[str, Pool] = {}
+        self._closing = False
         self._dormant: dict[str, FunctionRecord] = {}
         """Published functions whose pool had nothing to do: it is made anew when it is asked for."""
         self.timers = Timers(services.clock, self._run_scheduled, services.say)
@@ -61,6 +67,8 @@ class Scheduler:
 
     def published(self, record: FunctionRecord) -> None:
         """A function's new definition is in force."""
+        if self._closing:
+            raise GRPCError(Status.FAILED_PRECONDITION, "The emulator is stopping")
         (self.pool(record.function_id) or self._open(record)).published()
 
     def find(self, task_id: str) -> tuple[Pool, Slot] | None:
@@ -127,11 +135,18 @@ class Scheduler:
         if (pool := self._pools.get(record.function_id)) is not None:
             await self._close([pool], STOP_GRACE)
 
-    async def close(self) -> None:
+    async def close(self, *, grace: float = 0.0) -> None:
+        """End every container of every app; those that have not left after `grace` seconds are killed."""
+        self._closing = True
         self._dormant.clear()
-        await self._close(self.pools, 0.0)
+        await self._close(self.pools, grace, EMULATOR_STOPPED)
 
-    async def _close(self, pools: list[Pool], grace: float) -> None:
-        await asyncio.gather(*(pool.close(grace=grace) for pool in pools))
+    def hurry(self) -> None:
+        """Kill what is still there."""
+        for pool, slot in self.slots():
+            pool.kill(slot)
+
+    async def _close(self, pools: list[Pool], grace: float, told: api_pb2.GenericResult = STOPPED) -> None:
+        await asyncio.gather(*(pool.close(grace=grace, told=told) for pool in pools))
         for pool in pools:
             self._pools.pop(pool.record.function_id, None)

@@ -96,6 +96,7 @@ class FakeContainer:
         self.task_id = spec.task_id
         self.pid = 1
         self.terminated = False
+        self.interrupted = False
         self.killed = False
         self.accepts = True
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -110,6 +111,9 @@ class FakeContainer:
     def terminate(self) -> None:
         self.terminated = True
         self.end(0)
+
+    def interrupt(self) -> None:
+        self.interrupted = True
 
     def kill(self) -> None:
         self.killed = True

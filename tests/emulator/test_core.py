@@ -53,14 +53,14 @@ async def test_what_hangs_while_closing_is_given_up_and_told(monkeypatch: pytest
     hangs = asyncio.Event()
     close = core.scheduler.close
 
-    async def hang() -> None:
+    async def hang(**_: float) -> None:
         hangs.set()
         await asyncio.Event().wait()
 
     monkeypatch.setattr(core.scheduler, "close", hang)
     stopping = asyncio.create_task(core.stop())
     await hangs.wait()
-    await clock.turn(module.STOP_LIMIT + 1)
+    await clock.turn(module.STOP_LIMIT + module.DEFAULT_EXIT_GRACE + 1)
     await stopping
     await close()
     assert is_free(port_of(core))

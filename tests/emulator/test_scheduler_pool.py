@@ -268,6 +268,9 @@ async def test_stopping_an_app_ends_what_waits_what_runs_and_what_is_about_to_be
     pool.work.complete(slot_of(pool, container), failed(await taken(pool, container)))
     await taken(pool, container)
     stopping = asyncio.create_task(machine.scheduler.stop_app(machine.app))
+    await settle()
+    assert container.interrupted
+    assert not container.killed
     await machine.clock.turn(5)
     await stopping
     assert container.killed
