@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 DEFAULT_SCALEDOWN_WINDOW = 60.0
 DEFAULT_TIMEOUT = 300.0
+MIN_RETRY_DELAY = 1.0
 PATIENCE = 0.05
 """Seconds for which a busy container may be about to become free: no other is started meanwhile."""
 BACKOFF_FIRST = 1.0
@@ -82,12 +83,15 @@ def limits(definition: api_pb2.Function) -> Limits:
 
 
 def retry_delay(policy: api_pb2.FunctionRetryPolicy, retries_so_far: int) -> float | None:
-    """Seconds to wait before the next attempt, or `None` when the policy allows no more."""
+    """Seconds to wait before the next attempt, or `None` when the policy allows no more.
+
+    Never less than one, as where the client itself does the retrying (`modal.retries.RetryManager`).
+    """
     if retries_so_far >= policy.retries:
         return None
     coefficient = policy.backoff_coefficient or 1.0
     delay_ms = min(policy.initial_delay_ms * coefficient**retries_so_far, policy.max_delay_ms or 60_000)
-    return float(delay_ms / 1000)
+    return max(MIN_RETRY_DELAY, float(delay_ms / 1000))
 
 
 def boot_backoff(failures: int) -> float:

@@ -47,6 +47,7 @@ class Pool:
             definition=lambda: record.definition,
             spawn=self._tasks.spawn,
             changed=self.touch,
+            note=lambda task_id, text: services.on_output(task_id, "system", text),
         )
         self._fleet = Fleet(
             record,

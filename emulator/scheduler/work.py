@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 
     from emulator.clock import Clock
 
-MAX_LOSSES = 3
-"""Containers that may die under one input before it is given up: it is likely the one that kills them."""
+MAX_LOSSES = 8
+"""Containers that may die under one input before it is given up: it is likely the one that kills them.
+
+As often as the client's own retries of internal failures, which cost nothing of the retry policy either.
+"""
 CANCEL_GRACE = 5.0
 """Seconds in which a container must let go of an input that was cancelled or timed out."""
 
@@ -36,12 +39,15 @@ class Work:
         definition: Callable[[], api_pb2.Function],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
         changed: Callable[[], None],
+        note: Callable[[str, str], None] = lambda _task_id, _text: None,
     ) -> None:
         self._calls = calls
         self._clock = clock
         self._definition = definition
         self._spawn = spawn
         self._changed = changed
+        self._note = note
+        """Writes a line of the platform's own into the log: (task_id, text)."""
         self._pending: OrderedDict[Input, None] = OrderedDict()
         """A queue from which any input can be taken at once: a large map may be cancelled."""
         self._delayed: set[Input] = set()
@@ -167,6 +173,7 @@ class Work:
             self._settle(slot, attempt)
             seconds = int(limits(self._definition()).timeout)
             message = f"Task's current input {attempt.item.input_id} hit its timeout of {seconds}s"
+            self._note(slot.task_id, f"{message}\n")
             self._conclude(attempt.item, failure(Result.GENERIC_STATUS_TIMEOUT, message))
         return False
 

@@ -66,6 +66,7 @@ def test_retries_back_off_up_to_their_longest_delay_and_then_end() -> None:
     policy = api_pb2.FunctionRetryPolicy(retries=4, initial_delay_ms=1000, backoff_coefficient=3.0, max_delay_ms=5000)
     assert [retry_delay(policy, n) for n in range(5)] == [1.0, 3.0, 5.0, 5.0, None]
     assert retry_delay(api_pb2.FunctionRetryPolicy(), 0) is None
+    assert retry_delay(api_pb2.FunctionRetryPolicy(retries=1), 0) == 1.0
 
 
 def test_failed_boots_back_off_from_a_quarter_of_a_second_to_thirty_seconds() -> None:
