@@ -20,6 +20,7 @@ from emulator.ingress.ingress import Ingress
 from emulator.launcher import ContainerLauncher
 from emulator.logs import LogLine
 from emulator.protocol.apps import AppHandlers
+from emulator.protocol.autoscaling import AutoscalerHandlers
 from emulator.protocol.blob_http import BlobServer
 from emulator.protocol.blobs import BlobHandlers
 from emulator.protocol.calls import CallHandlers
@@ -162,6 +163,7 @@ class Core:
         self.dispatcher = Dispatcher(
             [
                 self._apps,
+                AutoscalerHandlers(state, self.scheduler),
                 BlobHandlers(self._blobs, self._blob_server.url),
                 CallHandlers(state, self.calls, self.scheduler),
                 ContainerHandlers(self.calls, self.scheduler, clock),
@@ -193,6 +195,7 @@ class Core:
         self._tasks.append(asyncio.create_task(self._apps.watch_heartbeats()))
         self._tasks.append(asyncio.create_task(self.scheduler.timers.keep()))
         self._tasks.append(asyncio.create_task(self._warm()))
+        self._tasks.append(asyncio.create_task(self.scheduler.timers.keep()))
 
     async def stop(self) -> None:
         """End every container and close everything. Harmless when repeated.

@@ -157,6 +157,8 @@ class FunctionRecord:
     staged: Staged | None = None
     """Created by a deploy that has not been published yet."""
     data: api_pb2.FunctionData = field(default_factory=api_pb2.FunctionData)
+    overrides: api_pb2.AutoscalerSettings = field(default_factory=api_pb2.AutoscalerSettings)
+    """Of the definition's own, until it is published again."""
     version: int = 0
     """Counts publications: containers of an older one leave."""
     urls: dict[str, str] = field(default_factory=dict)

@@ -227,7 +227,7 @@ class AppHandlers:
                     task_id=slot.task_id,
                     app_id=app.app_id,
                     app_description=app.description,
-                    started_at=slot.created_at,
+                    started_at=slot.booted_at,
                     enqueued_at=slot.created_at,
                 )
                 for app, slot in listed

@@ -12,8 +12,8 @@ from emulator.protocol.definition import check, doubts
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
 from emulator.protocol.options import rebind, remark, unsupported
-from emulator.scheduler.server_pool import ServerPool
-from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord, Staged
+from emulator.protocol.publishing import staged
+from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ class FunctionHandlers:
             supported_input_formats=request.supported_input_formats,
             supported_output_formats=request.supported_output_formats,
         )
-        record.staged = await self._stage(app, record, definition, record.data)
+        record.staged = await staged(self._front, app, record, definition, record.data)
         return api_pb2.FunctionPrecreateResponse(
             function_id=record.function_id, handle_metadata=handle_metadata(record, record.staged)
         )
@@ -97,20 +97,6 @@ class FunctionHandlers:
             record = FunctionRecord(new_id("fu"), app.app_id, tag)
             self._state.functions[record.function_id] = record
         return record
-
-    async def _stage(
-        self, app: App, record: FunctionRecord, definition: api_pb2.Function, data: api_pb2.FunctionData
-    ) -> Staged:
-        """Fix the addresses that a function will have. They are served, and all the rest counts, once published."""
-        wanted = tuple(addresses(app, record, definition))
-        urls = {address.method: await self._front.reserve(address) for address in wanted}
-        staged = Staged(api_pb2.Function(), api_pb2.FunctionData(), wanted, urls)
-        staged.definition.CopyFrom(definition)
-        staged.data.CopyFrom(data)
-        staged.definition.web_url = urls.get("", "")
-        for name, method in staged.definition.method_definitions.items():
-            method.web_url = urls.get(name, "")
-        return staged
 
     async def ClassCreate(self, request: api_pb2.ClassCreateRequest, _: Caller) -> api_pb2.ClassCreateResponse:
         app = self._app(request.app_id)
@@ -185,34 +171,6 @@ class FunctionHandlers:
                 self._say(f"{bound.tag} with other options: {line}")
             self._scheduler.published(bound)
         return api_pb2.FunctionBindParamsResponse(bound_function_id=bound_id, handle_metadata=handle_metadata(bound))
-
-    async def FunctionUpdateSchedulingParams(
-        self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, _: Caller
-    ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
-        record = self.function(request.function_id)
-        settings = api_pb2.AutoscalerSettings()
-        settings.CopyFrom(record.definition.autoscaler_settings)
-        # Presence counts: an explicit 0 must overwrite, which MergeFrom does for fields that track it.
-        settings.MergeFrom(request.settings)
-        if settings.max_containers and settings.min_containers > settings.max_containers:
-            raise invalid("min_containers must not exceed max_containers")
-        record.definition.autoscaler_settings.CopyFrom(settings)
-        if (pool := self._scheduler.pool(record.function_id)) is not None:
-            pool.touch()
-        return api_pb2.FunctionUpdateSchedulingParamsResponse(current_settings=settings)
-
-    async def FunctionGetCurrentStats(
-        self, request: api_pb2.FunctionGetCurrentStatsRequest, _: Caller
-    ) -> api_pb2.FunctionStats:
-        pool = self._scheduler.pool(self.function(request.function_id).function_id)
-        if pool is None:
-            return api_pb2.FunctionStats()
-        # Containers that leave count for their inputs alone: they take nothing new.
-        return api_pb2.FunctionStats(
-            backlog=int(pool.demanded) if isinstance(pool, ServerPool) else pool.work.pending,
-            num_total_tasks=sum(slot.state != "draining" and not slot.doomed for slot in pool.slots.values()),
-            num_running_inputs=sum(slot.active for slot in pool.slots.values()),
-        )
 
     async def FlashContainerList(
         self, request: api_pb2.FlashContainerListRequest, _: Caller

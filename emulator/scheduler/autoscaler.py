@@ -27,21 +27,28 @@ class Supply:
     task_id: str
     idle_since: float | None = None
     """When it last became idle; `None` while it starts or works."""
+    starting: bool = False
+    active: int = 0
+    """Inputs (or requests) that it works on."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What a pool sees now. Containers that are leaving are not supply."""
+    """What a pool sees now."""
 
     pending: int = 0
     running: int = 0
     supply: tuple[Supply, ...] = ()
+    leaving: int = 0
+    """Containers of the current version that take nothing new and are still there: the maximum counts them."""
     start_slots: int = 1
     """Containers that may be started at once by this machine."""
+    slots_at: float | None = None
+    """When it may start more at the latest."""
     not_before: float = 0.0
-    """After failed boots: no start earlier than this."""
+    """After failed boots and crashes: no start earlier than this."""
     unmet_since: float | None = None
-    """Since when demand has exceeded supply without a break."""
+    """Since when demand has exceeded supply without a break: what `unmet_since` said after the last decision."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +70,29 @@ def wanted_containers(policy: Policy, load: Load) -> int:
 
 
 def decide(policy: Policy, load: Load, now: float) -> Decision:
-    """What to start and to stop now. Never both; nothing is stopped that is not idle."""
+    """What to start and to stop now: never both, and what is stopped is idle unless there is more than the maximum."""
     wanted = wanted_containers(policy, load)
     missing = wanted - len(load.supply)
     if missing > 0:
-        blocked_until = max(load.not_before, _sustained_at(policy, load, now))
-        if now < blocked_until:
-            return Decision(wanted=wanted, wake_at=blocked_until)
-        return Decision(start=min(missing, max(0, load.start_slots)), wanted=wanted)
-    return _stop_surplus(policy, load, wanted, now)
+        return _grow(policy, load, wanted, now)
+    return _shrink(policy, load, wanted, now)
+
+
+def unmet_since(load: Load, decision: Decision, now: float) -> float | None:
+    """What the next load has to say of unmet demand."""
+    if decision.wanted <= len(load.supply):
+        return None
+    return now if load.unmet_since is None else load.unmet_since
+
+
+def _grow(policy: Policy, load: Load, wanted: int, now: float) -> Decision:
+    blocked_until = max(load.not_before, _sustained_at(policy, load, now))
+    if now < blocked_until:
+        return Decision(wanted=wanted, wake_at=blocked_until)
+    room = policy.max_containers - load.leaving
+    lacking = max(0, min(wanted, room) - len(load.supply))
+    start = min(lacking, max(0, load.start_slots))
+    return Decision(start=start, wanted=wanted, wake_at=load.slots_at if start < lacking else None)
 
 
 def _sustained_at(policy: Policy, load: Load, now: float) -> float:
@@ -80,18 +101,26 @@ def _sustained_at(policy: Policy, load: Load, now: float) -> float:
     return (now if load.unmet_since is None else load.unmet_since) + policy.scaleup_window
 
 
-def _stop_surplus(policy: Policy, load: Load, wanted: int, now: float) -> Decision:
+def _shrink(policy: Policy, load: Load, wanted: int, now: float) -> Decision:
     surplus = len(load.supply) - wanted
     over_maximum = len(load.supply) - policy.max_containers
-    idle = sorted(
-        ((since, task_id) for task_id, since in ((s.task_id, s.idle_since) for s in load.supply) if since is not None)
-    )
     stop: list[str] = []
     wake_at: float | None = None
-    for since, task_id in idle[: max(0, surplus)]:
-        expires = since + policy.scaledown_window
-        if len(stop) < over_maximum or now >= expires:
-            stop.append(task_id)
+    for supply in sorted(load.supply, key=_usefulness)[:surplus]:
+        if len(stop) < over_maximum:
+            stop.append(supply.task_id)
+        elif supply.idle_since is None:
+            break
+        elif now >= (expires := supply.idle_since + policy.scaledown_window):
+            stop.append(supply.task_id)
         else:
-            wake_at = expires if wake_at is None else min(wake_at, expires)
+            wake_at = expires
+            break
     return Decision(stop=tuple(stop), wanted=wanted, wake_at=wake_at)
+
+
+def _usefulness(supply: Supply) -> tuple[int, float]:
+    """The longest idle first, then what starts, then what works on least."""
+    if supply.idle_since is not None:
+        return (0, supply.idle_since)
+    return (1, 0) if supply.starting else (2, supply.active)

@@ -41,7 +41,7 @@ class Fleet:
         changed: Callable[[], None],
     ) -> None:
         self.slots: dict[str, Slot] = {}
-        self.boots = Boots(services.clock)
+        self.boots = Boots()
         self.closing = False
         self._record = record
         self._services = services
@@ -60,6 +60,10 @@ class Fleet:
         """Containers that take, or will take, work of the version in force."""
         return [slot for slot in self.slots.values() if self._is_supply(slot)]
 
+    def leaving(self) -> int:
+        """Containers of that version that are still there and take nothing new."""
+        return sum(self.fresh(slot) and not self._is_supply(slot) for slot in self.slots.values())
+
     def _is_supply(self, slot: Slot) -> bool:
         return slot.state in ("starting", "ready") and self.fresh(slot) and not slot.doomed
 
@@ -75,7 +79,7 @@ class Fleet:
             startup_deadline=now + limits(self._record.definition).startup_timeout,
         )
         self.slots[task_id] = slot
-        self._services.limiter.begin(task_id)
+        self._services.limiter.begin(task_id, now)
         self._lives.begin(slot)
         return slot
 
@@ -84,7 +88,7 @@ class Fleet:
         if slot.state != "starting":
             return
         slot.state = "ready"
-        slot.idle_since = self._clock.monotonic()
+        slot.ready_at = slot.idle_since = self._clock.monotonic()
         self.boots.succeeded()
         self._services.limiter.end(slot.task_id)
         if self.fresh(slot):
@@ -100,13 +104,15 @@ class Fleet:
             self._note_failed_boot(slot, "")
         self._changed()
 
-    def _note_failed_boot(self, slot: Slot, why: str) -> None:
+    def _note_failed_boot(self, slot: Slot, why: str, *, final: bool = False) -> None:
         self._boot_failed()
         if not self.fresh(slot) or self.closing:
             return
-        told = self.boots.failed(slot.boot_result, why)
+        told = self.boots.failed(self._clock.monotonic(), slot.boot_result, why)
         if any(other.state == "ready" for other in self.supply()):
             return  # those who wait, wait for that one
+        if final:
+            told = slot.boot_result
         if told is not None:
             self._work.fail_pending(told)
 
@@ -125,7 +131,9 @@ class Fleet:
             )
             slot.boot_noted = True
             self.kill(slot)
-            self._note_failed_boot(slot, "")
+            self._note_failed_boot(slot, "", final=True)
+        if slot.state == "draining" and slot.kill_at is None:
+            self._leaving.begin(slot, now)  # it was busy when it was told, and may have finished
         if self._work.expire(slot, now) or (slot.kill_at is not None and now >= slot.kill_at):
             self.kill(slot)
         if slot.terminate_at is not None and now >= slot.terminate_at:
@@ -163,6 +171,9 @@ class Fleet:
     def _gone(self, slot: Slot, why: str) -> None:
         if slot.state == "starting" and not slot.boot_noted:
             self._note_failed_boot(slot, why)
+        if slot.ready_at is not None and slot.state == "ready" and not slot.doomed and self.fresh(slot):
+            served = [other.served_at for other in self.slots.values()]
+            self.boots.died(self._clock.monotonic(), ready_at=slot.ready_at, served_at=served)
         slot.state = "gone"
         self.slots.pop(slot.task_id, None)
         self._services.places.pop(slot.task_id, None)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from emulator.scheduler.leaving import EXIT_GRACE
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -56,7 +54,6 @@ class Handing:
     async def _first(self, slot: Slot) -> Input | None:
         while True:
             if slot.state != "ready" or slot.doomed:
-                slot.kill_at = slot.kill_at or self._clock.monotonic() + EXIT_GRACE
                 return None
             if (item := self._work.take(slot)) is not None:
                 return item

@@ -28,7 +28,7 @@ class FunctionLeaving:
     """A function's container is told when it asks for the next input; one that is to leave at once, by SIGINT."""
 
     def begin(self, slot: Slot, now: float) -> None:
-        if not slot.active:  # a busy one has its inputs' own deadlines
+        if not slot.active:  # a busy one has its inputs' own deadlines, and is asked again when it has finished
             slot.kill_at = now + EXIT_GRACE
 
     def at_once(self, slot: Slot, _now: float, /) -> None:

@@ -7,30 +7,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+HOLD = 2.0
+"""Seconds for which a boot holds its place at most. One that takes longer waits for something (weights, another
+function, a lock), and must not keep from starting what it may be waiting for."""
+
 
 class StartLimiter:
-    """Counts boots in progress across all pools and pokes those that were refused when one ends."""
+    """Counts boots in progress across all pools and pokes those that wait when one ends. Knows no clock."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._starting: set[str] = set()
+        self._starting: dict[str, float] = {}
+        """Until when each boot holds its place, in the order in which they began."""
         self._waiting: dict[object, Callable[[], None]] = {}
 
-    def free(self, pool: object, wake: Callable[[], None]) -> int:
-        """Boots that may begin now. When none may, `wake` is called once after one has ended."""
-        free = max(0, self._limit - len(self._starting))
-        if not free:
-            self._waiting[pool] = wake
-        return free
+    def free(self, now: float) -> int:
+        """Boots that may begin now."""
+        for task_id in [task_id for task_id, until in self._starting.items() if until <= now]:
+            del self._starting[task_id]
+        return max(0, self._limit - len(self._starting))
 
-    def begin(self, task_id: str) -> None:
-        self._starting.add(task_id)
+    def frees_at(self) -> float | None:
+        """When there is a place again, though no boot has ended by then."""
+        return min(self._starting.values(), default=None)
+
+    def wait(self, pool: object, wake: Callable[[], None]) -> None:
+        """`wake` is called once, when a boot has ended."""
+        self._waiting[pool] = wake
+
+    def begin(self, task_id: str, now: float) -> None:
+        self._starting[task_id] = now + HOLD
 
     def end(self, task_id: str) -> None:
         """That boot is over, well or not. Harmless when repeated."""
-        if task_id not in self._starting:
-            return
-        self._starting.discard(task_id)
+        self._starting.pop(task_id, None)
         waiting, self._waiting = self._waiting, {}
         for wake in waiting.values():
             wake()

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from emulator.scheduler.autoscaler import Policy
+from emulator.scheduler.settings import effective_settings
 
 if TYPE_CHECKING:
     from modal_proto import api_pb2
 
-DEFAULT_SCALEDOWN_WINDOW = 60.0
 DEFAULT_TIMEOUT = 300.0
 MIN_RETRY_DELAY = 1.0
 PATIENCE = 0.05
 """Seconds for which a busy container may be about to become free: no other is started meanwhile."""
-BACKOFF_FIRST = 1.0
+BACKOFF_FIRST = 0.25
 BACKOFF_LAST = 30.0
 
 
@@ -31,32 +31,28 @@ class Limits:
     """From the request to leave until it is killed."""
 
 
-def scaling_policy(definition: api_pb2.Function, *, machine_limit: int) -> Policy:
-    """The autoscaler's policy for a definition; `machine_limit` caps what sets no maximum of its own."""
-    settings = definition.autoscaler_settings
+def scaling_policy(
+    definition: api_pb2.Function, *, machine_limit: int, overrides: api_pb2.AutoscalerSettings | None = None
+) -> Policy:
+    """The autoscaler's policy for a definition; `machine_limit` caps what sets no maximum of its own.
 
-    def chosen(name: str, legacy: float) -> float:
-        # An explicit 0 counts: it takes back what the definition said, in the setting or in the field it had before.
-        return getattr(settings, name) if settings.HasField(name) else legacy  # type: ignore[arg-type]
-
-    minimum = int(chosen("min_containers", definition.warm_pool_size))
-    maximum = int(chosen("max_containers", definition.concurrency_limit)) or max(machine_limit, minimum)
+    `overrides`: what has been updated since it was deployed.
+    """
+    settings = effective_settings(definition, overrides)
+    minimum = settings.min_containers
     return Policy(
         min_containers=minimum,
-        max_containers=maximum,
-        buffer_containers=int(chosen("buffer_containers", definition._experimental_buffer_containers)),
-        target_concurrency=_target_concurrency(definition),
-        scaledown_window=float(
-            chosen("scaledown_window", definition.task_idle_timeout_secs or DEFAULT_SCALEDOWN_WINDOW)
-        ),
+        max_containers=settings.max_containers or max(machine_limit, minimum),
+        buffer_containers=settings.buffer_containers,
+        target_concurrency=_target_concurrency(definition, settings),
+        scaledown_window=float(settings.scaledown_window),
         scaleup_window=max(PATIENCE, float(settings.scaleup_window)),
     )
 
 
-def _target_concurrency(definition: api_pb2.Function) -> float:
+def _target_concurrency(definition: api_pb2.Function, settings: api_pb2.AutoscalerSettings) -> float:
     # A Server that names no target is not scaled by its requests: one container, whatever comes.
     unscaled = float("inf") if definition.is_server else 1.0
-    settings = definition.autoscaler_settings
     if settings.HasField("target_concurrency_float"):
         return settings.target_concurrency_float or unscaled
     if settings.HasField("target_concurrency"):
@@ -95,5 +91,5 @@ def retry_delay(policy: api_pb2.FunctionRetryPolicy, retries_so_far: int) -> flo
 
 
 def boot_backoff(failures: int) -> float:
-    """Seconds without a start after that many failed boots in a row."""
+    """Seconds without a start after that many failed boots (or crashes) in a row."""
     return min(BACKOFF_LAST, BACKOFF_FIRST * 2.0 ** (failures - 1)) if failures else 0.0

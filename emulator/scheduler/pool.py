@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
-from emulator.scheduler.autoscaler import Load, Policy, Supply, decide
+from emulator.scheduler.autoscaler import Load, Policy, Supply, decide, unmet_since
 from emulator.scheduler.fleet import Fleet
 from emulator.scheduler.handing import Handing
 from emulator.scheduler.leaving import FunctionLeaving
@@ -110,7 +110,8 @@ class Pool:
 
     @property
     def policy(self) -> Policy:
-        return scaling_policy(self.record.definition, machine_limit=self._services.machine_limit)
+        record = self.record
+        return scaling_policy(record.definition, machine_limit=self._services.machine_limit, overrides=record.overrides)
 
     def _tick(self, now: float) -> float | None:
         self._fleet.enforce(now)
@@ -121,10 +122,11 @@ class Pool:
         self._services.say(f"{self.record.tag}: an error of the emulator's own: {error!r}")
 
     def _scale(self, now: float) -> float | None:
-        load = self._load()
+        load = self._load(now)
         decision = decide(self.policy, load, now)
-        short = decision.wanted > len(load.supply)
-        self._unmet_since = (self._unmet_since or now) if short else None
+        self._unmet_since = unmet_since(load, decision, now)
+        if decision.wanted > len(load.supply) + decision.start:
+            self._services.limiter.wait(self, self.touch)
         for _ in range(decision.start):
             slot = self._fleet.boot(now)
             self._services.places[slot.task_id] = (self, slot)
@@ -132,15 +134,18 @@ class Pool:
             self._fleet.drain(self.slots[task_id], now)
         return decision.wake_at
 
-    def _load(self) -> Load:
+    def _load(self, now: float) -> Load:
         supply = self._fleet.supply()
-        pending = self._pending()
-        short = pending or self.policy.min_containers > len(supply)
         return Load(
-            pending=pending,
+            pending=self._pending(),
             running=sum(slot.active for slot in supply),
-            supply=tuple(Supply(slot.task_id, slot.idle_since) for slot in supply),
-            start_slots=self._services.limiter.free(self, self.touch) if short else self._services.machine_limit,
+            supply=tuple(
+                Supply(slot.task_id, slot.idle_since, starting=slot.state == "starting", active=slot.active)
+                for slot in supply
+            ),
+            leaving=self._fleet.leaving(),
+            start_slots=self._services.limiter.free(now),
+            slots_at=self._services.limiter.frees_at(),
             not_before=self._fleet.boots.not_before,
             unmet_since=self._unmet_since,
         )
@@ -156,6 +161,15 @@ class Pool:
 
     def _boot_failed(self) -> None:
         """A container has failed to boot."""
+
+    # What it is asked
+
+    @property
+    def headroom(self) -> int:
+        """Inputs that the containers which are there could take at once."""
+        definition = self.record.definition
+        most = definition.max_concurrent_inputs or definition.batch_max_size or 1
+        return sum(max(0, most - slot.active) for slot in self._fleet.supply() if slot.state == "ready")
 
     # What containers report and ask for
 

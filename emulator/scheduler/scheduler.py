@@ -66,7 +66,8 @@ class Scheduler:
         return pool if isinstance(pool, ServerPool) else None
 
     def published(self, record: FunctionRecord) -> None:
-        """A function's new definition is in force."""
+        """A function's new definition is in force, with its own autoscaler settings and no others."""
+        record.overrides.Clear()
         if self._closing:
             raise GRPCError(Status.FAILED_PRECONDITION, "The emulator is stopping")
         (self.pool(record.function_id) or self._open(record)).published()

@@ -39,6 +39,11 @@ class ServerPool(Pool):
         """Whether a request has found no container, and none has booted since."""
         return self._demanded
 
+    @property
+    def headroom(self) -> int:
+        """Its requests are not inputs."""
+        return 0
+
     def targets(self) -> list[Slot]:
         """Containers that take requests: those of an older version drain when the first of the new one is ready."""
         return [slot for slot in self.slots.values() if slot.state == "ready" and not slot.doomed]
@@ -50,8 +55,9 @@ class ServerPool(Pool):
 
     def request_ends(self, slot: Slot) -> None:
         slot.requests -= 1
+        slot.served_at = self._clock.monotonic()
         if not slot.requests:
-            slot.idle_since = self._clock.monotonic()
+            slot.idle_since = slot.served_at
             if slot.state == "draining" and slot.terminate_at is not None:
                 slot.terminate_at = self._clock.monotonic()
         self.touch()

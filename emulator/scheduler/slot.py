@@ -40,6 +40,10 @@ class Slot:
     """Seconds since the epoch, for lists."""
     startup_deadline: float
     state: State = "starting"
+    ready_at: float | None = None
+    """When it had booted, on the scale of `started_at`."""
+    served_at: float = 0.0
+    """When it last finished an input or a request."""
     container: Container | None = None
     attempts: dict[str, Attempt] = field(default_factory=dict)
     """By input id, in order of assignment."""
@@ -65,6 +69,11 @@ class Slot:
     @property
     def active(self) -> int:
         return len(self.attempts) + self.requests
+
+    @property
+    def booted_at(self) -> float:
+        """Seconds since the epoch, for lists; 0 while it starts."""
+        return 0.0 if self.ready_at is None else self.created_at + self.ready_at - self.started_at
 
     @property
     def alive(self) -> bool:

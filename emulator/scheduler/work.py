@@ -103,6 +103,7 @@ class Work:
         attempt = slot.attempts.get(output.input_id)
         if attempt is None or attempt.retry_count != output.retry_count:
             return
+        slot.served_at = self._clock.monotonic()
         self._release(slot, output.input_id)
         if not attempt.settled:
             self._conclude(

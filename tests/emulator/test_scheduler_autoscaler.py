@@ -84,6 +84,44 @@ def idle(*ages: float) -> tuple[Supply, ...]:
             Decision(stop=("idle-1",), wanted=1),
         ),
         (
+            "then those that start, then those that work on least, which finish what they have",
+            Policy(max_containers=1),
+            Load(
+                running=5, supply=(Supply("much", active=3), Supply("little", active=2), Supply("new", starting=True))
+            ),
+            Decision(stop=("new", "little"), wanted=1),
+        ),
+        (
+            "those that leave are counted against the maximum until they are gone",
+            Policy(max_containers=3),
+            Load(pending=5, leaving=2, start_slots=9),
+            Decision(start=1, wanted=3),
+        ),
+        (
+            "a maximum that those who leave fill waits for them",
+            Policy(max_containers=1),
+            Load(pending=5, leaving=1, start_slots=9),
+            Decision(wanted=1),
+        ),
+        (
+            "when the machine starts too many already it looks again once there may be a place",
+            Policy(max_containers=9),
+            Load(pending=2, start_slots=0, slots_at=NOW + 2),
+            Decision(wanted=2, wake_at=NOW + 2),
+        ),
+        (
+            "the buffer is on top of what works",
+            Policy(min_containers=2, max_containers=9, buffer_containers=1, scaleup_window=0),
+            Load(running=2, supply=busy(2), start_slots=9),
+            Decision(start=1, wanted=3),
+        ),
+        (
+            "the minimum may be the buffer",
+            Policy(min_containers=2, max_containers=9, buffer_containers=1),
+            Load(running=1, supply=(*busy(1), *idle(1000)), start_slots=9),
+            Decision(wanted=2),
+        ),
+        (
             "a running function grows after sustained demand only",
             Policy(max_containers=9, scaleup_window=30),
             Load(pending=3, running=1, supply=busy(1), unmet_since=NOW - 10),
@@ -116,15 +154,20 @@ policies = st.builds(
     st.floats(0.5, 100),
     st.floats(0, 600),
 )
-supplies = st.lists(st.one_of(st.none(), st.floats(0, NOW)), max_size=30).map(
-    lambda ages: tuple(Supply(f"ta-{n}", since) for n, since in enumerate(ages))
+supplies = st.lists(st.one_of(st.booleans(), st.floats(0, NOW)), max_size=30).map(
+    lambda kinds: tuple(
+        Supply(f"ta-{n}", starting=kind, active=int(not kind)) if isinstance(kind, bool) else Supply(f"ta-{n}", kind)
+        for n, kind in enumerate(kinds)
+    )
 )
 loads = st.builds(
     Load,
     pending=st.integers(0, 200),
     running=st.integers(0, 200),
     supply=supplies,
+    leaving=st.integers(0, 10),
     start_slots=st.integers(0, 30),
+    slots_at=st.floats(NOW, 2 * NOW, exclude_min=True),
     not_before=st.floats(0, 2 * NOW),
 )
 
@@ -133,16 +176,21 @@ loads = st.builds(
 def test_supply_is_never_taken_above_the_maximum_nor_below_the_minimum(policy: Policy, load: Load) -> None:
     decision = decide(policy, load, NOW)
     if decision.start:
-        assert len(load.supply) + decision.start <= policy.max_containers
+        assert len(load.supply) + load.leaving + decision.start <= policy.max_containers
     if decision.stop:
         assert len(load.supply) - len(decision.stop) >= policy.min_containers
+    assert len(load.supply) - len(decision.stop) <= max(policy.max_containers, 0)
 
 
 @given(policies, loads)
-def test_only_idle_containers_are_stopped_and_never_beside_a_start(policy: Policy, load: Load) -> None:
+def test_only_idle_containers_or_those_above_the_maximum_are_stopped_and_never_beside_a_start(
+    policy: Policy, load: Load
+) -> None:
     decision = decide(policy, load, NOW)
     idle_ids = {supply.task_id for supply in load.supply if supply.idle_since is not None}
-    assert set(decision.stop) <= idle_ids
+    over = max(0, len(load.supply) - policy.max_containers)
+    assert len(set(decision.stop) - idle_ids) <= over
+    assert len(decision.stop) >= over
     assert not (decision.start and decision.stop)
 
 
@@ -155,6 +203,7 @@ def test_what_was_decided_holds_until_something_happens(policy: Policy, load: Lo
         pending=load.pending,
         running=load.running,
         supply=remaining + started,
+        leaving=load.leaving + len(decision.stop),
         start_slots=load.start_slots - decision.start,
         not_before=load.not_before,
     )
@@ -171,4 +220,4 @@ def test_when_nothing_is_due_it_says_when_to_look_again(policy: Policy, load: Lo
     if decision.wake_at is not None:
         assert decision.wake_at > NOW
         later = decide(policy, load, decision.wake_at)
-        assert later.start or later.stop or not load.start_slots
+        assert later.start or later.stop or not load.start_slots or load.leaving

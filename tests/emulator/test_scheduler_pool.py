@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from modal_proto import api_pb2
 
+from emulator.scheduler.boots import BOOT_ATTEMPTS
 from emulator.scheduler.leaving import EXIT_GRACE
 from tests.emulator.heart_kit import FakeMachine, failed, fetch, machine, settle, slot_of, status, succeeded, taken
 
@@ -137,15 +138,29 @@ async def test_cancelling_ends_a_waiting_input_and_tells_the_container_of_a_runn
 async def test_an_import_that_fails_is_told_to_whoever_waits_and_not_tried_for_ever(machine: FakeMachine) -> None:
     pool = machine.deploy()
     call, _ = machine.call()
-    await settle()
     result = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception="ModuleNotFoundError")
-    pool.boot_failed(slot_of(pool, machine.started[0]), result)
-    machine.started[0].end(0)
-    await settle()
+    for attempt in range(BOOT_ATTEMPTS):
+        assert status(call) == ""
+        await machine.clock.turn(1)
+        pool.boot_failed(slot_of(pool, machine.started[attempt]), result)
+        machine.started[attempt].end(0)
+        await settle()
     assert status(call) == "FAILURE"
     assert call.outputs[0].result.exception == "ModuleNotFoundError"
     await machine.clock.turn(60)
-    assert len(machine.started) == 1
+    assert len(machine.started) == BOOT_ATTEMPTS
+
+
+async def test_an_import_that_fails_once_is_nobodys_failure(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    call, _ = machine.call()
+    await settle()
+    result = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception="OSError")
+    pool.boot_failed(slot_of(pool, machine.started[0]), result)
+    machine.started[0].end(0)
+    await machine.clock.turn(1)
+    pool.work.complete(slot_of(pool, machine.started[1]), succeeded(await taken(pool, machine.started[1])))
+    assert status(call) == "SUCCESS"
 
 
 async def test_boots_that_die_silently_are_spaced_out_and_then_told(machine: FakeMachine) -> None:
@@ -153,11 +168,13 @@ async def test_boots_that_die_silently_are_spaced_out_and_then_told(machine: Fak
     call, _ = machine.call()
     await settle()
     machine.started[0].end(1)
-    await machine.clock.turn(0.9)
-    assert len(machine.started) == 1
     await machine.clock.turn(0.2)
+    assert len(machine.started) == 1
+    await machine.clock.turn(0.1)
     machine.started[1].end(1)
-    await machine.clock.turn(2.1)
+    await machine.clock.turn(0.4)
+    assert len(machine.started) == 2
+    await machine.clock.turn(0.2)
     machine.started[2].end(1)
     await settle()
     assert status(call) == "INTERNAL_FAILURE"
