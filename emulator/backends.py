@@ -39,13 +39,23 @@ class WebCall:
             yield [api_pb2.Asgi.FromString(self._data(chunk)) for chunk in chunks]
         result = self._call.outputs[self._item.idx].result
         if result.status != api_pb2.GenericResult.GENERIC_STATUS_SUCCESS:
-            raise WebInputFailed(result.exception or "the input ended without an answer")
+            raise WebInputFailed(web_failure(result))
 
     def _data(self, chunk: api_pb2.DataChunk) -> bytes:
         return self._read_blob(chunk.data_blob_id) if chunk.data_blob_id else chunk.data
 
     async def cancel(self) -> None:
         self._cancel()
+
+
+def web_failure(result: api_pb2.GenericResult) -> str:
+    """What Modal tells a caller of the web about an input that failed."""
+    if result.status == api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT:
+        return "function execution timed out"
+    if result.status == api_pb2.GenericResult.GENERIC_STATUS_INTERNAL_FAILURE:
+        return "function was terminated by signal"
+    name = api_pb2.GenericResult.GenericStatus.Name(result.status).removeprefix("GENERIC_STATUS_")
+    return f"status {name.title().replace('_', '')}: {result.exception or 'the input ended without an answer'}"
 
 
 class WebFunction:

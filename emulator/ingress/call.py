@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from emulator.clock import Clock
     from emulator.ingress.base import FunctionBackend, WebInput
+    from emulator.ingress.exchange import Reply
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +30,18 @@ LINGER = 1.0
 
 
 def failed(failure: str | None) -> str:
-    """Modal's words for an input that ended without a complete answer; `failure` is the exception, as it is shown."""
-    return f"modal-http: internal server error: status Failure: {failure or 'no answer'}"
+    """Modal's words for an input that ended without a complete answer."""
+    return f"modal-http: internal error: {failure or 'no answer'}"
+
+
+def conclude(reply: Reply, failure: str | None) -> None:
+    """End a reply for which nothing more will come, unless it is complete."""
+    if reply.finished:
+        return
+    if reply.started:
+        reply.cut()
+    else:
+        reply.text(500, failed(failure))
 
 
 Feed = Callable[["WebInput"], Awaitable[None]]

@@ -237,7 +237,7 @@ class Reply:
 
     def text(self, status: int, text: str, headers: Headers | None = None) -> None:
         """A whole reply of one line of plain text."""
-        body = text.encode()
+        body = f"{text}\n".encode()
         content_type = (b"Content-Type", b"text/plain; charset=utf-8")
         self.start(status, [content_type, *(headers or [])], length=len(body))
         self.write(body, last=True)

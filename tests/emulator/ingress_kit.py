@@ -98,7 +98,7 @@ class FakeInput:
         while (event := await self.from_app.get()) is not None:
             yield [event]
         if self.error is not None:
-            raise WebInputFailed(repr(self.error)) from self.error
+            raise WebInputFailed(f"status Failure: {self.error!r}") from self.error
 
     async def cancel(self) -> None:
         self.cancelled = True

@@ -121,7 +121,7 @@ async def test_an_application_that_fails_is_a_500_with_its_error(deployed: Any) 
     emulator, _ = deployed
     async with aiohttp.ClientSession() as client, client.get(emulator.web_url("web", "site") + "/fail") as response:
         assert response.status == 500
-        assert await response.text() == "modal-http: internal server error: status Failure: ValueError('no')"
+        assert await response.text() == "modal-http: internal error: status Failure: ValueError('no')\n"
 
 
 async def test_websockets_carry_messages_both_ways(deployed: Any) -> None:

@@ -240,7 +240,7 @@ async def test_an_application_that_fails_before_its_answer_is_a_500_in_modals_wo
         url, _ = await add_function(ingress, broken)
         async with client.get(url) as response:
             assert response.status == 500
-            assert await response.text() == "modal-http: internal server error: status Failure: ValueError('no')"
+            assert await response.text() == "modal-http: internal error: status Failure: ValueError('no')\n"
 
 
 async def test_an_application_that_fails_in_its_answer_cuts_it_visibly() -> None:

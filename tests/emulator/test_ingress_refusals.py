@@ -201,10 +201,10 @@ async def test_proxy_authorization_in_modals_words_and_kept_from_the_server() ->
         url = await add_server(ingress, FakeServer(target), requires_proxy_auth=True)
         async with client.get(url, headers={"Modal-Key": "wk-1"}) as response:
             assert response.status == 401
-            assert await response.text() == "modal-http: missing credentials for proxy authorization"
+            assert await response.text() == "modal-http: missing credentials for proxy authorization\n"
         async with client.get(url, headers={**right, "Modal-Secret": "no"}) as response:
             assert response.status == 401
-            assert await response.text() == "modal-http: invalid credentials for proxy authorization"
+            assert await response.text() == "modal-http: invalid credentials for proxy authorization\n"
         async with client.get(url, headers=right) as response:
             assert response.status == 200
     assert len(answer.heads) == 1

@@ -48,7 +48,7 @@ async def test_a_function_answers_on_its_own_port_by_its_host_name_and_under_its
         assert await get(ingress.url + "/a", Host="app-one.modal.localhost:1") == (200, "1  /a")
         assert await get(ingress.url + "/app-two/a") == (200, "2 /app-two /app-two/a")
         assert await get(ingress.url + "/app-two") == (200, "2 /app-two /app-two")
-        assert await get(ingress.url + "/nothing") == (404, "modal-http: invalid function call")
+        assert await get(ingress.url + "/nothing") == (404, "modal-http: invalid function call\n")
         assert (await get(ingress.url + "/app-one", Host="other.modal.localhost"))[0] == 404
 
 
@@ -101,7 +101,7 @@ async def test_the_web_port_is_held_from_the_start_and_goes_to_the_first_web_fun
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     async with running(web_port=port) as ingress:
-        assert await get(url) == (503, "modal-http: no web function has been deployed yet")
+        assert await get(url) == (503, "modal-http: no web function has been deployed yet\n")
         server = FakeServer()
         assert await ingress.add_server("s", label="s", backend=server, requires_proxy_auth=False) != url
         assert await add(ingress, "one", saying(b"1")) == url
@@ -123,7 +123,7 @@ async def test_a_port_that_is_taken_is_an_error_that_names_it() -> None:
         async with running() as ingress:
             with pytest.raises(PortTaken, match=str(port)):
                 await add(ingress, "fn", saying(b"1"), port=port)
-            assert await get(ingress.url + "/app-fn") == (404, "modal-http: invalid function call")
+            assert await get(ingress.url + "/app-fn") == (404, "modal-http: invalid function call\n")
             assert (await get(await add(ingress, "fn", saying(b"1"))))[0] == 200
 
 
@@ -148,7 +148,7 @@ async def test_proxy_authorization_holds_for_functions_at_every_address() -> Non
     async with running() as ingress:
         url = await add(ingress, "fn", saying(b"1"), requires_proxy_auth=True)
         for address in (url, ingress.url + "/app-fn"):
-            assert await get(address) == (401, "modal-http: missing credentials for proxy authorization")
+            assert await get(address) == (401, "modal-http: missing credentials for proxy authorization\n")
             status, _ = await get(address, **{"Modal-Key": "wk-1", "Modal-Secret": "ws-1"})
             assert status == 200
 

@@ -48,6 +48,6 @@ async def test_what_is_answered_meanwhile_is_said_when_it_changes() -> None:
 
 
 async def test_containers_that_can_not_start_are_no_reason_to_go_on_waiting() -> None:
-    async with answering((500, "modal-http: internal server error: status Failure: no weights")) as url:
+    async with answering((500, "modal-http: internal error: status Failure: no weights")) as url:
         with pytest.raises(Problem, match="no weights"):
             await wait_until_ready(url, path="/health", clock=RealClock(), say=lambda _: None)
