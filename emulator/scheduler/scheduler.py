@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from emulator.scheduler.leaving import EXIT_GRACE
 from emulator.scheduler.pool import STOPPED, Pool
 from emulator.scheduler.server_pool import ServerPool
 from emulator.scheduler.timers import Timers
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from emulator.scheduler.slot import Slot
     from emulator.signals import Signal
     from emulator.state import App, FunctionRecord
-
-STOP_GRACE = 3.0
-"""Seconds for containers of an app that is stopped: enough for exit handlers, short for whoever waits."""
 
 EMULATOR_STOPPED = api_pb2.GenericResult(
     status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception="The emulator was stopped"
@@ -118,7 +116,7 @@ class Scheduler:
         """Notified whenever anything about a pool has changed."""
         return self._services.changed
 
-    async def stop_app(self, app: App, *, grace: float = STOP_GRACE) -> None:
+    async def stop_app(self, app: App, *, grace: float = EXIT_GRACE) -> None:
         """End every container of an app, and its schedules."""
         self.timers.drop(app.function_ids.values())
         for record in [record for record in self._dormant.values() if record.app_id == app.app_id]:
@@ -134,7 +132,7 @@ class Scheduler:
         self.timers.drop([record.function_id])
         self._dormant.pop(record.function_id, None)
         if (pool := self._pools.get(record.function_id)) is not None:
-            await self._close([pool], STOP_GRACE)
+            await self._close([pool], EXIT_GRACE)
 
     async def close(self, *, grace: float = 0.0) -> None:
         """End every container of every app; those that have not left after `grace` seconds are killed."""

@@ -288,7 +288,7 @@ async def test_stopping_an_app_ends_what_waits_what_runs_and_what_is_about_to_be
     await settle()
     assert container.interrupted
     assert not container.killed
-    await machine.clock.turn(5)
+    await machine.clock.turn(31)
     await stopping
     assert container.killed
     assert [status(call) for call in (retried, running, waiting)] == ["TERMINATED"] * 3
