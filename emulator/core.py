@@ -31,11 +31,13 @@ from emulator.protocol.entries import container_output
 from emulator.protocol.environments import EnvironmentHandlers, ProxyTokenHandlers
 from emulator.protocol.functions import FunctionHandlers
 from emulator.protocol.images import ImageHandlers
+from emulator.protocol.inspection import InspectionHandlers
 from emulator.protocol.logs import LogHandlers
 from emulator.protocol.mounts import MountHandlers
 from emulator.protocol.publishing import Publisher
 from emulator.protocol.secrets import SecretHandlers
 from emulator.protocol.server import ControlPlane, bind
+from emulator.protocol.stats import StatsHandlers
 from emulator.protocol.volumes import VolumeHandlers
 from emulator.scheduler.calls import Calls
 from emulator.scheduler.history import History
@@ -171,10 +173,12 @@ class Core:
                 EnvironmentHandlers(state, clock),
                 FunctionHandlers(state, self.scheduler, self._front, self.say),
                 ImageHandlers(state, self.say),
+                InspectionHandlers(state, self.scheduler, history),
                 LogHandlers(state, clock, history),
                 MountHandlers(state, content, self._blobs),
                 ProxyTokenHandlers(state, clock),
                 SecretHandlers(state, clock),
+                StatsHandlers(state, self.calls, self.scheduler, history),
                 VolumeHandlers(state, clock, folder / "volumes", temporary=self._temporary / "volumes"),
             ],
             self.say,
@@ -195,7 +199,6 @@ class Core:
         self._tasks.append(asyncio.create_task(self._apps.watch_heartbeats()))
         self._tasks.append(asyncio.create_task(self.scheduler.timers.keep()))
         self._tasks.append(asyncio.create_task(self._warm()))
-        self._tasks.append(asyncio.create_task(self.scheduler.timers.keep()))
 
     async def stop(self) -> None:
         """End every container and close everything. Harmless when repeated.

@@ -17,7 +17,7 @@ from emulator.protocol.endings import (
     stopped_by_user,
     system_output,
 )
-from emulator.protocol.metadata import app_layout
+from emulator.protocol.metadata import app_layout, app_metadata, lifecycle
 from emulator.protocol.named import environment_named
 from emulator.state import DEFAULT_ENVIRONMENT, WORKSPACE, App
 
@@ -79,10 +79,10 @@ class AppHandlers:
         response = api_pb2.AppGetByDeploymentNameResponse(environment_name=environment)
         if (app := self._state.deployed(request.name, environment)) is not None:
             response.app_id = app.app_id
-            response.lifecycle.CopyFrom(_lifecycle(app))
+            response.lifecycle.CopyFrom(lifecycle(app))
         elif previous := self._previous(request.name, environment):
             response.previous_app_id = previous.app_id
-            response.lifecycle.CopyFrom(_lifecycle(previous))
+            response.lifecycle.CopyFrom(lifecycle(previous))
         return response
 
     def _previous(self, name: str, environment: str) -> App | None:
@@ -105,12 +105,10 @@ class AppHandlers:
             )
             app = self._state.apps[created.app_id]
             app.name = request.app_name
-        return api_pb2.AppGetOrCreateResponse(
-            app_id=app.app_id,
-            handle_metadata=api_pb2.AppHandleMetadata(
-                description=app.description, app_id=app.app_id, environment_name=environment, lifecycle=_lifecycle(app)
-            ),
-        )
+        response = api_pb2.AppGetOrCreateResponse(app_id=app.app_id)
+        if "handle_metadata" in response.DESCRIPTOR.fields_by_name:
+            response.handle_metadata.CopyFrom(app_metadata(self._state, app))
+        return response
 
     async def AppGetLayout(self, request: api_pb2.AppGetLayoutRequest, _: Caller) -> api_pb2.AppGetLayoutResponse:
         return api_pb2.AppGetLayoutResponse(app_layout=app_layout(self._state, self._get(request.app_id)))
@@ -118,7 +116,7 @@ class AppHandlers:
     async def AppGetLifecycle(
         self, request: api_pb2.AppGetLifecycleRequest, _: Caller
     ) -> api_pb2.AppGetLifecycleResponse:
-        return api_pb2.AppGetLifecycleResponse(lifecycle=_lifecycle(self._get(request.app_id)))
+        return api_pb2.AppGetLifecycleResponse(lifecycle=lifecycle(self._get(request.app_id)))
 
     async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, _: Caller) -> Empty:
         self._get(request.app_id).last_heartbeat = self._clock.monotonic()
@@ -202,21 +200,22 @@ class AppHandlers:
 
     async def AppList(self, request: api_pb2.AppListRequest, _: Caller) -> api_pb2.AppListResponse:
         environment = environment_named(self._state, request.environment_name).name
-        return api_pb2.AppListResponse(
-            apps=[
-                api_pb2.AppListResponse.AppListItem(
-                    app_id=app.app_id,
-                    description=app.description,
-                    name=app.name,
-                    state=app.state,
-                    created_at=app.created_at,
-                    stopped_at=app.stopped_at,
-                    n_running_tasks=sum(1 for _ in self._scheduler.slots(app.app_id)),
-                )
-                for app in self._state.apps.values()
-                if app.environment == environment
-            ]
+        apps = [app for app in self._state.apps.values() if app.environment == environment]
+        return api_pb2.AppListResponse(apps=[self._listed(app) for app in apps])
+
+    def _listed(self, app: App) -> api_pb2.AppListResponse.AppListItem:
+        item = api_pb2.AppListResponse.AppListItem(
+            app_id=app.app_id,
+            description=app.description,
+            name=app.name,
+            state=app.state,
+            created_at=app.created_at,
+            stopped_at=app.stopped_at,
+            n_running_tasks=sum(1 for _ in self._scheduler.slots(app.app_id)),
         )
+        if "metadata" in item.DESCRIPTOR.fields_by_name:
+            item.metadata.CopyFrom(app_metadata(self._state, app))
+        return item
 
     async def TaskList(self, request: api_pb2.TaskListRequest, _: Caller) -> api_pb2.TaskListResponse:
         environment = request.environment_name or DEFAULT_ENVIRONMENT
@@ -239,16 +238,3 @@ class AppHandlers:
         if app_id not in self._state.apps:
             raise not_found(f"No App with ID {app_id}")
         return self._state.apps[app_id]
-
-
-def _lifecycle(app: App) -> api_pb2.AppLifecycle:
-    return api_pb2.AppLifecycle(
-        app_state=app.state,
-        created_at=app.created_at,
-        created_by=WORKSPACE,
-        deployed_at=app.deployed_at,
-        deployed_by=WORKSPACE if app.deployed_at else "",
-        version=app.version,
-        stopped_at=app.stopped_at,
-        stopped_by=app.stopped_by,
-    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from modal_proto import api_pb2
 
 from emulator.protocol.volumes import volume_metadata
+from emulator.state import WORKSPACE
 
 if TYPE_CHECKING:
     from emulator.state import App, FunctionRecord, Staged, State
@@ -99,6 +100,35 @@ def app_layout(state: State, app: App) -> api_pb2.AppLayout:
 def class_metadata(service: FunctionRecord) -> api_pb2.ClassHandleMetadata:
     return api_pb2.ClassHandleMetadata(
         class_function_id=service.function_id, class_function_metadata=handle_metadata(service)
+    )
+
+
+def lifecycle(app: App) -> api_pb2.AppLifecycle:
+    """What has become of an app, and when (seconds since the epoch)."""
+    return api_pb2.AppLifecycle(
+        app_state=app.state,
+        created_at=app.created_at,
+        created_by=WORKSPACE,
+        deployed_at=app.deployed_at,
+        deployed_by=WORKSPACE if app.deployed_at else "",
+        version=app.version,
+        stopped_at=app.stopped_at,
+        stopped_by=app.stopped_by,
+    )
+
+
+def app_metadata(state: State, app: App) -> api_pb2.AppHandleMetadata:
+    """An app as its handle knows it. Clients before 1.6 know no such message."""
+    servers = {
+        tag for tag, function_id in app.function_ids.items() if state.functions[function_id].definition.is_server
+    }
+    return api_pb2.AppHandleMetadata(
+        description=app.description,
+        app_id=app.app_id,
+        environment_name=app.environment,
+        lifecycle=lifecycle(app),
+        functions={tag: function_id for tag, function_id in app.function_ids.items() if tag not in servers},
+        servers={tag: function_id for tag, function_id in app.function_ids.items() if tag in servers},
     )
 
 

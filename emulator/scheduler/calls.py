@@ -139,6 +139,11 @@ class Calls:
     def input(self, input_id: str) -> Input | None:
         return self._inputs.get(input_id)
 
+    def unfinished(self, function_ids: Collection[str]) -> list[Input]:
+        """Inputs of these functions that have no outcome yet."""
+        calls = [call for call in self._calls.values() if call.unfinished and call.function_id in function_ids]
+        return [item for call in calls for item in call.inputs.values() if not item.done]
+
     def children(self, input_id: str) -> list[Call]:
         """Calls that the code working on that input has made."""
         return list(self._children.get(input_id, {}).values())

@@ -89,6 +89,7 @@ class Fleet:
             return
         slot.state = "ready"
         slot.ready_at = slot.idle_since = self._clock.monotonic()
+        self._services.history.ready(slot.task_id, self._clock.time())
         self.boots.succeeded()
         self._services.limiter.end(slot.task_id)
         if self.fresh(slot):

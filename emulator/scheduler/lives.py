@@ -44,7 +44,8 @@ class Lives:
                 self._services.history.finished(slot.task_id, self._services.clock.time(), failed=failed)
                 self._gone(slot, why)
 
-    async def _until_ended(self, slot: Slot) -> str:
+    async def _until_ended(self, slot: Slot) -> tuple[str, bool]:
+        """What ended it, and whether that was a failure."""
         # A task of its own, so that a start which hangs can be called off.
         slot.starting = asyncio.create_task(self._start(slot))
         if slot.doomed:
