@@ -133,7 +133,7 @@ class Core:
         content, self._blobs = ContentStore(folder / "content"), BlobStore(folder / "blobs")
         self._blob_server = BlobServer(self._blobs)
         history = History(ended=lambda task: state.apps[task.app_id].log.changed.notify())
-        self.calls = Calls(clock, discard_blob=self._blobs.discard, done=history.done)
+        self.calls = Calls(clock, discard_blob=self._blobs.discard, blob_size=self._blobs.size, done=history.done)
         sockets = self._temporary / "s"
         sockets.mkdir()
         self.aws = Aws(port=options.aws_port)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from google.protobuf.empty_pb2 import Empty
@@ -9,13 +10,15 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import invalid, not_found
+from emulator.protocol.metadata import CLASS_SUFFIX
 from emulator.scheduler.streams import StreamLost
+from emulator.scheduler.summary import call_graph, summary
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
     from emulator.protocol.dispatch import Caller
-    from emulator.scheduler.calls import Call, Calls
+    from emulator.scheduler.calls import Call, Calls, Input
     from emulator.scheduler.scheduler import Scheduler
     from emulator.state import State
 
@@ -59,8 +62,9 @@ class CallHandlers:
                 raise GRPCError(Status.FAILED_PRECONDITION, f"Call {call.call_id} was cancelled")
             known = call.inputs.get(item.idx)  # the client repeats a request that it saw no answer to
             placed = known or self._scheduler.submit(call, item.input, item.idx)
+            # The client sends the tokens of all that it waits for with each request, and looks into none: short ones.
             put.append(
-                api_pb2.FunctionPutInputsResponseItem(idx=item.idx, input_id=placed.input_id, input_jwt=placed.input_id)
+                api_pb2.FunctionPutInputsResponseItem(idx=item.idx, input_id=placed.input_id, input_jwt=str(item.idx))
             )
         return put
 
@@ -76,32 +80,64 @@ class CallHandlers:
     async def FunctionGetOutputs(
         self, request: api_pb2.FunctionGetOutputsRequest, _: Caller
     ) -> api_pb2.FunctionGetOutputsResponse:
-        return await self._calls.outputs(self._get(request.function_call_id), request)
+        call = self._calls.get(request.function_call_id)
+        if call is None and self._calls.expired(request.function_call_id) is not None:
+            # No outputs, and none to come: the client's OutputExpiredError.
+            return api_pb2.FunctionGetOutputsResponse(last_entry_id=request.last_entry_id or "0-0")
+        return await self._calls.outputs(call or self._get(request.function_call_id), request)
 
     async def FunctionCallFromId(
         self, request: api_pb2.FunctionCallFromIdRequest, _: Caller
     ) -> api_pb2.FunctionCallFromIdResponse:
-        call = self._get(request.function_call_id)
-        record = self._state.functions.get(call.function_id)
+        function_id, info = self._told(request.function_call_id)
+        record = self._state.functions.get(function_id)
         return api_pb2.FunctionCallFromIdResponse(
-            function_call_id=call.call_id,
-            num_inputs=len(call.inputs),
+            function_call_id=info.function_call_id,
+            num_inputs=info.total_inputs,
             metadata=api_pb2.FunctionCallHandleMetadata(
-                app_id=record.app_id if record else "", function_id=call.function_id
+                app_id=record.app_id if record else "", function_id=function_id
             ),
         )
 
+    async def FunctionCallGetInfo(
+        self, request: api_pb2.FunctionCallGetInfoRequest, _: Caller
+    ) -> api_pb2.FunctionCallGetInfoResponse:
+        _function_id, info = self._told(request.function_call_id)
+        return api_pb2.FunctionCallGetInfoResponse(info=info)
+
+    def _told(self, call_id: str) -> tuple[str, api_pb2.FunctionCallInfo]:
+        """A call's function and state; those of one that has expired as they were when it did."""
+        if (call := self._calls.get(call_id)) is None and (gone := self._calls.expired(call_id)) is not None:
+            return gone.function_id, api_pb2.FunctionCallInfo.FromString(gone.info)
+        call = call or self._get(call_id)
+        return call.function_id, summary(call)
+
+    async def FunctionGetCallGraph(
+        self, request: api_pb2.FunctionGetCallGraphRequest, _: Caller
+    ) -> api_pb2.FunctionGetCallGraphResponse:
+        return call_graph(self._calls, self._get(request.function_call_id), self._names)
+
+    def _names(self, call: Call, item: Input) -> tuple[str, str]:
+        record = self._state.functions.get(call.function_id)
+        if record is None:
+            return "", ""
+        method = item.payload.method_name
+        owner = record.tag.removesuffix(CLASS_SUFFIX)
+        return (f"{owner}.{method}" if method else owner), record.definition.module_name
+
     async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, _: Caller) -> Empty:
-        self._scheduler.cancel(self._get(request.function_call_id), terminate=request.terminate_containers)
+        if self._calls.expired(request.function_call_id) is None:  # else there is nothing left to cancel
+            self._scheduler.cancel(self._get(request.function_call_id), terminate=request.terminate_containers)
         return Empty()
 
     async def FunctionCallGetDataOut(
         self, request: api_pb2.FunctionCallGetDataRequest, _: Caller
-    ) -> AsyncIterator[api_pb2.DataChunk]:
+    ) -> AsyncIterator[Sequence[api_pb2.DataChunk]]:
         stream = self._get(request.function_call_id).data_out
         try:
-            async for chunk in stream.read(request.last_index):
-                yield chunk
+            async with aclosing(stream.batches(request.last_index)) as batches:
+                async for batch in batches:
+                    yield batch
         except StreamLost as error:
             raise GRPCError(Status.DATA_LOSS, str(error)) from error
 

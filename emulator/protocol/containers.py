@@ -10,10 +10,10 @@ from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import not_found
 from emulator.scheduler.server_pool import ServerPool
-from emulator.scheduler.streams import StreamLost
+from emulator.scheduler.streams import READER_AWAITED, StreamLost
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from emulator.clock import Clock
     from emulator.protocol.dispatch import Caller
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from emulator.scheduler.pool import Pool
     from emulator.scheduler.scheduler import Scheduler
     from emulator.scheduler.slot import Slot
+    from emulator.scheduler.streams import DataStream
 
 HEARTBEAT_HOLD = 14.5
 """Seconds that a heartbeat is held, so that a cancellation reaches the container at once: it sends one every 15."""
@@ -111,11 +112,27 @@ class ContainerHandlers:
         for attempt in slot.attempts.values():
             if attempt.item.call.call_id == request.function_call_id and not attempt.settled:
                 stream = attempt.item.call.data_out
-                await stream.put(request.data_chunks)
+                if attempt.item.call.web:
+                    await stream.put(request.data_chunks)
+                else:
+                    await self._put_for_caller(stream, request.data_chunks)
                 if seconds := stream.pacing.hold(self._clock.monotonic()):
                     await self._clock.sleep(seconds)
                 break
         return Empty()
+
+    async def _put_for_caller(self, stream: DataStream, chunks: Sequence[api_pb2.DataChunk]) -> None:
+        """Write, and wait for the caller to read. On Modal a generator runs to its end also when he is gone."""
+        was_left = False
+        while True:
+            try:
+                async with self._clock.timeout(READER_AWAITED):
+                    await stream.put(chunks)  # which what it has already does no harm to
+                return
+            except TimeoutError:
+                if stream.left and was_left:
+                    stream.abandon()
+                was_left = stream.left
 
     def _call(self, slot: Slot, call_id: str) -> Call:
         # What the container works on first: a web request may have been forgotten, which must not look like an error.

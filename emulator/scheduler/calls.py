@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
 from emulator.ids import new_id
-from emulator.scheduler.kept import Kept
+from emulator.scheduler.retention import Expired, Retention
 from emulator.scheduler.streams import DataStream
+from emulator.scheduler.summary import summary
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from emulator.clock import Clock
+    from emulator.scheduler.retention import Kind
 
-SPAWNED_RESULTS_KEPT = 10_000
-"""Finished `.spawn` calls whose results may still be asked for."""
-FINISHED_CALLS_KEPT = 1000
-"""Calls whose caller has taken the outputs, or will not come for them: kept a while for readers of their streams."""
-UNCLAIMED_CALLS_KEPT = 10_000
-"""Finished calls whose caller has not taken the outputs, and may have died."""
-KEPT_BYTES = 256 << 20
-"""Of outputs and streams, for each of these three."""
+GATHER_SECONDS = 0.02
+"""Between two answers to a `.map` that goes on: outputs that come meanwhile go out together.
+
+The client asks anew after each answer, with the name of every input that it waits for: an answer for each output would
+cost both sides more than the inputs themselves.
+"""
 
 Status = api_pb2.GenericResult
 
@@ -67,23 +68,34 @@ class Call:
     output_bytes: int = 0
     blobs: list[str] = field(default_factory=list)
     """Ids of what was too large for the messages of its inputs and outputs."""
+    blob_bytes: int = 0
+    """On disk."""
     inputs: dict[int, Input] = field(default_factory=dict)
     outputs: dict[int, api_pb2.FunctionGetOutputsItem] = field(default_factory=dict)
     order: list[int] = field(default_factory=list)
     """Indices in the order in which outputs came; entry ids count along it."""
     cancelled: bool = False
+    answered_at: float = float("-inf")
+    """When outputs were last handed out, on the clock's own scale."""
     changed: Signal = field(default_factory=Signal)
-    data_in: DataStream = field(init=False)
-    data_out: DataStream = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.data_in = DataStream(expects_reader=self.web)
-        self.data_out = DataStream(expects_reader=self.web)
+    @cached_property
+    def data_in(self) -> DataStream:
+        return DataStream(expects_reader=self.web)
+
+    @cached_property
+    def data_out(self) -> DataStream:
+        return DataStream(expects_reader=self.web)
+
+    @property
+    def streams(self) -> list[DataStream]:
+        """Those that anybody has used: most calls have none."""
+        return [self.__dict__[name] for name in ("data_in", "data_out") if name in self.__dict__]
 
     @property
     def weight(self) -> int:
-        """Bytes that it takes to keep it, about."""
-        return self.output_bytes + self.data_in.size + self.data_out.size
+        """Bytes of memory that it takes to keep it, about."""
+        return self.output_bytes + sum(stream.size for stream in self.streams)
 
 
 class Calls:
@@ -93,19 +105,19 @@ class Calls:
         self,
         clock: Clock,
         *,
-        discard_blob: Callable[[str], None] | None = None,
+        discard_blob: Callable[[str], None] = lambda _: None,
+        blob_size: Callable[[str], int] = lambda _: 0,
         done: Callable[[Input, api_pb2.FunctionGetOutputsItem, float], None] = lambda *_: None,
     ) -> None:
         self._clock = clock
         self._discard_blob = discard_blob
+        self._blob_size = blob_size
         self._done = done
         self._calls: dict[str, Call] = {}
         self._inputs: dict[str, Input] = {}
         self._children: dict[str, dict[str, Call]] = {}
         """By the input whose code made them."""
-        self._taken = Kept(count=FINISHED_CALLS_KEPT, weight=KEPT_BYTES)
-        self._spawned = Kept(count=SPAWNED_RESULTS_KEPT, weight=KEPT_BYTES)
-        self._unclaimed = Kept(count=UNCLAIMED_CALLS_KEPT, weight=KEPT_BYTES)
+        self._retention = Retention(clock, self._let_go)
 
     def create(
         self,
@@ -126,15 +138,28 @@ class Calls:
 
     def add_input(self, call: Call, payload: api_pb2.FunctionInput, idx: int) -> Input:
         item = Input(new_id("in"), call, idx, payload, enqueued_at=self._clock.time())
+        if call.inputs and not call.unfinished:
+            self._retention.goes_on(call.call_id)
         call.inputs[idx] = item
         call.unfinished += 1
         self._inputs[item.input_id] = item
         if payload.args_blob_id:
-            call.blobs.append(payload.args_blob_id)
+            self._note_blob(call, payload.args_blob_id)
         return item
 
+    def _note_blob(self, call: Call, blob_id: str) -> None:
+        call.blobs.append(blob_id)
+        call.blob_bytes += self._blob_size(blob_id)
+
     def get(self, call_id: str) -> Call | None:
+        """A call whose results can still be had."""
+        if self._retention.outlived(call_id):
+            self.forget(call_id)
         return self._calls.get(call_id)
+
+    def expired(self, call_id: str) -> Expired | None:
+        """What is left of a call that was there and is not any more."""
+        return self._retention.expired(call_id)
 
     def input(self, input_id: str) -> Input | None:
         return self._inputs.get(input_id)
@@ -155,7 +180,8 @@ class Calls:
         item.done = True
         self._done(item, output, self._clock.time())
         item.task_id = ""
-        item.payload = api_pb2.FunctionInput()  # nobody works on it any more
+        # Nobody works on it any more; the name is for who looks at it.
+        item.payload = api_pb2.FunctionInput(method_name=item.payload.method_name)
         output.idx, output.input_id, output.retry_count = item.idx, item.input_id, item.retry_count
         call = item.call
         call.outputs[item.idx] = output
@@ -163,26 +189,30 @@ class Calls:
         call.unfinished -= 1
         call.output_bytes += output.ByteSize()
         if output.result.data_blob_id:
-            call.blobs.append(output.result.data_blob_id)
+            self._note_blob(call, output.result.data_blob_id)
         call.changed.notify()
         if call.web:
             call.data_out.close()
         if not call.unfinished and call.call_id in self._calls:
             spawned = call.invocation == api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC
-            self._keep(call, self._spawned if spawned else self._unclaimed)
+            self._keep(call, "spawned" if spawned else "unclaimed")
 
     async def outputs(
         self, call: Call, request: api_pb2.FunctionGetOutputsRequest
     ) -> api_pb2.FunctionGetOutputsResponse:
         """Outputs by index range, or those after an entry id; waits up to the request's timeout for the first."""
-        self._spawned.used(call.call_id)
-        self._unclaimed.used(call.call_id)
-        try:
-            async with self._clock.timeout(max(0.0, request.timeout)):
-                while not (found := _select(call, request)):
-                    await call.changed.wait()
-        except TimeoutError:
+        self._retention.used(call.call_id)
+        if not (found := _select(call, request)) and request.timeout > 0:
+            try:
+                async with self._clock.timeout(request.timeout):
+                    while not (found := _select(call, request)):
+                        await call.changed.wait()
+            except TimeoutError:
+                pass
+        if found and (pause := self._pause(call, request)) > 0:
+            await self._clock.sleep(pause)
             found = _select(call, request)
+        call.answered_at = self._clock.monotonic()
         response = api_pb2.FunctionGetOutputsResponse(
             outputs=[call.outputs[idx] for idx in found],
             idxs=found,
@@ -193,40 +223,48 @@ class Calls:
             self.taken(call)
         return response
 
+    def _pause(self, call: Call, request: api_pb2.FunctionGetOutputsRequest) -> float:
+        """Seconds to wait for more outputs: none for the first, for the last, or for who asks for certain ones."""
+        if not call.unfinished or request.HasField("start_idx") or request.timeout <= 0:
+            return 0.0
+        return call.answered_at + GATHER_SECONDS - self._clock.monotonic()
+
     def taken(self, call: Call) -> None:
         """Its caller has all that it wanted: the call may be forgotten, though not at once."""
         if call.call_id in self._calls:
-            self._unclaimed.drop(call.call_id)
-            self._keep(call, self._taken)
+            self._keep(call, "taken")
 
     def orphaned(self, function_ids: Collection[str]) -> None:
         """The app of these functions has stopped: their calls, which are finished, need not be kept for long."""
         for call in [call for call in self._calls.values() if call.function_id in function_ids]:
             self.taken(call)
 
-    def _keep(self, call: Call, among: Kept) -> None:
-        for oldest in among.add(call.call_id, call.weight):
-            # A map may be among them that goes on: it comes back here when it has finished again.
-            if (found := self._calls.get(oldest)) is not None and not found.unfinished:
-                self.forget(oldest)
+    def _keep(self, call: Call, kind: Kind) -> None:
+        streamed = sum(self._blob_size(blob_id) for stream in call.streams for blob_id in stream.blobs())
+        self._retention.keep(call.call_id, kind, weight=call.weight, blob_bytes=call.blob_bytes + streamed)
+
+    def _let_go(self, call_id: str) -> None:
+        # A map may be among them that goes on: it comes back when it has finished again.
+        if (found := self._calls.get(call_id)) is not None and not found.unfinished:
+            self.forget(call_id)
 
     def forget(self, call_id: str) -> None:
         call = self._calls.pop(call_id, None)
         if call is None:
             return
-        for kept in (self._taken, self._spawned, self._unclaimed):
-            kept.drop(call_id)
+        # Nobody asks for a web request by its id.
+        remains = None if call.web else Expired(call.function_id, summary(call).SerializeToString())
+        self._retention.gone(call_id, remains)
         siblings = self._children.get(call.parent_input_id, {})
         siblings.pop(call_id, None)
         if not siblings:
             self._children.pop(call.parent_input_id, None)
-        call.data_in.close()
-        call.data_out.close()
         for item in call.inputs.values():
             self._inputs.pop(item.input_id, None)
-        if self._discard_blob is not None:
-            for blob_id in [*call.blobs, *call.data_in.blobs(), *call.data_out.blobs()]:
-                self._discard_blob(blob_id)
+        for stream in call.streams:
+            stream.close()
+        for blob_id in [*call.blobs, *(blob_id for stream in call.streams for blob_id in stream.blobs())]:
+            self._discard_blob(blob_id)
 
 
 def _select(call: Call, request: api_pb2.FunctionGetOutputsRequest) -> list[int]:

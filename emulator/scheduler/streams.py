@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from emulator.scheduler.pacing import Pacing
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from modal_proto import api_pb2
 
@@ -21,6 +22,10 @@ UNSEEN_BYTES = 64 << 20
 CHUNK_OVERHEAD = 512
 
 
+READER_AWAITED = 30.0
+"""Seconds that a container waits for a reader who has left, before it goes on without one."""
+
+
 class StreamLost(Exception):
     """A reader asked for chunks that have already been let go."""
 
@@ -29,7 +34,8 @@ class DataStream:
     """Chunks numbered from 1, one writer at a time, readers who may come back.
 
     A writer waits while the reader is more than `AHEAD_BYTES` behind, also one who has left: he may come back, or the
-    call ends. Where none has ever come, it waits at `UNSEEN_BYTES`. What was read is kept, up to `REPLAY_BYTES`, for
+    call ends, or the stream is abandoned and what nobody reads is let go. Where none has ever come, it waits at
+    `UNSEEN_BYTES`. What was read is kept, up to `REPLAY_BYTES`, for
     a reader whose connection broke or an input that is tried again; the numbers make a repeated write harmless.
     """
 
@@ -40,8 +46,11 @@ class DataStream:
         self._kept = 0
         self._read_index = 0
         self._limit = AHEAD_BYTES if expects_reader else UNSEEN_BYTES
+        self._readers = 0
+        self._abandoned = False
         self._closed = False
         self._changed = Signal()
+        self._dropped_blobs: list[str] = []
         self.pacing = Pacing()
 
     @property
@@ -54,8 +63,13 @@ class DataStream:
         return self._unread + self._kept
 
     def blobs(self) -> list[str]:
-        """Ids of what was too large for the chunks that it holds."""
-        return [chunk.data_blob_id for chunk in self._chunks if chunk.data_blob_id]
+        """Ids of what was too large for its chunks, also for those that it holds no more."""
+        return self._dropped_blobs + [chunk.data_blob_id for chunk in self._chunks if chunk.data_blob_id]
+
+    @property
+    def left(self) -> bool:
+        """Whether readers have come, and none is there now."""
+        return self._read_index > 0 and not self._readers
 
     @property
     def whole(self) -> bool:
@@ -78,40 +92,46 @@ class DataStream:
             self._chunks.append(chunk)
             self._unread += _size(chunk)
         self._changed.notify()
+        if self._abandoned:
+            self._skip()
         while self._unread > self._limit and not self._closed:
             await self._changed.wait()
 
-    async def read(self, last_index: int = 0) -> AsyncIterator[api_pb2.DataChunk]:
+    def abandon(self) -> None:
+        """Nobody will read on: the writer waits no more. Of what it writes as much is held as for a slow reader."""
+        self._abandoned = True
+        self._skip()
+
+    def _skip(self) -> None:
+        while self._unread > self._limit:
+            self._note_read(self._read_index + 1, self._chunks[self._read_index + 1 - self._first])
+
+    async def read(self, last_index: int = 0) -> AsyncGenerator[api_pb2.DataChunk]:
         """Every chunk after `last_index`, waiting for those to come, until the stream is closed."""
+        async with aclosing(self.batches(last_index)) as batches:
+            async for batch in batches:
+                for chunk in batch:
+                    yield chunk
+
+    async def batches(self, last_index: int = 0) -> AsyncGenerator[list[api_pb2.DataChunk]]:
+        """The same, with all that is there at once in one list."""
         self._limit = AHEAD_BYTES
-        while True:
-            while last_index < self.last_index:
+        self._readers += 1
+        try:
+            while True:
                 if last_index + 1 < self._first:
                     raise StreamLost(f"chunk {last_index + 1} is gone; the oldest kept is {self._first}")
-                chunk = self._chunks[last_index + 1 - self._first]
-                last_index += 1
-                self._note_read(last_index, chunk)
-                yield chunk
-            if self._closed:
-                return
-            await self._changed.wait()
-
-    async def batches(self) -> AsyncIterator[list[api_pb2.DataChunk]]:
-        """The same from the beginning, with all that is there at once in one list."""
-        self._limit = AHEAD_BYTES
-        last_index = 0
-        while True:
-            if last_index + 1 < self._first:
-                raise StreamLost(f"chunk {last_index + 1} is gone; the oldest kept is {self._first}")
-            if batch := list(islice(self._chunks, last_index + 1 - self._first, None)):
-                for chunk in batch:
-                    last_index += 1
-                    self._note_read(last_index, chunk)
-                yield batch
-            elif self._closed:
-                return
-            else:
-                await self._changed.wait()
+                if batch := list(islice(self._chunks, last_index + 1 - self._first, None)):
+                    for chunk in batch:
+                        last_index += 1
+                        self._note_read(last_index, chunk)
+                    yield batch
+                elif self._closed:
+                    return
+                else:
+                    await self._changed.wait()
+        finally:
+            self._readers -= 1
 
     def _note_read(self, index: int, chunk: api_pb2.DataChunk) -> None:
         if index <= self._read_index:
@@ -120,8 +140,11 @@ class DataStream:
         self._unread -= _size(chunk)
         self._kept += _size(chunk)
         while self._kept > REPLAY_BYTES and self._first <= self._read_index:
-            self._kept -= _size(self._chunks.popleft())
+            gone = self._chunks.popleft()
+            self._kept -= _size(gone)
             self._first += 1
+            if gone.data_blob_id:
+                self._dropped_blobs.append(gone.data_blob_id)
         self._changed.notify()
 
 

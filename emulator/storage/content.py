@@ -79,6 +79,13 @@ class BlobStore:
         """Whether it was uploaded."""
         return blob_id in self._issued and self.path(blob_id).exists()
 
+    def size(self, blob_id: str) -> int:
+        """Its bytes; 0 for what was not uploaded, or is no blob's id."""
+        try:
+            return self.path(blob_id).stat().st_size
+        except (ValueError, FileNotFoundError):
+            return 0
+
     def read(self, blob_id: str) -> bytes:
         """Raises `FileNotFoundError` when it was never uploaded, `ValueError` for what is no blob's id."""
         return self.path(blob_id).read_bytes()

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from modal_proto import api_pb2
 
-import emulator.scheduler.calls as module
-from emulator.scheduler.calls import Call, Calls
+import emulator.scheduler.retention as module
+from emulator.scheduler.calls import GATHER_SECONDS, Call, Calls, Input, failure
 from tests.emulator.heart_kit import TurnedClock, settle
 
 
@@ -18,7 +18,7 @@ def output() -> api_pb2.FunctionGetOutputsItem:
     )
 
 
-def put(calls: Calls, call: Call, count: int) -> list[module.Input]:
+def put(calls: Calls, call: Call, count: int) -> list[Input]:
     return [calls.add_input(call, api_pb2.FunctionInput(), idx) for idx in range(count)]
 
 
@@ -46,6 +46,33 @@ async def test_outputs_cut_by_a_limit_come_with_the_next_request() -> None:
     assert ([item.idx for item in first.outputs], [item.idx for item in rest.outputs]) == ([0, 1], [2])
 
 
+async def test_outputs_of_a_map_that_goes_on_are_gathered_a_moment_but_the_first_and_the_last_are_not_held() -> None:
+    clock = TurnedClock()
+    calls = Calls(clock)
+    call = calls.create("fu-1", kind=api_pb2.FUNCTION_CALL_TYPE_MAP)
+    inputs = put(calls, call, 4)
+
+    def asked(last_entry_id: str) -> asyncio.Task[api_pb2.FunctionGetOutputsResponse]:
+        request = api_pb2.FunctionGetOutputsRequest(last_entry_id=last_entry_id, timeout=55)
+        return asyncio.create_task(calls.outputs(call, request))
+
+    calls.finish(inputs[0], output())
+    first = asked("0-0")
+    await settle()
+    assert [item.idx for item in first.result().outputs] == [0]
+    calls.finish(inputs[1], output())
+    second = asked(first.result().last_entry_id)
+    await settle()
+    calls.finish(inputs[2], output())
+    assert not second.done()
+    await clock.turn(GATHER_SECONDS)
+    assert [item.idx for item in second.result().outputs] == [1, 2]
+    calls.finish(inputs[3], output())
+    last = asked(second.result().last_entry_id)
+    await settle()
+    assert [item.idx for item in last.result().outputs] == [3]
+
+
 async def test_waiting_for_an_output_ends_with_the_requests_timeout() -> None:
     clock = TurnedClock()
     calls = Calls(clock)
@@ -65,7 +92,7 @@ async def test_an_input_has_one_outcome() -> None:
     call = calls.create("fu-1")
     (item,) = put(calls, call, 1)
     calls.finish(item, output())
-    calls.finish(item, module.failure(api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT, "late"))
+    calls.finish(item, failure(api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT, "late"))
     assert call.outputs[0].result.status == api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 
 
@@ -116,6 +143,47 @@ async def test_what_is_kept_of_finished_calls_is_bounded_by_bytes_as_well(monkey
         answer.result.data = bytes(4000)
         calls.finish(put(calls, call, 1)[0], answer)
     assert [calls.get(call.call_id) is not None for call in made] == [False, True, True]
+
+
+async def test_what_is_on_disk_for_finished_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEPT_BLOB_BYTES", 10_000)
+    gone: list[str] = []
+    calls = Calls(TurnedClock(), discard_blob=gone.append, blob_size=lambda _: 4000)
+    made = [calls.create("fu-1") for _ in range(3)]
+    for number, call in enumerate(made):
+        item = calls.add_input(call, api_pb2.FunctionInput(args_blob_id=f"bl-{number}"), 0)
+        assert gone == []
+        calls.finish(item, output())
+    assert gone == ["bl-0"]
+    assert [calls.get(call.call_id) is not None for call in made] == [False, True, True]
+
+
+async def test_a_result_expires_seven_days_after_the_calls_completion_and_what_it_was_stays_known() -> None:
+    clock = TurnedClock()
+    calls = Calls(clock)
+    call = calls.create("fu-1", invocation=api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC)
+    (item,) = put(calls, call, 1)
+    await clock.turn(8 * 24 * 3600)  # it may take its time
+    calls.finish(item, output())
+    await clock.turn(7 * 24 * 3600)
+    assert calls.get(call.call_id) is call
+    await clock.turn(1)
+    assert calls.get(call.call_id) is None
+    expired = calls.expired(call.call_id)
+    assert expired is not None
+    info = api_pb2.FunctionCallInfo.FromString(expired.info)
+    assert (expired.function_id, info.total_inputs, info.succeeded_inputs.total) == ("fu-1", 1, 1)
+    assert calls.expired("fc-unknown") is None
+
+
+async def test_a_map_that_gets_another_input_is_not_finished_any_more() -> None:
+    clock = TurnedClock()
+    calls = Calls(clock)
+    call = calls.create("fu-1", kind=api_pb2.FUNCTION_CALL_TYPE_MAP)
+    calls.finish(put(calls, call, 1)[0], output())
+    calls.add_input(call, api_pb2.FunctionInput(), 1)
+    await clock.turn(30 * 24 * 3600)
+    assert calls.get(call.call_id) is call
 
 
 def test_an_input_that_is_done_does_not_keep_its_arguments() -> None:

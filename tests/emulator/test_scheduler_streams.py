@@ -86,6 +86,37 @@ async def test_a_writer_waits_for_a_reader_who_has_left_until_he_comes_back_or_t
     await back.aclose()
 
 
+async def test_an_abandoned_stream_takes_all_that_is_written_and_holds_the_latest_of_it() -> None:
+    stream = DataStream(expects_reader=False)
+    await stream.put([chunk(b"a")])
+    reader = stream.read()
+    await anext(reader)
+    assert not stream.left
+    await reader.aclose()
+    assert stream.left
+    writing = asyncio.create_task(stream.put([chunk(bytes(AHEAD_BYTES)), chunk(b"x")]))
+    await settle()
+    assert not writing.done()
+    stream.abandon()
+    await settle()
+    assert writing.done()
+    for _ in range(5):
+        await stream.put([chunk(bytes(AHEAD_BYTES // 2))])
+    assert stream.size < 3 * AHEAD_BYTES
+    stream.close()
+    with pytest.raises(StreamLost):
+        await collect(stream)
+
+
+async def test_blobs_of_chunks_that_were_let_go_are_still_known() -> None:
+    stream = DataStream(expects_reader=False)
+    await stream.put([api_pb2.DataChunk(data_blob_id="bl-1"), chunk(bytes(REPLAY_BYTES)), chunk(b"end")])
+    stream.close()
+    assert len(await collect(stream)) == 3
+    assert not stream.whole
+    assert stream.blobs() == ["bl-1"]
+
+
 async def test_a_stream_that_nobody_has_ever_read_holds_a_bounded_amount(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "UNSEEN_BYTES", 10_000)
     stream = DataStream(expects_reader=False)
