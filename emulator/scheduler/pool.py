@@ -125,7 +125,9 @@ class Pool:
         load = self._load(now)
         decision = decide(self.policy, load, now)
         self._unmet_since = unmet_since(load, decision, now)
-        if decision.wanted > len(load.supply) + decision.start:
+        if decision.start:
+            self._ticker.touch()  # until nothing is left to decide: what it says of the time to come counts then
+        elif decision.wanted > len(load.supply):
             self._services.limiter.wait(self, self.touch)
         for _ in range(decision.start):
             slot = self._fleet.boot(now)
