@@ -30,6 +30,12 @@ class IngressFront:
         self._reserved: dict[str, set[str]] = {}
         """By key, the functions that are about to be served there."""
 
+    def holder(self, label: str) -> str:
+        return self._served[label][0].function_id if label in self._served else ""
+
+    def domain_url(self, domain: str) -> str:
+        return f"http://{domain}:{self._ingress.url.rpartition(':')[2]}"
+
     async def reserve(self, address: Address) -> str:
         # The label is the key: unique here as on Modal, where the last deploy takes it, and the same after a restart of
         # the app, so that the port stays.
@@ -67,6 +73,7 @@ class IngressFront:
                     read_blob=self._read_blob,
                 ),
                 requires_proxy_auth=address.requires_proxy_auth,
+                domains=address.domains,
             )
         self._served[key] = (address, url)
 

@@ -52,6 +52,7 @@ class _Site:
     label: str
     handler: FunctionSite | ServerSite
     requires_proxy_auth: bool
+    domains: tuple[str, ...] = ()
 
 
 class Ingress:
@@ -107,9 +108,18 @@ class Ingress:
         return listener
 
     async def add_function(
-        self, key: str, *, label: str, backend: FunctionBackend, requires_proxy_auth: bool, port: int = 0
+        self,
+        key: str,
+        *,
+        label: str,
+        backend: FunctionBackend,
+        requires_proxy_auth: bool,
+        port: int = 0,
+        domains: tuple[str, ...] = (),
     ) -> str:
         """Register a web function, or swap the backend of a known `key`, and return its URL.
+
+        `domains`: further host names under which the shared port serves it.
 
         A key keeps its port, also after `remove`; `port` asks for one by number and raises `PortTaken`. Requests that
         are being served finish where they began.
@@ -119,7 +129,7 @@ class Ingress:
         site = FunctionSite(backend=backend, clock=self._clock, tasks=self._tasks, results=results)
         if self._unclaimed is not None and key not in self._listeners and port in (0, self._unclaimed.port):
             self._claim_web_port(key)
-        return await self._add(key, _Site(label, site, requires_proxy_auth), port)
+        return await self._add(key, _Site(label, site, requires_proxy_auth, domains), port)
 
     async def add_server(
         self, key: str, *, label: str, backend: ServerBackend, requires_proxy_auth: bool, port: int = 0
@@ -198,7 +208,9 @@ class Ingress:
 
     async def _serve_shared(self, request: Request) -> None:
         labels = {site.label: key for key, site in self._sites.items()}
-        found = match(host=request.head.first(b"host") or b"", target=request.head.target, labels=labels)
+        domains = {domain: site.label for site in self._sites.values() for domain in site.domains}
+        host = request.head.first(b"host") or b""
+        found = match(host=host, target=request.head.target, labels=labels, domains=domains)
         if found is None:
             request.reply.text(404, NOT_FOUND)
             return

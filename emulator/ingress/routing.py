@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Mapping
 
 DOMAIN = ".modal.localhost"
 
@@ -19,12 +19,19 @@ class Match:
     prefix: bytes = b""
 
 
-def match(*, host: bytes, target: bytes, labels: Container[str]) -> Match | None:
-    """`<label>.modal.localhost` or, on any other host, `/<label>/…`; None when neither is one of `labels`."""
+def match(
+    *, host: bytes, target: bytes, labels: Container[str], domains: Mapping[str, str] | None = None
+) -> Match | None:
+    """`<label>.modal.localhost`, a host of the deployers' own or, on any other, `/<label>/…`; None when none is known.
+
+    `domains` has the label of each host name of the deployers' own.
+    """
     name = host.decode("latin-1").rpartition("@")[2].partition(":")[0].lower()
     if name.endswith(DOMAIN):
         label = name.removesuffix(DOMAIN)
         return Match(label) if label in labels else None
+    if domains and name in domains:
+        return Match(domains[name])
     segment = target.partition(b"?")[0].split(b"/", 2)[1]
     label = segment.decode("latin-1")
     return Match(label, b"/" + segment) if label in labels else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from modal_proto import api_pb2
+
+from emulator.protocol.dispatch import invalid
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from emulator.state import App, FunctionRecord
 
 MAX_LABEL = 63
+"""Characters of one part of a host's name (RFC 1035, 2.3.4)."""
+
+DEV_SUFFIX = "dev"
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Address:
     label: str
     requires_proxy_auth: bool
     is_server: bool
+    domains: tuple[str, ...] = ()
+    """Host names of the deployer's own."""
 
     @property
     def public(self) -> bool:
@@ -35,6 +43,12 @@ class Address:
 
 class Front(Protocol):
     """Where addresses are served."""
+
+    def holder(self, label: str) -> str:
+        """The id of the function that is served under that label now, or nothing."""
+
+    def domain_url(self, domain: str) -> str:
+        """The URL of a host name of the deployer's own."""
 
     async def reserve(self, address: Address) -> str:
         """The URL that the address will have once it is published. Nothing that is served now changes."""
@@ -50,11 +64,10 @@ class Front(Protocol):
 
 
 def addresses(app: App, record: FunctionRecord, definition: api_pb2.Function) -> list[Address]:
-    """Every address that a definition asks for."""
+    """Every address that a definition asks for. Raises `GRPCError` for a label that cannot be part of a host's name."""
     if definition.is_server:
-        label = _label(app, record.tag)
         protected = not definition.http_config.unauthenticated
-        return [Address(record.function_id, "", label, protected, is_server=True)]
+        return [Address(record.function_id, "", label(app, record.tag), protected, is_server=True)]
     webhooks = {"": definition.webhook_config}
     webhooks |= {name: method.webhook_config for name, method in definition.method_definitions.items()}
     name = record.tag.removesuffix(".*")
@@ -62,17 +75,36 @@ def addresses(app: App, record: FunctionRecord, definition: api_pb2.Function) ->
         Address(
             record.function_id,
             method,
-            _label(app, "-".join(filter(None, (name, method))), requested=webhook.requested_suffix),
+            label(app, "-".join(filter(None, (name, method))), webhook),
             webhook.requires_proxy_auth,
             is_server=False,
+            domains=tuple(domain.name.lower() for domain in webhook.custom_domains),
         )
         for method, webhook in webhooks.items()
         if webhook.type != api_pb2.WEBHOOK_TYPE_UNSPECIFIED
     ]
 
 
-def _label(app: App, name: str, *, requested: str = "") -> str:
-    text = requested or f"{app.name or app.description}-{name}"
+def label(app: App, name: str, webhook: api_pb2.WebhookConfig | None = None) -> str:
+    """The app's name and the function's in lower case, or the label that was asked for, which has to be right as it is;
+    with `-dev` (or `MODAL_DEV_SUFFIX`) while the app is ephemeral: https://modal.com/docs/guide/webhook-urls."""
+    requested = webhook.requested_suffix if webhook is not None else ""
+    if requested and not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", requested):
+        raise invalid(
+            f"Invalid label {requested!r} of {name}: only lower-case letters, digits and dashes, none at its ends"
+        )
+    text = requested or re.sub(r"[^a-z0-9]+", "-", f"{app.name or app.description}-{name}".lower()).strip("-")
+    suffix = ""
     if app.state == api_pb2.APP_STATE_EPHEMERAL:
-        text += "-dev"
-    return re.sub(r"[^a-z0-9-]+", "-", text.lower()).strip("-")[:MAX_LABEL]
+        given = webhook.ephemeral_suffix if webhook is not None else ""
+        suffix = f"-{given or DEV_SUFFIX}".lower()
+    return shortened(text, suffix)
+
+
+def shortened(text: str, suffix: str) -> str:
+    """`text` and `suffix`; where they are too long, the beginning of `text` and six digits of the SHA-256 of both."""
+    whole = text + suffix
+    if len(whole) <= MAX_LABEL:
+        return whole
+    digits = hashlib.sha256(whole.encode()).hexdigest()[:6]
+    return f"{text[: MAX_LABEL - len(suffix) - 7]}-{digits}{suffix}"

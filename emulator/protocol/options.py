@@ -74,7 +74,9 @@ def unsupported(definition: api_pb2.Function) -> list[str]:
         "its network is not restricted": definition.block_network or access in restricted,
         "sessions are not isolated": definition.is_sessioned,
         "it has no terminal": definition.pty_info.enabled,
-        "its custom domains are not served": any(webhook.custom_domains for webhook in webhooks),
+        "its custom domains are served on the shared port alone, without DNS and TLS": any(
+            webhook.custom_domains for webhook in webhooks
+        ),
         "HTTP/2 is not spoken": definition.http_config.h2_enabled,
         "its traffic is not lifted and shifted": definition.http_config.HasField("lift_and_shift_config"),
         f"its experimental options have no effect ({', '.join(experimental)})": bool(experimental),

@@ -28,10 +28,24 @@ async def staged(
     made = Staged(api_pb2.Function(), api_pb2.FunctionData(), wanted, urls)
     made.definition.CopyFrom(definition)
     made.data.CopyFrom(data)
-    made.definition.web_url = urls.get("", "")
-    for name, method in made.definition.method_definitions.items():
-        method.web_url = urls.get(name, "")
+    _tell(made, front, record)
     return made
+
+
+def _tell(made: Staged, front: Front, record: FunctionRecord) -> None:
+    """Write into a definition where it will be served."""
+    definition = made.definition
+    if definition.is_server:
+        definition.flash_service_urls[:] = made.urls.values()
+        return
+    places = {"": definition, **definition.method_definitions}
+    for address in made.addresses:
+        place = places[address.method]
+        place.web_url = made.urls[address.method]
+        place.web_url_info.label_stolen = front.holder(address.label) not in ("", record.function_id)
+        del place.custom_domain_info[:]
+        for domain in address.domains:
+            place.custom_domain_info.add(url=front.domain_url(domain))
 
 
 class Publisher:

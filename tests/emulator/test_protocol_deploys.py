@@ -126,7 +126,7 @@ async def test_a_function_that_was_never_published_has_an_address_that_says_so_a
         await deployer.publish(page=page.function_id)
         extra = await deployer.create("extra")
         url = extra.handle_metadata.web_url
-        assert await answer(url) == (503, NOTHING_YET)
+        assert await answer(url) == (503, f"{NOTHING_YET}\n")
         await deployer.give_up()
         assert extra.function_id not in machine.state.functions
         assert page.function_id in machine.state.functions
