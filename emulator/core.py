@@ -15,7 +15,7 @@ from emulator.clock import RealClock
 from emulator.containers import choose_runtime
 from emulator.containers.base import ContainerStartError
 from emulator.containers.folder import RunFolder
-from emulator.front import IngressFront
+from emulator.front import Admission, IngressFront
 from emulator.ingress.ingress import Ingress
 from emulator.launcher import ContainerLauncher
 from emulator.logs import LogLine
@@ -29,6 +29,7 @@ from emulator.protocol.deployments import DeploymentHandlers
 from emulator.protocol.dispatch import Dispatcher, Token
 from emulator.protocol.entries import container_output
 from emulator.protocol.environments import EnvironmentHandlers, ProxyTokenHandlers
+from emulator.protocol.flash import FlashHandlers, FlashTokens
 from emulator.protocol.functions import FunctionHandlers
 from emulator.protocol.images import ImageHandlers
 from emulator.protocol.inspection import InspectionHandlers
@@ -158,7 +159,8 @@ class Core:
             history=history,
         )
         self.scheduler = Scheduler(services)
-        self.ingress = Ingress(clock=clock, authorize=state.authorizes, web_port=options.web_port)
+        flash = FlashTokens(clock)
+        self.ingress = Ingress(clock=clock, authorize=Admission(state, flash), web_port=options.web_port)
         self._front = IngressFront(self.ingress, calls=self.calls, scheduler=self.scheduler, read_blob=self._blobs.read)
         publisher = Publisher(state, self.scheduler, self._front)
         self._apps = AppHandlers(state, clock, self.scheduler, self._front, publisher, self.server_url, self.say)
@@ -171,6 +173,7 @@ class Core:
                 ContainerHandlers(self.calls, self.scheduler, clock),
                 DeploymentHandlers(state, clock, publisher, self.server_url),
                 EnvironmentHandlers(state, clock),
+                FlashHandlers(state, flash),
                 FunctionHandlers(state, self.scheduler, self._front, self.say),
                 ImageHandlers(state, self.say),
                 InspectionHandlers(state, self.scheduler, history),

@@ -11,9 +11,24 @@ if TYPE_CHECKING:
 
     from emulator.ingress.ingress import Ingress
     from emulator.protocol.addresses import Address
+    from emulator.protocol.flash import FlashTokens
     from emulator.scheduler.calls import Calls
     from emulator.scheduler.scheduler import Scheduler
-    from emulator.state import FunctionRecord
+    from emulator.state import FunctionRecord, State
+
+
+class Admission:
+    """Implements `Authorize`: the workspace's proxy tokens, and those that the client gets for itself."""
+
+    def __init__(self, state: State, flash: FlashTokens) -> None:
+        self._state = state
+        self._flash = flash
+
+    def proxy_token(self, token_id: str, secret: str) -> bool:
+        return self._state.authorizes(token_id, secret)
+
+    def own_token(self, token: str) -> bool:
+        return self._flash.admits(token)
 
 
 class IngressFront:

@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from modal_proto import api_pb2
 
-from emulator.ingress.auth import CREDENTIALS
+from emulator.ingress.auth import stripped
 from emulator.ingress.http1 import forwarded, tokens
 
 if TYPE_CHECKING:
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
     from emulator.ingress.http1 import Headers, RequestHead
 
-_NOT_FOR_THE_APPLICATION = frozenset(
-    (*CREDENTIALS, b"x-forwarded-for", b"expect", b"connection", b"keep-alive", b"proxy-connection")
-)
-"""Credentials and what concerns only the connection. `client` says who asked, and Modal strips `X-Forwarded-For`."""
+_NOT_FOR_THE_APPLICATION = frozenset((b"x-forwarded-for", b"expect", b"connection", b"keep-alive", b"proxy-connection"))
+"""What concerns only the connection. `client` says who asked, and Modal strips `X-Forwarded-For`."""
 
 
 def scope(head: RequestHead) -> dict[str, Any]:
@@ -38,7 +36,7 @@ def scope(head: RequestHead) -> dict[str, Any]:
         "root_path": unquote_to_bytes(head.prefix).decode("utf-8", "replace"),
         "headers": [
             (lowered, value)
-            for name, value in head.headers
+            for name, value in stripped(head.headers)
             if (lowered := name.lower()) not in _NOT_FOR_THE_APPLICATION
         ],
         "client": head.client,

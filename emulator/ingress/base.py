@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from modal_proto import api_pb2
-
-Authorize = Callable[[str, str], bool]
-"""(Modal-Key, Modal-Secret) -> whether that is a proxy token of this workspace."""
 
 
 class WebInputFailed(Exception):

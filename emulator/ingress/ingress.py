@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from emulator.clock import Clock
-    from emulator.ingress.base import Authorize, FunctionBackend, ServerBackend
+    from emulator.ingress.auth import Authorize
+    from emulator.ingress.base import FunctionBackend, ServerBackend
     from emulator.ingress.exchange import Request
 
 HOST = "127.0.0.1"

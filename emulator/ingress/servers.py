@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from emulator.ingress.auth import CREDENTIALS
+from emulator.ingress.auth import stripped
 from emulator.ingress.balance import Full, choose
 from emulator.ingress.http1 import forwarded, render_request
 from emulator.ingress.pool import Pool
@@ -99,7 +99,7 @@ class ServerSite:
 
 def upstream_head(head: RequestHead) -> bytes:
     """The head of a request as the server in the container gets it: without credentials, with who asked."""
-    headers = forwarded(head.headers, without=(*CREDENTIALS, b"x-forwarded-for"))
+    headers = forwarded(stripped(head.headers), without=(b"x-forwarded-for",))
     headers.append((b"X-Forwarded-For", head.client[0].encode()))
     target = head.target
     if head.prefix:

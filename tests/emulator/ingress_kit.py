@@ -242,14 +242,20 @@ async def read_head(reader: asyncio.StreamReader) -> bytes:
     return await reader.readuntil(b"\r\n\r\n")
 
 
-def allowed(key: str, secret: str) -> bool:
-    return (key, secret) == ("wk-1", "ws-1")
+class Allowed:
+    """Knows one proxy token, and one of the client's own."""
+
+    def proxy_token(self, token_id: str, secret: str) -> bool:
+        return (token_id, secret) == ("wk-1", "ws-1")
+
+    def own_token(self, token: str) -> bool:
+        return token == "own"
 
 
 @asynccontextmanager
 async def running(clock: RealClock | None = None, **options: Any) -> AsyncIterator[Ingress]:
     """A started ingress that knows one proxy token: `wk-1`, `ws-1`."""
-    ingress = Ingress(clock=clock or RealClock(), authorize=allowed, **options)
+    ingress = Ingress(clock=clock or RealClock(), authorize=Allowed(), **options)
     await ingress.start()
     try:
         yield ingress

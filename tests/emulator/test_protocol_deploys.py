@@ -22,6 +22,7 @@ from emulator.protocol.environments import EnvironmentHandlers
 from emulator.protocol.functions import FunctionHandlers
 from emulator.protocol.publishing import Publisher
 from tests.emulator.heart_kit import FakeMachine, machine, settle
+from tests.emulator.ingress_kit import Allowed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -67,7 +68,7 @@ class Deployer:
 
 @asynccontextmanager
 async def deploying(machine: FakeMachine) -> AsyncIterator[Deployer]:
-    ingress = Ingress(clock=machine.clock, authorize=lambda *_: False)
+    ingress = Ingress(clock=machine.clock, authorize=Allowed())
     await ingress.start()
     try:
         yield Deployer(machine, ingress)
