@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from emulator.clock import RealClock
 from emulator.core import DEFAULT_EXIT_GRACE, Core, Options
+from emulator.scheduler.schedules import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -35,6 +36,18 @@ class ContainerInfo:
     active: int
     """Inputs or requests that it works on."""
     pid: int | None
+
+
+@dataclass(frozen=True)
+class ScheduledRun:
+    """A function of a deployed app that runs by itself."""
+
+    app: str
+    function: str
+    schedule: str
+    """As it is written in Python."""
+    next_at: float | None
+    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +243,19 @@ class Emulator:
                 pid = slot.container.pid if slot.container is not None else None
                 found.append(ContainerInfo(slot.task_id, name, tag, slot.state, slot.active, pid))
         return found
+
+    def schedules(self) -> list[ScheduledRun]:
+        """The functions that run by themselves, in the order in which they were deployed."""
+        core = self.core
+        return [
+            ScheduledRun(
+                core.state.apps[timer.record.app_id].description,
+                timer.record.tag,
+                shown(timer.record.definition.schedule),
+                timer.next_at,
+            )
+            for timer in core.scheduler.timers.all
+        ]
 
     def kill_container(self, task_id: str) -> None:
         """SIGKILL a container, as a machine that fails would. Raises `LookupError` when it is not there."""

@@ -91,6 +91,7 @@ class ContainerLauncher:
                 **image.environment,
                 **self._secrets(definition),
                 "MODAL_ENVIRONMENT": app.environment,
+                **_whereabouts(definition),
             },
             image_id=definition.image_id,
             workdir=image.workdir,
@@ -137,6 +138,14 @@ class ContainerLauncher:
             except (ValueError, OSError) as error:
                 raise ContainerStartError(f"nothing can be mounted at {mount.mount_path}: {error}") from error
         return folders
+
+
+def _whereabouts(definition: api_pb2.Function) -> dict[str, str]:
+    """Where Modal says that a container runs: what was asked for, since code may branch on it, or "local"."""
+    return {
+        "MODAL_CLOUD_PROVIDER": definition.cloud_provider_str or "local",
+        "MODAL_REGION": next(iter(definition.scheduler_placement.regions), "local"),
+    }
 
 
 def _deleted(what: str) -> ContainerStartError:

@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from emulator.containers import Kind
-    from emulator.emulator import WebAddress
+    from emulator.emulator import ScheduledRun, WebAddress
 
 FORCED = 130
 """Exit status after a second Ctrl-C, which kills what the first has asked to leave. A third waits for nothing."""
@@ -163,7 +164,7 @@ class Session:
         main = main_address(addresses, port=self._options.port)
         if main is not None:
             await wait_until_ready(main.url, path=self._options.ready_path, clock=self._clock, say=self.say)
-        for line in banner(addresses, main.url if main is not None else emulator.server_url):
+        for line in banner(addresses, emulator.schedules(), main.url if main is not None else emulator.server_url):
             print(line, flush=True)
 
     async def _reload(self, emulator: Emulator, environment: dict[str, str]) -> None:
@@ -207,7 +208,7 @@ def main_address(addresses: list[WebAddress], *, port: int) -> WebAddress | None
     return min(addresses, key=lambda at: (not at.url.endswith(f":{port}"), not at.public, at.is_server), default=None)
 
 
-def banner(addresses: list[WebAddress], ready: str) -> list[str]:
+def banner(addresses: list[WebAddress], schedules: list[ScheduledRun], ready: str) -> list[str]:
     """What is printed when an app is up. The last line is for machines and stays as it is."""
     rows = [
         (
@@ -217,5 +218,12 @@ def banner(addresses: list[WebAddress], ready: str) -> list[str]:
         )
         for address in addresses
     ]
+    rows += [("runs", run.function, f"{run.schedule}{_next(run)}") for run in schedules]
     width = max((len(name) for _, name, _ in rows), default=0)
-    return [*(f"{kind:<6}  {name:<{width}}  {url}" for kind, name, url in rows), f"Ready: {ready}"]
+    return [*(f"{kind:<6}  {name:<{width}}  {what}" for kind, name, what in rows), f"Ready: {ready}"]
+
+
+def _next(run: ScheduledRun) -> str:
+    if run.next_at is None:
+        return ", never again"
+    return f", next at {datetime.fromtimestamp(run.next_at).astimezone():%Y-%m-%d %H:%M:%S %Z}"

@@ -6,13 +6,16 @@ import asyncio
 import re
 import signal
 import socket
+from datetime import datetime
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from emulator.emulator import ScheduledRun, WebAddress
 from emulator.problem import Problem
 from emulator.record import read
+from emulator.up import banner
 from tests.emulator.cli_kit import all_gone, call, running
 from tests.ports import free_port
 
@@ -168,3 +171,21 @@ async def test_the_server_that_takes_anybody_has_the_port_and_is_what_is_ready(t
         assert ready[1] == f"http://127.0.0.1:{port}"
         assert re.search(rf"^server\s+face\s+{re.escape(ready[1])}$", up.text, re.MULTILINE)
         assert "Directory listing" in await get(ready[1])
+
+
+def test_what_is_up_is_told_with_its_addresses_and_what_runs_by_itself() -> None:
+    noon = datetime(2026, 3, 1, 12).astimezone()
+    lines = banner(
+        [WebAddress("app", "web", "", "http://127.0.0.1:3000", is_server=False)],
+        [
+            ScheduledRun("app", "nightly", "Cron('0 12 * * *')", noon.timestamp()),
+            ScheduledRun("app", "once", "Period(years=9000)", None),
+        ],
+        "http://127.0.0.1:3000",
+    )
+    assert lines == [
+        "web     web      http://127.0.0.1:3000",
+        f"runs    nightly  Cron('0 12 * * *'), next at 2026-03-01 12:00:00 {noon.tzname()}",
+        "runs    once     Period(years=9000), never again",
+        "Ready: http://127.0.0.1:3000",
+    ]
