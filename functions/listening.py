@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 import uvloop
 
+from functions.garbage import spare_the_application
 from functions.http_protocol import HttpProtocol
 from web.server import DrainingServer
 
@@ -67,6 +68,10 @@ class Listening(DrainingServer):
         super().__init__(config, draining, write_timeout=write_timeout)
         self.listener = listen(host, port)
         self.url = url_of(self.listener)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        spare_the_application()
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until told to leave, in an event loop of its own."""

@@ -145,7 +145,10 @@ class Models(Section):
 
     def find(self, label: str) -> Model | None:
         """The model that callers mean by `label`: an id or a name."""
-        return next((model for model in self.available_models if label in (model.id, model.name)), None)
+        for model in self.available_models:  # no generator: every request asks, several times
+            if label in (model.id, model.name):
+                return model
+        return None
 
 
 class Sessions(Section):

@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Self
 
 from web.errors import BodyTooLarge, UnsupportedMedia
+from web.extensions import connection_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -118,12 +119,13 @@ class Reception:
 class Presence:
     """A context whose body is cancelled, and which then ends quietly with `left` set, once the caller has left.
 
-    It watches `receive()` itself: a plain handler is never cancelled by the server, and under Modal's bridge `send`
-    never raises. The request's body must have been read before.
+    It watches the connection where the server offers that, else `receive()`: a plain handler is never cancelled by the
+    server, and under Modal's bridge `send` never raises. The request's body must have been read before.
     """
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, scope: Scope | None = None) -> None:
         self._receive = receive
+        self._connection = None if scope is None else connection_of(scope)
         self._inside: asyncio.Task[object] | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._cancels_before = 0
@@ -135,12 +137,17 @@ class Presence:
             raise RuntimeError("a caller's presence is watched inside a task")
         self._inside = inside
         self._cancels_before = inside.cancelling()
-        self._watcher = asyncio.create_task(self._watch(inside), name="presence")
+        if self._connection is not None:
+            self._connection.watch(self._leave)
+        else:
+            self._watcher = asyncio.create_task(self._watch(), name="presence")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
+        if self._connection is not None:
+            self._connection.forget(self._leave)
         if self._watcher is not None:
             self._watcher.cancel()
         if not self.left or self._inside is None:
@@ -148,8 +155,12 @@ class Presence:
         others_cancel_too = self._inside.uncancel() > self._cancels_before
         return isinstance(error, asyncio.CancelledError) and not others_cancel_too
 
-    async def _watch(self, inside: asyncio.Task[object]) -> None:
+    async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             continue
-        self.left = True
-        inside.cancel()
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._inside is not None and not self.left:
+            self.left = True
+            self._inside.cancel()

@@ -47,11 +47,9 @@ class Clock(Protocol):
 class RealClock:
     """The machine's own time."""
 
-    def time(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+    # As they are: every request asks a dozen times.
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -6,7 +6,7 @@ Every dialect and every transport comes through here, so that what holds for one
 from __future__ import annotations
 
 import contextlib
-import secrets
+import os
 from typing import TYPE_CHECKING
 
 from web.admission import Waiting, lanes
@@ -15,6 +15,7 @@ from web.asgi import Presence
 from web.caller import caller_of
 from web.draining import Draining
 from web.errors import ModelNotFound, ReaderStalled, ServiceError, to_wire
+from web.extensions import connection_of
 from web.gate import Gate
 from web.limits import MemoryLimiter
 from web.metrics import OTHER, Metrics
@@ -60,20 +61,22 @@ class Generator:
         self._plain_waiting = Waiting(boot=self._web.plain_deadline, busy=self._web.queue_timeout, pause=pause)
 
     async def serve(
-        self, request: GenerationRequest, dialect: Dialect, scope: Scope, receive: Receive, send: Send,
+        self, request: GenerationRequest, dialect: Dialect, scope: Scope, receive: Receive | None, send: Send,
         *, headers: list[Header] | None = None,
     ) -> None:  # fmt: skip
         """Answer over HTTP, streamed or not, whoever `caller_of(scope)` is. Returns early when the caller leaves.
+        `receive`: None where that is somebody else's to notice, who then cancels.
 
         The request's body must have been read. Raises ServiceError as long as nothing of the answer was sent; an error
         that it raises later is a connection to be cut.
         """
         caller = caller_of(scope)
-        rid, created = secrets.token_hex(16), int(self._clock.time())
-        async with Presence(receive):
+        rid, created = os.urandom(16).hex(), int(self._clock.time())
+        async with contextlib.nullcontext() if receive is None else Presence(receive, scope):
             if request.stream:
                 renderer = dialect.stream(request, rid=rid, created=created)
-                await self.tell(request, renderer, StreamingResponse(send, headers=headers), caller, rid=rid)
+                outlet = StreamingResponse(send, headers=headers, connection=connection_of(scope))
+                await self.tell(request, renderer, outlet, caller, rid=rid)
             else:
                 builder = dialect.answer(request, rid=rid, created=created)
                 async with PlainResponse(send, clock=self._clock, web=self._web, headers=headers) as response:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import re
-import secrets
 from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
@@ -87,7 +87,7 @@ class RequestIdentity:
             return
         began = self._clock.monotonic()
         given = header(scope, b"x-request-id")
-        request_id = given if given and SANE_REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(16)}"
+        request_id = given if given and SANE_REQUEST_ID.fullmatch(given) else f"req_{os.urandom(16).hex()}"
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
         status = LEFT

@@ -10,6 +10,8 @@ from web.dialects.sse import comment
 if TYPE_CHECKING:
     from starlette.types import Send
 
+    from web.extensions import Connection
+
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -30,6 +32,9 @@ class Outlet(Protocol):
     writing: bool
     writes: int
 
+    def write_now(self, data: bytes) -> bool:
+        """The same as `write`, if that needs no waiting and no coroutine. False: nothing was sent."""
+
     async def write(self, data: bytes) -> None:
         """Send bytes that a renderer made: whole events, or whole frames."""
 
@@ -43,15 +48,28 @@ class Outlet(Protocol):
 class StreamingResponse:
     """The response of a streaming caller over HTTP: its headers go with its first bytes."""
 
-    def __init__(self, send: Send, *, headers: list[tuple[bytes, bytes]] | None = None) -> None:
-        """`headers`: more of them, beside those of every stream."""
+    def __init__(
+        self, send: Send, *, headers: list[tuple[bytes, bytes]] | None = None, connection: Connection | None = None
+    ) -> None:
+        """`headers`: more of them, beside those of every stream. `connection`: the if the server offers it."""
         self._send = send
+        self._connection = connection
         self._headers = STREAM_HEADERS + (headers or [])
         self._commenting: asyncio.Future[None] | None = None
         self.begun = False
         self.written = False
         self.writing = False
         self.writes = 0
+
+    def write_now(self, data: bytes) -> bool:
+        connection = self._connection
+        if connection is None or not self.begun or self.writing or self._commenting is not None:
+            return False
+        if not connection.write_now(data):
+            return False
+        self.written = True
+        self.writes += 1
+        return True
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
         """Send bytes: whole events. Waits while the caller reads slowly."""

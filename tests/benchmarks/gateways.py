@@ -70,9 +70,10 @@ def our_settings() -> dict[str, str]:
 @contextlib.contextmanager
 def ours(upstream: str) -> Iterator[Gateway]:
     """This service, as it stands alone, but before an engine that runs already."""
-    environment = {our_service.UPSTREAM: upstream, **our_settings()}
-    with _uvicorn("ours", "tests.benchmarks.our_service:create", environment) as gateway:
-        yield gateway
+    port = free_port()
+    command = [sys.executable, "-m", our_service.__name__, "--port", str(port)]
+    with running(command, port=port, environment={our_service.UPSTREAM: upstream, **our_settings()}) as pid:
+        yield Gateway(name="ours", url=f"http://127.0.0.1:{port}", pid=pid)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,15 @@
-"""The service's application before an engine that runs already: uvicorn's factory for the benchmark."""
+"""The service's application before an engine that runs already: on the server of the standalone form, or by itself."""
 
 from __future__ import annotations
 
+import argparse
 import os
 from typing import TYPE_CHECKING
 
 from infra.configuration import load_settings
 from web.application import create_application
+from web.clock import RealClock
+from web.draining import Draining
 from web.engines import ConfiguredEngines, EngineTarget
 from web.services import Services
 
@@ -18,9 +21,24 @@ UPSTREAM = "BENCHMARK_UPSTREAM"
 """The environment variable that names the engine's address."""
 
 
-def create(*, coalesce_seconds: float = 0.0) -> ASGIApp:
+def create(*, coalesce_seconds: float = 0.0, draining: Draining | None = None) -> ASGIApp:
     settings = load_settings()
     (model,) = settings.models.available_models
     target = EngineTarget(url=os.environ[UPSTREAM], kind="scripted", model=model.name)
     engines = ConfiguredEngines(settings.models, {model.id: target})
-    return create_application(Services(settings=settings, engines=engines, coalesce_seconds=coalesce_seconds))
+    return create_application(
+        Services(settings=settings, engines=engines, coalesce_seconds=coalesce_seconds, draining=draining)
+    )
+
+
+def main() -> None:
+    from functions.listening import Listening
+
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.our_service")
+    parser.add_argument("--port", type=int, required=True)
+    draining = Draining(clock=RealClock(), grace=0.0)
+    Listening(create(draining=draining), draining, host="127.0.0.1", port=parser.parse_args().port).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -15,8 +15,10 @@ import openai
 import pytest
 import uvicorn
 import uvloop
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from functions.engines.scripted_server import Options, ScriptedServer
+from functions.http_protocol import HttpProtocol
 from infra.settings import Limits, Model, Models, Settings, Web
 from tests.web.doubles import HandClock, HandEngine
 from web.application import Services, create_application
@@ -141,8 +143,17 @@ def settings_with(**web: Any) -> Settings:
 Serve = Any
 
 
+SERVERS = {"the service's own server": HttpProtocol, "any server": HttpToolsProtocol}
+
+
 @pytest.fixture
-def serve(web_loop: asyncio.AbstractEventLoop) -> Iterator[Serve]:
+def http_protocol() -> type[asyncio.Protocol]:
+    """Of the server: the service's own, which offers more than ASGI does. Any other has to do as well."""
+    return HttpProtocol
+
+
+@pytest.fixture
+def serve(web_loop: asyncio.AbstractEventLoop, http_protocol: type[asyncio.Protocol]) -> Iterator[Serve]:
     """`serve(engine or target, **services)` -> `Served`; stopped at the end. `web={…}`: settings of that section."""
     with contextlib.ExitStack() as stack:
 
@@ -158,7 +169,7 @@ def serve(web_loop: asyncio.AbstractEventLoop) -> Iterator[Serve]:
             if "engines" not in services:
                 services["engines"] = ConfiguredEngines(settings.models, {"scripted": target})
             application = create_application(Services(settings=settings, **services))
-            return stack.enter_context(running(application, web_loop))
+            return stack.enter_context(running(application, web_loop, http_protocol))
 
         yield start
 
@@ -176,13 +187,17 @@ def web_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @contextlib.contextmanager
-def running(application: Any, loop: asyncio.AbstractEventLoop) -> Iterator[Served]:
+def running(
+    application: Any, loop: asyncio.AbstractEventLoop, http_protocol: type[asyncio.Protocol] = HttpProtocol
+) -> Iterator[Served]:
     """uvicorn, started and stopped without its own main loop, whose ticks of 0.1 s every test would wait for."""
 
     def do(work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, loop).result(timeout=10)
 
-    config = uvicorn.Config(application, log_level="warning", access_log=False, lifespan="on", proxy_headers=False)
+    config = uvicorn.Config(
+        application, log_level="warning", access_log=False, lifespan="on", proxy_headers=False, http=http_protocol
+    )
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)

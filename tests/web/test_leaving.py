@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from functions.engines.scripted_server import Options, ScriptedServer
-from tests.web.conftest import chat, target_of, until
+from tests.web.conftest import SERVERS, chat, target_of, until
 
 if TYPE_CHECKING:
     from tests.web.conftest import Json, Served
@@ -27,6 +27,12 @@ PHASES = {
     "a plain request, before the first token": chat({"ttft": 60}, stream=False),
     "a plain request, between tokens": chat({"gap": 0.005, "tokens": 100_000}, stream=False),
 }
+
+
+@pytest.fixture(params=SERVERS.values(), ids=SERVERS.keys())
+def http_protocol(request: pytest.FixtureRequest) -> Any:
+    """Both, since they are told of it in different ways."""
+    return request.param
 
 
 @pytest.mark.parametrize("body", PHASES.values(), ids=PHASES.keys())

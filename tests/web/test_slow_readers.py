@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.web.conftest import RawResponse, chat, until
+from tests.web.conftest import SERVERS, RawResponse, chat, until
 from tests.web.doubles import HandClock
 from web.clock import RealClock
 from web.dialects.openai import parse_chat
@@ -31,6 +31,12 @@ WORD = "word " * 2000
 COUNT = 2000
 KERNELS = 40_000_000
 """Bytes: more than the sockets between an engine, the service and a caller hold, whatever they grow to."""
+
+
+@pytest.fixture(params=SERVERS.values(), ids=SERVERS.keys())
+def http_protocol(request: pytest.FixtureRequest) -> Any:
+    """Both, since they are written to in different ways."""
+    return request.param
 
 
 async def ask_through_a_small_window(served: Served, body: Json) -> RawResponse:
@@ -117,6 +123,9 @@ class HandOutlet:
         self.open = asyncio.Event()
         self.under_way = 0
         self.seen: list[Any] = []
+
+    def write_now(self, data: bytes) -> bool:
+        return False
 
     async def write(self, data: bytes) -> None:
         assert not self.under_way, "two writes at once"

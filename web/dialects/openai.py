@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-CHAT_FIELDS, TEXT_FIELDS = names("chat", "engine"), names("text", "engine")
+CHAT_FIELDS, TEXT_FIELDS = frozenset(names("chat", "engine")), frozenset(names("text", "engine"))
 """What reaches an engine as it is."""
 CHAT_REFUSALS, TEXT_REFUSALS = refusals("chat"), refusals("text")
 MOST_CHOICES = 2048
@@ -33,7 +33,7 @@ TEXT_TOKENS = 16
 def parse_chat(body: bytes) -> GenerationRequest:
     """The body of `POST /v1/chat/completions`. Raises InvalidRequest naming the parameter at fault."""
     given = validated(body, ChatRequest, refused=CHAT_REFUSALS)
-    fields = {name: given[name] for name in CHAT_FIELDS if given.get(name) is not None}
+    fields = {name: value for name, value in given.items() if name in CHAT_FIELDS and value is not None}
     if (limit := given.get("max_completion_tokens")) is not None:
         fields["max_tokens"] = limit
     if given.get("parallel_tool_calls") is not None:
@@ -55,7 +55,7 @@ def parse_chat(body: bytes) -> GenerationRequest:
 def parse_text(body: bytes) -> GenerationRequest:
     """The body of `POST /v1/completions`. Raises InvalidRequest naming the parameter at fault."""
     given = validated(body, TextRequest, refused=TEXT_REFUSALS)
-    fields = {name: given[name] for name in TEXT_FIELDS if given.get(name) is not None}
+    fields = {name: value for name, value in given.items() if name in TEXT_FIELDS and value is not None}
     fields.setdefault("max_tokens", TEXT_TOKENS)
     _settle_stop(fields)
     prompt = fields["prompt"]

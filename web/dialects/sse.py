@@ -15,21 +15,25 @@ class EventReader:
         self.empty = True
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The `data` of each event that is now whole; comments are dropped. Raises EngineBroken when one never ends.
+        """The `data` of each event that is now whole, as `payload_of` tells it; comments are dropped. Raises
+        EngineBroken when one never ends."""
+        return [payload for event in self.split(data) if (payload := payload_of(event)) is not None]
 
-        Events of one `data:` line that end in an empty line (LF): what SGLang and llama.cpp send. llama.cpp names
-        its errors by a field of their own, `error:`, whose value is wrapped here as OpenAI's error event.
-        """
+    def split(self, data: bytes) -> list[bytes]:
+        """Each event that is now whole, without the empty line (LF) that ends it. Raises EngineBroken when one never
+        ends."""
         if self._rest:
             data = self._rest + data
         *events, self._rest = data.split(b"\n\n")
         self.empty = not self._rest
         if len(self._rest) > LONGEST_EVENT:
             raise EngineBroken("The engine sent an event without an end.", code="engine_protocol")
-        return [payload for event in events if (payload := _payload(event)) is not None]
+        return events
 
 
-def _payload(event: bytes) -> bytes | None:
+def payload_of(event: bytes) -> bytes | None:
+    """The `data` of an event of one `data:` line: what SGLang and llama.cpp send. llama.cpp names its errors by a field
+    of their own, `error:`, whose value is wrapped here as OpenAI's error event. None: it holds nothing."""
     if event.startswith(b"data: "):
         return event[6:]
     if event.startswith(b"data:"):

@@ -39,10 +39,10 @@ def validated(
         raise InvalidRequest("The request's body is not a JSON object.", code="invalid_json")
     if body.count(b"{") + body.count(b"[") > SURELY_SHALLOW:
         _check_depth(given)
-    for name, reason in refused.items():
-        if given.get(name):
+    for name in given:
+        if name in refused and given[name]:
             code = (codes or {}).get(name, "unsupported_parameter")
-            raise InvalidRequest(f"'{name}' is not supported. {reason}", param=name, code=code)
+            raise InvalidRequest(f"'{name}' is not supported. {refused[name]}", param=name, code=code)
     try:
         schema.model_validate(given)
     except ValidationError as error:

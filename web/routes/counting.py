@@ -37,7 +37,7 @@ class CountEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._parse(await read_body(scope, receive, limit=self._web.max_body_bytes))
         async with (
-            Presence(receive),
+            Presence(receive, scope),
             PlainResponse(send, clock=self._clock, web=self._web) as response,
             self._generator.place(request.model, caller_of(scope)) as passage,
         ):

@@ -35,7 +35,7 @@ class EmbeddingsEndpoint:
             raise ModelNotFound(wanted.model)
         check_embeddings(model, shortened=wanted.dimensions is not None)
         async with (
-            Presence(receive),
+            Presence(receive, scope),
             PlainResponse(send, clock=self._services.clock, web=self._settings.web) as response,
             self._generator.place(wanted.model, caller_of(scope)) as passage,
         ):

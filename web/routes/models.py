@@ -84,7 +84,7 @@ def router(services: Services, states: ModelStates) -> APIRouter:
         await controls().load(found.id)
         state = await states.anew(found.id)
         if wait:
-            async with Presence(request.receive):
+            async with Presence(request.receive, request.scope):
                 state = await until_loaded(found.id, state)
         response.status_code = 200 if state.state == "ready" else 202
         return description(found, state)

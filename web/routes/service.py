@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -80,10 +79,10 @@ class ServiceEndpoint:
         async def respond(request: GenerationRequest, turn: Turn) -> None:
             out.turn = turn
             heard = ListeningDialect(turn.heard, dialect)
-            await self._generator.serve(request, heard, scope, _nothing_more, out, headers=headers)
+            await self._generator.serve(request, heard, scope, None, out, headers=headers)
 
         try:
-            async with Presence(receive):  # who leaves while another turn is under way has not asked
+            async with Presence(receive, scope):  # who leaves while another turn is under way has not asked
                 await self._conversations.speak(key, asked, respond)
         except SessionDeleted as error:
             if not out.begun or out.ended:
@@ -128,12 +127,6 @@ def device_for(asked: Asked, settings: Settings, *, warned: set[str]) -> tuple[D
         warned.add(warning)
         log.warning("%s", warning)
     return there, warning
-
-
-async def _nothing_more() -> Message:
-    """A `receive` for those who need not know whether the caller has left: somebody else does."""
-    never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-    return await never
 
 
 def _read_again(body: bytes, receive: Receive) -> Receive:

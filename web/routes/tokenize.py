@@ -63,7 +63,7 @@ class TokenEndpoints:
 
     async def _answer(self, label: str, work: Work, scope: Scope, receive: Receive, send: Send) -> None:
         async with (
-            Presence(receive),
+            Presence(receive, scope),
             PlainResponse(send, clock=self._services.clock, web=self._web) as response,
             self._generator.place(label, caller_of(scope)) as passage,
         ):
