@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.web.conftest import running
+from tests.web.conftest import running, web_loop
 from web.extensions import CONNECTION, connection_of
 
 if TYPE_CHECKING:
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from web.extensions import Connection
 
-pytest_plugins = ("tests.web.conftest",)
+__all__ = ["web_loop"]
 
-Answer = Any
 START = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]}
 REQUEST = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
