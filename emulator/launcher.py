@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modal_proto import api_pb2
 
 from emulator.containers.base import ContainerSpec, ContainerStartError, MountedFile
+from emulator.protocol.definition import blocks_network
 from emulator.protocol.dispatch import Caller
 from emulator.protocol.grpc import GrpcServer
 from emulator.protocol.metadata import app_layout
@@ -37,6 +38,7 @@ class ContainerLauncher:
         environment: Callable[[], Mapping[str, str]],
         shared_ports: Callable[[], tuple[int, ...]],
     ) -> None:
+        """`shared_ports` are this machine's that containers reach; the first is the blobs', which all of them need."""
         self._state = state
         self._content = content
         self._sockets = sockets
@@ -73,6 +75,7 @@ class ContainerLauncher:
         image = self._state.images.get(definition.image_id, BARE_IMAGE)
         app = self._state.apps[function.app_id]
         fixed = self._fixed_ports(definition)
+        blocked = blocks_network(definition)
         arguments = api_pb2.ContainerArguments(
             task_id=task_id,
             function_id=function.function_id,
@@ -99,10 +102,13 @@ class ContainerLauncher:
             volumes=self._volumes(definition),
             read_only=frozenset(mount.mount_path for mount in definition.volume_mounts if mount.read_only),
             # A web_server function looks for an `eth0`, which a private network has and a laptop's own may not.
-            private_network=definition.is_server or definition.webhook_config.type == api_pb2.WEBHOOK_TYPE_WEB_SERVER,
+            private_network=blocked
+            or definition.is_server
+            or definition.webhook_config.type == api_pb2.WEBHOOK_TYPE_WEB_SERVER,
+            block_network=blocked,
             fixed_ports=fixed,
             # Its own ports first: a web address of this machine may have the same number as a Server's port.
-            shared_ports=tuple(port for port in self._shared_ports() if port not in fixed),
+            shared_ports=tuple(port for port in self._shared_ports()[: 1 if blocked else None] if port not in fixed),
         )
 
     def _fixed_ports(self, definition: api_pb2.Function) -> tuple[int, ...]:

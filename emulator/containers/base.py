@@ -54,6 +54,8 @@ class ContainerSpec:
     """Mount paths of volumes that it may not write to: said, not enforced, where it has no root of its own."""
     private_network: bool = False
     """A loopback of its own, where the machine allows that: for Servers, which bind fixed ports."""
+    block_network: bool = False
+    """No way out of that loopback but `shared_ports`. Refused where it can have none of its own."""
     fixed_ports: Sequence[int] = ()
     """Ports that it will bind: without a network of its own, only one container at a time can have each."""
     shared_ports: Sequence[int] = ()

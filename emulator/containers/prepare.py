@@ -23,6 +23,8 @@ _log = logging.getLogger("emulator.containers")
 
 SOURCE_ROOT = "/root"
 _PLATFORM = "/__modal"
+_PROXY = 0
+"""In place of a port to listen on: the proxy that leads to the internet."""
 LARGE_BYTES = 8 * 1024 * 1024
 """A file of this size or more (a model's weights) is not copied for each container but shown to it, read-only."""
 
@@ -111,7 +113,7 @@ def _with_root(
         binds=[*plan.binds, *shown],
         overlays=plan.overlays,
         private_network=private,
-        listen=[*spec.shared_ports, 0] if private else [],
+        listen=[*spec.shared_ports, *([] if spec.block_network else [_PROXY])] if private else [],
     )
 
 

@@ -76,6 +76,7 @@ class SupervisedRuntime:
         isolation = await self.isolation()
         private = spec.private_network and isolation.private_network
         if not private:
+            self._refuse_open_network(spec, isolation)
             self._refuse_taken_ports(spec, isolation)
         folder = self._run_folder().path / spec.task_id
         try:
@@ -99,6 +100,13 @@ class SupervisedRuntime:
         await self._spawner.close()
         if self._folder is not None:
             await asyncio.to_thread(self._folder.close)
+
+    def _refuse_open_network(self, spec: ContainerSpec, isolation: Isolation) -> None:
+        if spec.block_network:
+            raise ContainerStartError(
+                f"`block_network` can not be kept on this machine: containers have no network of their own "
+                f"({isolation.why or 'no namespaces'})"
+            )
 
     def _refuse_taken_ports(self, spec: ContainerSpec, isolation: Isolation) -> None:
         """On one network, a port is one container's."""

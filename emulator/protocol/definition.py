@@ -9,14 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from grpclib import GRPCError, Status
+from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import invalid
 from emulator.scheduler.schedules import InvalidScheduleError, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from modal_proto import api_pb2
 
 Fate = Literal["honoured", "recorded", "said", "refused", "server's", "internal"]
 """honoured: something here depends on it. recorded: kept, and shown by `Function.info()`, without effect here, which is
@@ -53,7 +52,7 @@ FIELDS: dict[str, Fate] = {
         max_concurrent_inputs target_concurrent_inputs batch_max_size batch_linger_ms
         autoscaler_settings warm_pool_size concurrency_limit task_idle_timeout_secs _experimental_buffer_containers
         function_schema supported_input_formats supported_output_formats experimental_options
-        _experimental_concurrent_cancellations
+        _experimental_concurrent_cancellations block_network network_access
         """,
     ),
     **_all(
@@ -63,7 +62,7 @@ FIELDS: dict[str, Fate] = {
         checkpointing_enabled is_checkpointing_function enable_gpu_snapshot _experimental_enable_gpu_snapshot
         """,
     ),
-    **_all("said", "block_network network_access pty_info is_sessioned"),
+    **_all("said", "pty_info is_sessioned"),
     **_all(
         "refused",
         """
@@ -90,6 +89,11 @@ def check(definition: api_pb2.Function) -> None:
     if missing := ", ".join(_missing(definition)):
         message = f"Function '{definition.function_name}' uses what the emulator does not implement: {missing}"
         raise GRPCError(Status.UNIMPLEMENTED, message)
+
+
+def blocks_network(definition: api_pb2.Function) -> bool:
+    """Whether its containers are to reach nothing but Modal."""
+    return definition.block_network or definition.network_access.network_access_type == api_pb2.NetworkAccess.BLOCKED
 
 
 def doubts(definition: api_pb2.Function) -> list[str]:
@@ -127,6 +131,7 @@ def _missing(definition: api_pb2.Function) -> Iterable[str]:
         "NetworkFileSystem": definition.shared_volume_mounts,
         "Proxy": definition.HasField("proxy_id"),
         "clusters of containers (@modal.clustered)": definition._experimental_group_size > 0,
+        "a list of allowed addresses": definition.network_access.network_access_type == api_pb2.NetworkAccess.ALLOWLIST,
         "a rate limit": definition.HasField("rate_limit"),
         "task templates": definition._experimental_task_templates_enabled or definition._experimental_task_templates,
         "custom scaling": definition._experimental_custom_scaling,

@@ -67,11 +67,8 @@ def rebind(bound: FunctionRecord, base: FunctionRecord) -> None:
 def unsupported(definition: api_pb2.Function) -> list[str]:
     """What works on Modal and is not honoured by this emulator, in a few words each."""
     webhooks = [definition.webhook_config, *(m.webhook_config for m in definition.method_definitions.values())]
-    access = definition.network_access.network_access_type
-    restricted = (api_pb2.NetworkAccess.BLOCKED, api_pb2.NetworkAccess.ALLOWLIST)
     experimental = sorted(set(definition.experimental_options) - HONOURED_EXPERIMENTS)
     found = {
-        "its network is not restricted": definition.block_network or access in restricted,
         "sessions are not isolated": definition.is_sessioned,
         "it has no terminal": definition.pty_info.enabled,
         "its custom domains are served on the shared port alone, without DNS and TLS": any(

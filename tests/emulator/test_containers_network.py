@@ -131,6 +131,34 @@ async def test_a_private_network_does_not_reach_the_machines_ports_unless_they_a
         await container.wait()
 
 
+SURROUNDED = """
+import os
+def go():
+    proxies = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "all_proxy")]
+    print("proxies", proxies, flush=True)
+"""
+
+
+async def test_a_blocked_network_has_its_shared_ports_and_no_proxy(
+    runtime: SupervisedRuntime, tmp_path: Path, host_port: int
+) -> None:
+    environment = {"URLS": f"http://127.0.0.1:{host_port}/"}
+    for code, word, expected in ((FETCH, "got", "from the host"), (SURROUNDED, "proxies", "[]")):
+        output = Output()
+        options: dict[str, Any] = {"private_network": True, "block_network": True, "shared_ports": (host_port,)}
+        container = await runtime.start(spec_of(tmp_path, code, environment=environment, **options), output.on_output)
+        assert await output.line(word) == expected, output.text
+        await container.wait()
+
+
+async def test_a_network_that_cannot_be_blocked_is_an_error(tmp_path: Path) -> None:
+    isolation = Isolation(why="not allowed here")
+    runtime: Any = choose_runtime("process", entry="user_code:go", machine=machine(), isolation=isolation)
+    with pytest.raises(ContainerStartError, match=r"`block_network` can not be kept.*not allowed here"):
+        await runtime.start(spec_of(tmp_path, FETCH, private_network=True, block_network=True), Output().on_output)
+    await runtime.close()
+
+
 async def test_there_may_be_more_shared_ports_than_descriptors_in_a_message(
     runtime: SupervisedRuntime, tmp_path: Path, host_port: int
 ) -> None:

@@ -201,12 +201,12 @@ async def test_an_app_in_an_environment_that_is_not_there_is_refused(machine: Fa
 async def test_what_has_no_effect_is_said_in_one_line_and_again_only_for_what_options_add(machine: FakeMachine) -> None:
     async with deploying(machine) as deployer:
         resources = api_pb2.Resources(memory_mb=512, gpu_config=api_pb2.GPUConfig(gpu_type="H100", count=1))
-        definition = api_pb2.Function(function_name="f", resources=resources, block_network=True)
+        definition = api_pb2.Function(function_name="f", resources=resources, experimental_options={"x": "1"})
         created = await deployer.functions.FunctionCreate(
             api_pb2.FunctionCreateRequest(app_id="ap-1", function=definition), CLIENT
         )
         (line,) = machine.said
-        assert line == "f: its network is not restricted; no effect here: gpu, memory"
+        assert line == "f: its experimental options have no effect (x); no effect here: gpu, memory"
         await deployer.publish(f=created.function_id)
         for options in (
             api_pb2.FunctionOptions(timeout_secs=9),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import modal
 import pytest
@@ -65,6 +66,20 @@ def test_modal_s_own_variables_are_there_and_cannot_be_overridden(app: DeployedA
     assert found["MODAL_CLOUD_PROVIDER"]
     assert found["MODAL_REGION"] not in ("", "mine")
     assert not {"MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"} & set(found)
+
+
+@pytest.mark.row("Functions", "block_network")
+def test_a_blocked_network_lets_nothing_out_and_inputs_in_however_large(app: DeployedApp) -> None:
+    size = 3 << 20
+    assert app.function("blocked").remote(bytes(size), "192.0.2.1", 80)[0] == size
+    assert app.function("blocked").remote(b"", "192.0.2.1", 80)[1] != "connected"
+
+
+@pytest.mark.row("Functions", "block_network")
+@pytest.mark.emulator_only("it is this machine's ports that are tried")
+def test_a_blocked_network_does_not_reach_what_others_reach(target: Target, app: DeployedApp) -> None:
+    port = urlsplit(target.emulator.environment["AWS_ENDPOINT_URL"]).port
+    assert app.function("blocked").remote(b"", "127.0.0.1", port)[1] == "ConnectionRefusedError"
 
 
 @pytest.mark.row("Functions", "serialized")

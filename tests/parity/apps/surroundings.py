@@ -1,6 +1,7 @@
 """What a function's code finds around it: variables, secrets, its own source."""
 
 import os
+import socket
 
 import modal
 
@@ -50,6 +51,16 @@ def made_here(n: int):
 
 made_here(2)
 made_here(40)
+
+
+@app.function(block_network=True, max_containers=1)
+def blocked(payload: bytes, host: str, port: int) -> tuple[int, str]:
+    """How much it was given, and what became of a connection."""
+    try:
+        socket.create_connection((host, port), timeout=5).close()
+    except OSError as error:
+        return len(payload), type(error).__name__
+    return len(payload), "connected"
 
 
 @app.function(_experimental_restrict_output=True)
