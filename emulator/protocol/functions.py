@@ -119,7 +119,7 @@ class FunctionHandlers:
     @staticmethod
     def _no_function(app: App, tag: str) -> GRPCError:
         details = []
-        if tag + CLASS_SUFFIX in app.function_ids:
+        if tag + CLASS_SUFFIX in app.function_ids and hasattr(api_pb2, "FunctionLookupError"):
             reason = api_pb2.FunctionLookupError.REASON_CLASS_NAME_USED
             details.append(api_pb2.FunctionLookupError(reason=reason))
         return GRPCError(Status.NOT_FOUND, f"App '{app.name}' has no function '{tag}'", details)

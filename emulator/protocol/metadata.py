@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
+from emulator.protocol.schema import made
 from emulator.protocol.volumes import volume_metadata
 from emulator.state import WORKSPACE
 
@@ -21,7 +22,8 @@ def handle_metadata(record: FunctionRecord, staged: Staged | None = None) -> api
     `staged`: what is not published yet, in place of what is.
     """
     definition, urls = (staged.definition, staged.urls) if staged else (record.definition, record.urls)
-    metadata = api_pb2.FunctionHandleMetadata(
+    metadata = made(
+        api_pb2.FunctionHandleMetadata,
         function_name=definition.function_name or record.tag,
         function_type=definition.function_type,
         definition_id=f"{record.function_id}:{record.version}",

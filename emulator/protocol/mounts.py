@@ -10,6 +10,7 @@ from modal_proto import api_pb2
 
 from emulator.ids import derived_id
 from emulator.protocol.dispatch import invalid, not_found
+from emulator.protocol.schema import has_field
 from emulator.state import MountRecord
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class MountHandlers:
         response = api_pb2.MountBatchedCheckExistenceResponse(
             missing_sha256_hex_hashes=[name for name in request.sha256_hex_hashes if not self._has(name)]
         )
-        response.checked_at.GetCurrentTime()
+        _stamp(response)
         return response
 
     async def MountPutFile(self, request: api_pb2.MountPutFileRequest, _: Caller) -> api_pb2.MountPutFileResponse:
@@ -41,7 +42,7 @@ class MountHandlers:
             except (ValueError, FileNotFoundError) as error:
                 raise invalid(f"The file was not uploaded as announced: {error}") from error
         response = api_pb2.MountPutFileResponse(exists=self._has(request.sha256_hex))
-        response.checked_at.GetCurrentTime()
+        _stamp(response)
         return response
 
     def _store(self, request: api_pb2.MountPutFileRequest) -> None:
@@ -84,3 +85,9 @@ class MountHandlers:
             mount_id=mount.mount_id,
             handle_metadata=api_pb2.MountHandleMetadata(content_checksum_sha256_hex=mount.checksum),
         )
+
+
+def _stamp(response: api_pb2.MountBatchedCheckExistenceResponse | api_pb2.MountPutFileResponse) -> None:
+    """Say when the files were looked for. Clients before 1.6 do not know."""
+    if has_field(response, "checked_at"):
+        response.checked_at.GetCurrentTime()

@@ -10,6 +10,7 @@ from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import not_found
 from emulator.protocol.named import NamedObjects
+from emulator.protocol.schema import made
 from emulator.state import Secret
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class SecretHandlers:
 
 
 def _metadata(secret: Secret) -> api_pb2.SecretMetadata:
-    return api_pb2.SecretMetadata(
+    return made(
+        api_pb2.SecretMetadata,
         name=secret.name,
         keys=sorted(secret.values),
         environment_name=secret.environment,

@@ -9,6 +9,7 @@ from modal_proto import api_pb2
 from emulator.protocol.dispatch import not_found
 from emulator.protocol.entries import seconds
 from emulator.protocol.metadata import lifecycle
+from emulator.protocol.schema import has_field, made
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -88,11 +89,12 @@ class StatsHandlers:
         inputs = [done for done in self._history.inputs(functions) if since <= done.finished_at < until]
         tasks = self._tasks(functions, since, until)
         running = [item for item in self._calls.unfinished(functions) if item.task_id]
-        if request.container_id:
+        if has_field(request, "container_id") and request.container_id:
             inputs = [done for done in inputs if done.task_id == request.container_id]
             tasks = [task for task in tasks if task.task_id == request.container_id]
             running = [item for item in running if item.task_id == request.container_id]
-        response = api_pb2.FunctionGetTimeRangeStatsResponse(
+        response = made(
+            api_pb2.FunctionGetTimeRangeStatsResponse,
             since=request.since,
             until=request.until,
             input_success_count=sum(done.status == Result.GENERIC_STATUS_SUCCESS for done in inputs),
@@ -105,6 +107,8 @@ class StatsHandlers:
             variant_count=len(functions) - 1,
         )
         response.input_failure_count = len(inputs) - response.input_success_count - response.input_timeout_count
+        if not has_field(response, "input_percentile_stats"):  # of a client before 1.6
+            return response
         _add(response.input_percentile_stats, "Execution time (s)", _executions(inputs))
         _add(
             response.input_percentile_stats,

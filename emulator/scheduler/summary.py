@@ -63,7 +63,8 @@ def call_graph(
     graph = api_pb2.FunctionGetCallGraphResponse()
     for member in _family(calls, root_of(calls, call)):
         if len(graph.inputs) + len(member.inputs) > GRAPH_INPUTS:
-            graph.truncated = True
+            if hasattr(graph, "truncated"):  # which clients before 1.6 do not know
+                graph.truncated = True
             break
         first = next(iter(member.inputs.values()), None)
         if first is None:
