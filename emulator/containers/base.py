@@ -87,6 +87,9 @@ class Container(Protocol):
     def terminate(self) -> None:
         """Ask it to leave: SIGTERM to the container's main process. Does nothing once it has ended."""
 
+    def read_output(self) -> None:
+        """Hand on what it has written until now, before whatever it reports next is looked at."""
+
     def interrupt(self) -> None:
         """Interrupt what it works on: SIGINT to the main process, after which the client runs exit handlers."""
 

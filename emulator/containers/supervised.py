@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from emulator.containers.base import OnOutput, Stream
 
 _READ = 65536
+_READS_AT_ONCE = 4
 _READY_SOCKETS = 4
 
 _log = logging.getLogger("emulator.containers")
@@ -73,6 +74,12 @@ class Output:
         if not data:
             self._loop.remove_reader(self._descriptor)
         return bool(data)
+
+    def read(self) -> None:
+        """Hand on what is in the pipe now; no more of it than a few reads' worth, however fast it is filled."""
+        for _ in range(_READS_AT_ONCE):
+            if not self._read():
+                return
 
     def close(self) -> None:
         """Hand on what is still in the pipe, without waiting for an end that an escaped process may hold back."""
@@ -149,6 +156,11 @@ class SupervisedContainer:
 
     def terminate(self) -> None:
         self._tell({"signal": int(signal.SIGTERM)})
+
+    def read_output(self) -> None:
+        if not self._ended.done() and self._control.fileno() >= 0:
+            for output in self._outputs:
+                output.read()
 
     def interrupt(self) -> None:
         self._tell({"signal": int(signal.SIGINT)})

@@ -83,6 +83,8 @@ class ContainerHandlers:
 
     async def FunctionPutOutputs(self, request: api_pb2.FunctionPutOutputsRequest, caller: Caller) -> Empty:
         pool, slot = self._place(caller)
+        if slot.container is not None:
+            slot.container.read_output()  # it is of these inputs still
         for output in request.outputs:
             pool.work.complete(slot, output)
         return Empty()

@@ -68,7 +68,7 @@ FIELDS: dict[str, Fate] = {
         """
         cloud_bucket_mounts s3_mounts shared_volume_mounts proxy_id rate_limit _experimental_group_size
         _experimental_fabric_size _experimental_task_templates _experimental_task_templates_enabled
-        _experimental_custom_scaling
+        _experimental_custom_scaling pty_info
         """,
     ),
     **_all("server's", "web_url web_url_info custom_domain_info flash_service_urls flash_service_label"),
@@ -132,6 +132,7 @@ def _missing(definition: api_pb2.Function) -> Iterable[str]:
         "Proxy": definition.HasField("proxy_id"),
         "clusters of containers (@modal.clustered)": definition._experimental_group_size > 0,
         "a list of allowed addresses": definition.network_access.network_access_type == api_pb2.NetworkAccess.ALLOWLIST,
+        "interactive mode (`modal run --interactive`)": definition.pty_info.enabled or definition.pty_info.pty_type,
         "a rate limit": definition.HasField("rate_limit"),
         "task templates": definition._experimental_task_templates_enabled or definition._experimental_task_templates,
         "custom scaling": definition._experimental_custom_scaling,

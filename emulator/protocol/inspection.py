@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from emulator.scheduler.scheduler import Scheduler
     from emulator.state import App, FunctionRecord, State
 
-SIMILAR = 0.6
+SIMILAR = 0.75
 """How much alike two names are, of 1, for one to be suggested for the other."""
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
+from emulator.protocol.schema import has_field
+
 if TYPE_CHECKING:
     from emulator.state import FunctionRecord
 
@@ -70,12 +72,14 @@ def unsupported(definition: api_pb2.Function) -> list[str]:
     experimental = sorted(set(definition.experimental_options) - HONOURED_EXPERIMENTS)
     found = {
         "sessions are not isolated": definition.is_sessioned,
-        "it has no terminal": definition.pty_info.enabled,
         "its custom domains are served on the shared port alone, without DNS and TLS": any(
             webhook.custom_domains for webhook in webhooks
         ),
         "HTTP/2 is not spoken": definition.http_config.h2_enabled,
-        "its traffic is not lifted and shifted": definition.http_config.HasField("lift_and_shift_config"),
+        "its traffic is not lifted and shifted": (
+            has_field(definition.http_config, "lift_and_shift_config")
+            and definition.http_config.HasField("lift_and_shift_config")
+        ),
         f"its experimental options have no effect ({', '.join(experimental)})": bool(experimental),
     }
     return [note for note, applies in found.items() if applies]

@@ -112,6 +112,9 @@ class FakeContainer:
         self.terminated = True
         self.end(0)
 
+    def read_output(self) -> None:
+        """It writes nothing."""
+
     def interrupt(self) -> None:
         self.interrupted = True
 

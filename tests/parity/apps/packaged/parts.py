@@ -1,0 +1,2 @@
+def part() -> str:
+    return "a part of the package"
