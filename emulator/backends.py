@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from modal_proto import api_pb2
@@ -12,7 +12,7 @@ from emulator.ingress.base import WebInputFailed
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from emulator.scheduler.calls import Call, Calls, Input
     from emulator.scheduler.scheduler import Scheduler
@@ -133,6 +133,10 @@ class WebServer:
         self._scheduler = scheduler
 
     @property
+    def sessioned(self) -> bool:
+        return self._record.definition.is_sessioned
+
+    @property
     def max_concurrency(self) -> int | None:
         definition = self._record.definition
         experimental = definition.experimental_options.get("max_concurrency", "")
@@ -141,6 +145,19 @@ class WebServer:
     def targets(self) -> Sequence[ServerContainer]:
         pool = self._scheduler.server_pool(self._record.function_id)
         return [ServerContainer(pool, slot) for slot in pool.targets()] if pool is not None else []
+
+    def serves(self, task_id: str) -> bool:
+        pool = self._scheduler.server_pool(self._record.function_id)
+        return pool is not None and pool.serves(task_id)
+
+    @contextmanager
+    def queued(self) -> Iterator[None]:
+        pool = self._scheduler.server_pool(self._record.function_id)
+        with pool.queued() if pool is not None else nullcontext():
+            yield
+
+    async def changed(self) -> None:
+        await self._scheduler.changed.wait()
 
     def demand(self) -> None:
         if (pool := self._scheduler.server_pool(self._record.function_id)) is not None:

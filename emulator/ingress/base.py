@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator, Sequence
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
     from modal_proto import api_pb2
 
@@ -65,6 +65,19 @@ class ServerBackend(Protocol):
 
     def targets(self) -> Sequence[ServerTarget]:
         """The containers that take requests now. Empty: answer 503, having called `demand`."""
+
+    @property
+    def sessioned(self) -> bool:
+        """Whether requests need a session, and sessions are what it is scaled by."""
+
+    def serves(self, task_id: str) -> bool:
+        """Whether a container is there and may go on with what it has begun, though it may take nothing new."""
+
+    def queued(self) -> AbstractContextManager[None]:
+        """A session waits for room while the context is open: count it as demand."""
+
+    async def changed(self) -> None:
+        """Wait until there may be other containers, or room in one."""
 
     def demand(self) -> None:
         """A request came and found no container: count it as demand, so that one starts."""

@@ -33,6 +33,9 @@ class FunctionSite:
         self._clock = clock
         self._tasks = tasks
 
+    def guards(self, _request: Request) -> bool:
+        return False
+
     def close(self) -> None:
         """Nothing is held between requests; what is being served goes on."""
 

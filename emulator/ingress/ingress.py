@@ -136,7 +136,9 @@ class Ingress:
         self, key: str, *, label: str, backend: ServerBackend, requires_proxy_auth: bool, port: int = 0
     ) -> str:
         """Register a Server; otherwise as `add_function`."""
-        site = ServerSite(backend=backend, clock=self._clock)
+        old = self._sites.get(key)
+        sessions = old.handler.sessions if old is not None and isinstance(old.handler, ServerSite) else None
+        site = ServerSite(backend=backend, clock=self._clock, tasks=self._tasks, sessions=sessions)
         return await self._add(key, _Site(label, site, requires_proxy_auth), port)
 
     async def remove(self, key: str) -> None:
@@ -226,7 +228,8 @@ class Ingress:
         if site is None:
             request.reply.text(404, STOPPED)
             return
-        refused = refusal(request.head.headers, required=site.requires_proxy_auth, authorize=self._authorize)
+        required = site.requires_proxy_auth and not site.handler.guards(request)
+        refused = refusal(request.head.headers, required=required, authorize=self._authorize)
         if refused is not None:
             request.reply.text(401, refused)
             return

@@ -9,6 +9,8 @@ from emulator.ingress.auth import stripped
 from emulator.ingress.balance import Full, choose
 from emulator.ingress.http1 import forwarded, render_request
 from emulator.ingress.pool import Pool
+from emulator.ingress.sessioned import Sessioned, is_control
+from emulator.ingress.sessions import Sessions
 from emulator.ingress.upstream import Outcome
 
 if TYPE_CHECKING:
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
     from emulator.ingress.base import ServerBackend, ServerTarget
     from emulator.ingress.exchange import Request
     from emulator.ingress.http1 import RequestHead
+    from emulator.ingress.tasks import Tasks
 
-SESSION = b"modal-session-id"
+AFFINITY = (b"modal-routing-affinity-key", b"modal-session-id")
+"""What requests share that are to reach the same container: the newer name first."""
 
 NO_CONTAINER = "modal-http: no container is running for this server"
 TOO_MANY = "modal-http: too many concurrent requests for this server"
@@ -31,9 +35,12 @@ _SAFE = (b"GET", b"HEAD", b"OPTIONS")
 class ServerSite:
     """One Server at its addresses."""
 
-    def __init__(self, *, backend: ServerBackend, clock: Clock) -> None:
+    def __init__(self, *, backend: ServerBackend, clock: Clock, tasks: Tasks, sessions: Sessions | None = None) -> None:
+        self.sessions = sessions or Sessions(backend, clock=clock, tasks=tasks)
+        """Handed on when a redeploy swaps the backend."""
         self._backend = backend
         self._pool = Pool(clock=clock)
+        self._sessioned = Sessioned(self.sessions, proxy=self._proxy)
 
     def close(self) -> None:
         """Let go of idle connections; what is being served goes on."""
@@ -41,6 +48,9 @@ class ServerSite:
 
     async def serve(self, request: Request) -> None:
         """Answer one request."""
+        if self._backend.sessioned:
+            await self._sessioned.serve(request)
+            return
         tried: set[str] = set()
         while True:
             targets = [target for target in self._backend.targets() if target.task_id not in tried]
@@ -52,9 +62,14 @@ class ServerSite:
                     return
             tried.add(target.task_id)
 
+    def guards(self, request: Request) -> bool:
+        """Whether it lets requests pass by its own rules: by their session."""
+        return self._backend.sessioned and not is_control(request.head)
+
     def _choose(self, request: Request, targets: Sequence[ServerTarget], *, retrying: bool) -> ServerTarget | None:
         """The container for a request, or None when it has been refused."""
-        choice = choose(targets, session=request.head.first(SESSION), max_concurrency=self._backend.max_concurrency)
+        key = next(filter(None, map(request.head.first, AFFINITY)), None)
+        choice = choose(targets, session=key, max_concurrency=self._backend.max_concurrency)
         if choice is None and retrying:
             request.reply.text(502, f"{BAD_GATEWAY}: the server refused the connection")
         elif choice is None:

@@ -75,17 +75,25 @@ class Call:
     order: list[int] = field(default_factory=list)
     """Indices in the order in which outputs came; entry ids count along it."""
     cancelled: bool = False
+    forgotten: bool = False
+    """Nobody will write to its streams; a container may still hold it."""
     answered_at: float = float("-inf")
     """When outputs were last handed out, on the clock's own scale."""
     changed: Signal = field(default_factory=Signal)
 
     @cached_property
     def data_in(self) -> DataStream:
-        return DataStream(expects_reader=self.web)
+        return self._stream()
 
     @cached_property
     def data_out(self) -> DataStream:
-        return DataStream(expects_reader=self.web)
+        return self._stream()
+
+    def _stream(self) -> DataStream:
+        stream = DataStream(expects_reader=self.web)
+        if self.forgotten:
+            stream.close()
+        return stream
 
     @property
     def streams(self) -> list[DataStream]:
@@ -252,6 +260,7 @@ class Calls:
         call = self._calls.pop(call_id, None)
         if call is None:
             return
+        call.forgotten = True
         # Nobody asks for a web request by its id.
         remains = None if call.web else Expired(call.function_id, summary(call).SerializeToString())
         self._retention.gone(call_id, remains)

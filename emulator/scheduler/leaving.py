@@ -38,12 +38,15 @@ class FunctionLeaving:
 
 
 class ServerLeaving:
-    """A Server's container is sent SIGTERM, once its requests have ended or its grace period has."""
+    """A Server's container is sent SIGTERM, once its requests have ended or its grace period has; its sessions may
+    end in their own time."""
 
     def __init__(self, record: FunctionRecord) -> None:
         self._record = record
 
     def begin(self, slot: Slot, now: float) -> None:
+        if slot.requests and self._record.definition.is_sessioned:
+            return
         grace = limits(self._record.definition).exit_grace if slot.requests else 0.0
         slot.terminate_at = now + grace
         slot.kill_at = now + grace + EXIT_GRACE

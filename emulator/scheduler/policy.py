@@ -15,6 +15,8 @@ DEFAULT_TIMEOUT = 300.0
 MIN_RETRY_DELAY = 1.0
 PATIENCE = 0.05
 """Seconds for which a busy container may be about to become free: no other is started meanwhile."""
+MOST_SESSIONS = 1000
+"""Of one container: https://modal.com/docs/guide/sticky-sessions."""
 BACKOFF_FIRST = 0.25
 BACKOFF_LAST = 30.0
 
@@ -51,8 +53,10 @@ def scaling_policy(
 
 
 def _target_concurrency(definition: api_pb2.Function, settings: api_pb2.AutoscalerSettings) -> float:
-    # A Server that names no target is not scaled by its requests: one container, whatever comes.
-    unscaled = float("inf") if definition.is_server else 1.0
+    # A Server that names no target is not scaled by its requests (one container, whatever comes), but by its sessions.
+    unscaled = 1.0
+    if definition.is_server:
+        unscaled = float(definition.max_concurrent_inputs or MOST_SESSIONS) if definition.is_sessioned else float("inf")
     if settings.HasField("target_concurrency_float"):
         return settings.target_concurrency_float or unscaled
     if settings.HasField("target_concurrency"):
@@ -60,7 +64,7 @@ def _target_concurrency(definition: api_pb2.Function, settings: api_pb2.Autoscal
     for value in (
         float(definition.target_concurrent_inputs),
         float(definition.http_config.target_concurrency),
-        float(definition.max_concurrent_inputs),
+        0.0 if definition.is_server else float(definition.max_concurrent_inputs),
         float(definition.batch_max_size),
     ):
         if value > 0:

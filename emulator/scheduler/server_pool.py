@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from emulator.scheduler.leaving import ServerLeaving
+from emulator.scheduler.leaving import EXIT_GRACE, ServerLeaving
 from emulator.scheduler.pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from emulator.scheduler.leaving import Leaving
     from emulator.scheduler.services import Services
@@ -16,7 +17,13 @@ if TYPE_CHECKING:
     from emulator.state import FunctionRecord
 
 ACCEPT_INTERVAL = 0.02
-"""Seconds between two looks at whether a Server's port accepts."""
+"""Seconds between two looks at whether a Server's port accepts, while its container starts."""
+
+HEALTH_INTERVAL = 5.0
+"""Seconds between two looks at whether it still does."""
+
+MOST_FAILURES = 10
+"""In a row, after which the container is ended and replaced: as in `modal.experimental.flash`."""
 
 
 class ServerPool(Pool):
@@ -27,6 +34,7 @@ class ServerPool(Pool):
     ) -> None:
         super().__init__(record, services, retired)
         self._demanded = False
+        self._waiting = 0
 
     def demand(self) -> None:
         """A request found no container that takes it: one is to boot. Holds until one has, or has failed to."""
@@ -48,6 +56,22 @@ class ServerPool(Pool):
         """Containers that take requests: those of an older version drain when the first of the new one is ready."""
         return [slot for slot in self.slots.values() if slot.state == "ready" and not slot.doomed]
 
+    def serves(self, task_id: str) -> bool:
+        """Whether a container still serves what it has begun to."""
+        slot = self.slots.get(task_id)
+        return slot is not None and slot.state in ("ready", "draining") and not slot.doomed
+
+    @contextmanager
+    def queued(self) -> Iterator[None]:
+        """Something waits for room in a container while the context is open."""
+        self._waiting += 1
+        self.touch()
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            self.touch()
+
     def request_begins(self, slot: Slot) -> None:
         slot.requests += 1
         slot.idle_since = None
@@ -58,8 +82,9 @@ class ServerPool(Pool):
         slot.served_at = self._clock.monotonic()
         if not slot.requests:
             slot.idle_since = slot.served_at
-            if slot.state == "draining" and slot.terminate_at is not None:
-                slot.terminate_at = self._clock.monotonic()
+            if slot.state == "draining" and (slot.terminate_at is not None or slot.kill_at is None):
+                slot.terminate_at = slot.served_at
+                slot.kill_at = slot.kill_at or slot.served_at + EXIT_GRACE
         self.touch()
 
     def serving(self, slot: Slot) -> None:
@@ -75,7 +100,22 @@ class ServerPool(Pool):
                 continue
             connection.close()
             self.ready(slot)
-            return
+            await self._watch(slot)
+
+    async def _watch(self, slot: Slot) -> None:
+        """See to it that the port goes on accepting."""
+        failures = 0
+        while slot.state == "ready" and slot.container is not None and not slot.doomed:
+            try:
+                (await slot.container.dial(self.record.definition.http_config.port)).close()
+                failures = 0
+            except OSError:
+                failures += 1
+            if failures >= MOST_FAILURES:
+                self._services.say(f"{self.record.tag}: the port of container {slot.task_id} is closed: it is replaced")
+                self.kill(slot)
+                return
+            await self._clock.sleep(HEALTH_INTERVAL)
 
     def ready(self, slot: Slot) -> None:
         self._demanded = False
@@ -87,7 +127,7 @@ class ServerPool(Pool):
 
     def _pending(self) -> int:
         stale_targets = any(slot.state == "ready" and not self._fleet.fresh(slot) for slot in self.slots.values())
-        return int(self._demanded or stale_targets)
+        return max(int(self._demanded or stale_targets), self._waiting)
 
     def _leaving(self) -> Leaving:
         return ServerLeaving(self.record)

@@ -7,7 +7,7 @@ import contextlib
 import heapq
 import itertools
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from modal_proto import api_pb2
 from emulator.clock import RealClock
 from emulator.ingress.base import WebInputFailed
 from emulator.ingress.ingress import Ingress
+from emulator.signals import Signal
 
 App = Callable[[dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 Entry = tuple[float, int, float, Callable[[], Any]]
@@ -229,9 +230,30 @@ class FakeServer:
         self.containers = list(targets)
         self.max_concurrency = max_concurrency
         self.demanded = 0
+        self.sessioned = False
+        self.waiting = 0
+        self._changed = Signal()
 
     def targets(self) -> list[FakeTarget]:
         return self.containers
+
+    def serves(self, task_id: str) -> bool:
+        return any(container.task_id == task_id for container in self.containers)
+
+    @contextlib.contextmanager
+    def queued(self) -> Iterator[None]:
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+    async def changed(self) -> None:
+        await self._changed.wait()
+
+    def change(self, *containers: FakeTarget) -> None:
+        self.containers = list(containers)
+        self._changed.notify()
 
     def demand(self) -> None:
         self.demanded += 1
