@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from grpclib import GRPCError, Status
-from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import invalid
+from emulator.protocol.schema import has_field
 from emulator.scheduler.schedules import InvalidScheduleError, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from modal_proto import api_pb2
 
 Fate = Literal["honoured", "recorded", "said", "refused", "server's", "internal"]
 """honoured: something here depends on it. recorded: kept, and shown by `Function.info()`, without effect here, which is
@@ -93,7 +95,15 @@ def check(definition: api_pb2.Function) -> None:
 
 def blocks_network(definition: api_pb2.Function) -> bool:
     """Whether its containers are to reach nothing but Modal."""
-    return definition.block_network or definition.network_access.network_access_type == api_pb2.NetworkAccess.BLOCKED
+    return definition.block_network or _network_access(definition) == "BLOCKED"
+
+
+def _network_access(definition: api_pb2.Function) -> str:
+    """Name of the kind of access that it asks for, which clients before 1.6 cannot."""
+    if not has_field(definition, "network_access"):
+        return ""
+    access = definition.network_access
+    return access.NetworkAccessType.Name(access.network_access_type)
 
 
 def doubts(definition: api_pb2.Function) -> list[str]:
@@ -131,7 +141,7 @@ def _missing(definition: api_pb2.Function) -> Iterable[str]:
         "NetworkFileSystem": definition.shared_volume_mounts,
         "Proxy": definition.HasField("proxy_id"),
         "clusters of containers (@modal.clustered)": definition._experimental_group_size > 0,
-        "a list of allowed addresses": definition.network_access.network_access_type == api_pb2.NetworkAccess.ALLOWLIST,
+        "a list of allowed addresses": _network_access(definition) == "ALLOWLIST",
         "interactive mode (`modal run --interactive`)": definition.pty_info.enabled or definition.pty_info.pty_type,
         "a rate limit": definition.HasField("rate_limit"),
         "task templates": definition._experimental_task_templates_enabled or definition._experimental_task_templates,
