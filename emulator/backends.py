@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from modal_proto import api_pb2
 
 from emulator.ingress.base import WebInputFailed
+from emulator.scheduler.policy import sessioned
 
 if TYPE_CHECKING:
     import socket
@@ -134,7 +135,7 @@ class WebServer:
 
     @property
     def sessioned(self) -> bool:
-        return self._record.definition.is_sessioned
+        return sessioned(self._record.definition)
 
     @property
     def max_concurrency(self) -> int | None:

@@ -71,7 +71,6 @@ def unsupported(definition: api_pb2.Function) -> list[str]:
     webhooks = [definition.webhook_config, *(m.webhook_config for m in definition.method_definitions.values())]
     experimental = sorted(set(definition.experimental_options) - HONOURED_EXPERIMENTS)
     found = {
-        "sessions are not isolated": definition.is_sessioned,
         "its custom domains are served on the shared port alone, without DNS and TLS": any(
             webhook.custom_domains for webhook in webhooks
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from emulator.scheduler.policy import limits
+from emulator.scheduler.policy import limits, sessioned
 
 if TYPE_CHECKING:
     from emulator.scheduler.slot import Slot
@@ -45,7 +45,7 @@ class ServerLeaving:
         self._record = record
 
     def begin(self, slot: Slot, now: float) -> None:
-        if slot.requests and self._record.definition.is_sessioned:
+        if slot.requests and sessioned(self._record.definition):
             return
         grace = limits(self._record.definition).exit_grace if slot.requests else 0.0
         slot.terminate_at = now + grace

@@ -56,7 +56,7 @@ def _target_concurrency(definition: api_pb2.Function, settings: api_pb2.Autoscal
     # A Server that names no target is not scaled by its requests (one container, whatever comes), but by its sessions.
     unscaled = 1.0
     if definition.is_server:
-        unscaled = float(definition.max_concurrent_inputs or MOST_SESSIONS) if definition.is_sessioned else float("inf")
+        unscaled = float(definition.max_concurrent_inputs or MOST_SESSIONS) if sessioned(definition) else float("inf")
     if settings.HasField("target_concurrency_float"):
         return settings.target_concurrency_float or unscaled
     if settings.HasField("target_concurrency"):
@@ -70,6 +70,11 @@ def _target_concurrency(definition: api_pb2.Function, settings: api_pb2.Autoscal
         if value > 0:
             return value
     return unscaled
+
+
+def sessioned(definition: api_pb2.Function) -> bool:
+    """Whether it is a Server with sticky sessions, which clients before 1.6 do not know."""
+    return bool(getattr(definition, "is_sessioned", False))
 
 
 def limits(definition: api_pb2.Function) -> Limits:
