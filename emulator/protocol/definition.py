@@ -48,8 +48,8 @@ FIELDS: dict[str, Fate] = {
         "honoured",
         """
         module_name function_name implementation_name function_serialized class_serialized definition_type function_type
-        is_class is_method is_server is_sessioned class_parameter_info method_definitions method_definitions_set app_name
-        mount_ids image_id secret_ids volume_mounts object_dependencies webhook_config http_config
+        is_class is_method is_server is_sessioned class_parameter_info method_definitions method_definitions_set
+        app_name mount_ids image_id secret_ids volume_mounts object_dependencies webhook_config http_config
         retry_policy timeout_secs startup_timeout_secs schedule single_use_containers max_inputs
         max_concurrent_inputs target_concurrent_inputs batch_max_size batch_linger_ms
         autoscaler_settings warm_pool_size concurrency_limit task_idle_timeout_secs _experimental_buffer_containers
