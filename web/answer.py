@@ -43,8 +43,12 @@ class Answer:
         self._unheard: list[bytes] = []
 
     async def begin(self) -> None:
-        """Return once the status and the headers are there. Raises ConnectionBroken."""
-        await self._begun
+        """Return once the status and the headers are there. Cancelled, it closes. Raises ConnectionBroken."""
+        try:
+            await self._begun
+        except asyncio.CancelledError:
+            self.close()
+            raise
 
     def listen(self, heard: Heard, ended: Ended) -> None:
         """From now on `heard` is told the body, at once what has come of it already, and `ended` its end."""
@@ -73,6 +77,11 @@ class Answer:
     def close(self) -> None:
         """Nobody listens any more, and the engine is to stop: the connection is cut."""
         self._listen_no_more()
+        if not self.over:
+            self._connection.cut()
+
+    def cut(self) -> None:
+        """The connection is cut, and whoever waits or listens is told so."""
         if not self.over:
             self._connection.cut()
 

@@ -93,24 +93,28 @@ class Reception:
     """A request's `receive()`, which remembers whether all of the body has come."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._scope = scope
         self._receive = receive
-        lengths = header(scope, b"content-length"), header(scope, b"transfer-encoding")
-        self.complete = lengths in ((None, None), ("0", None))
-        self._begun = False
-        self._awaited = header(scope, b"expect") is not None
+        self._begun = self._ended = False
+
+    @property
+    def complete(self) -> bool:
+        """There is no more to come."""
+        lengths = header(self._scope, b"content-length"), header(self._scope, b"transfer-encoding")
+        return self._ended or lengths in ((None, None), ("0", None))
 
     async def __call__(self) -> Message:
         self._begun = True
         message = await self._receive()
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            self.complete = True
+            self._ended = True
         return message
 
     async def drop_the_rest(self) -> None:
         """Read and drop what comes of the body. A connection that is closed under a client who still sends is reset,
         and what it was answered may be lost with that."""
         dropped = 0
-        if self._awaited and not self._begun:
+        if not self._begun and header(self._scope, b"expect") is not None:
             return  # the client waits to hear that its body is wanted: it will not come then
         while not self.complete and dropped < MOST_DROPPED:
             dropped += len((await self()).get("body", b""))

@@ -68,6 +68,9 @@ class Exchange:
         self._affinity = _spelled(affinity) if affinity else secrets.token_hex(16)
         self._patience = patience
         self._answer: Answer | None = None
+        self._opening: Answer | None = None
+        """What has not turned out yet to be the answer."""
+        self._stalled = False
         self._reader: Reader | None = None
         self._asked = False
         self._held = False
@@ -97,7 +100,7 @@ class Exchange:
 
     async def open(self, *, on_wait: Callable[[], Awaitable[None]] | None = None) -> None:
         """Return once an engine has taken the request and begun to answer. `on_wait` is called when it turns out that
-        there is no engine yet, or no place at one; `phase` says which.
+        there is no engine yet, or no place at one; `phase` says which. `check_silence` has to be called meanwhile.
 
         Raises EngineStillBooting, EngineOverloaded, and whatever `judge` makes of the engine's answer, or `again` of
         its state.
@@ -175,40 +178,48 @@ class Exchange:
 
     def check_silence(self) -> None:
         """To be called from time to time: ends the exchange if the engine is what it has been waiting for for too
-        long. The reader is told."""
+        long. `open` raises that then, or the reader is told."""
         now = self._clock.monotonic()
-        if self._answer is None:
+        answer = self._answer or self._opening
+        if answer is None:
             return
-        if self._held or self._answer.reads != self._reads_seen:
-            self._reads_seen, self._silent_since = self._answer.reads, now
+        if self._held or answer.reads != self._reads_seen:
+            self._reads_seen, self._silent_since = answer.reads, now
         elif now - self._silent_since >= self._patience.silence:
-            self._answer.close()
+            if self._answer is None:
+                self._stalled = True
+                answer.cut()
+                return
+            answer.close()
             if self._reader is not None:
                 self._reader.broken(self._silence())
 
     async def _attempt(self) -> Retry | None:
         """Ask once. None: the engine answers, and its answer can be read."""
         self._asked = True
+        url = self._target.url + self._call.path
         try:
-            async with self._clock.timeout(self._patience.silence):
-                url = self._target.url + self._call.path
-                answer = await self._upstream.post(url, body=self._call.body, headers=self._headers())
-                if answer.status == 200:
-                    self._answer = answer
-                    self._silent_since = self._clock.monotonic()
-                    return None
-                try:
-                    body = await Whole(answer, most=LONGEST_ERROR).read()
-                finally:
-                    answer.close()
+            self._opening = answer = await self._upstream.ask(url, body=self._call.body, headers=self._headers())
+            self._reads_seen, self._silent_since = 0, self._clock.monotonic()
+            await answer.begin()
+            if answer.status == 200:
+                self._answer = answer
+                self._silent_since = self._clock.monotonic()
+                return None
+            try:
+                body = await Whole(answer, most=LONGEST_ERROR).read()
+            finally:
+                answer.close()
         except NotConnected:
             self._asked = False
             return Retry("booting")
-        except TimeoutError:
-            raise self._silence() from None
         except OSError:
+            if self._stalled:
+                raise self._silence() from None
             self._asked = False
             return Retry("lost")
+        finally:
+            self._opening = None
         self._asked = False
         verdict = judge(answer.status, answer.headers, body, prompt=self._call.prompt_name)
         if isinstance(verdict, ServiceError):

@@ -110,7 +110,13 @@ def prompt_of(request: GenerationRequest, *, remembered: bool = True) -> list[st
     if request.kind == "chat":
         messages = request.fields["messages"]
         chosen = messages if remembered else messages[request.remembered :]
-        return [text for message in chosen for text in _texts(message)]
+        texts: list[str | list[int]] = []
+        for message in chosen:
+            if type(content := message.get("content")) is str and len(message) == 2:
+                texts.append(content)  # as nearly all are
+            else:
+                texts += _texts(message)
+        return texts
     prompt = request.fields["prompt"]
     if isinstance(prompt, str):
         return [prompt]

@@ -55,7 +55,7 @@ class Passage:
         self._admitted = False
         self._opened: float | None = None
         self._first = self._last = 0.0
-        self._gaps: list[int] | None = None
+        self._gaps = [0] * (len(GAPS) + 1) if metrics is None else metrics.gaps.counts
         self._usage: Usage | None = None
         self._error: BaseException | None = None
         self._ended: float | None = None
@@ -114,15 +114,13 @@ class Passage:
         self._move("running")
 
     def heard(self, pieces: int, now: float) -> None:
-        gaps = self._gaps
-        if gaps is None:
-            self._gaps = gaps = [0] * (len(GAPS) + 1)
+        if not self.pieces:
             self._first = now
-            gaps[0] = pieces - 1
+            self._gaps[0] += pieces - 1
         elif pieces == 1:
-            gaps[bisect_left(GAPS, now - self._last)] += 1
+            self._gaps[bisect_left(GAPS, now - self._last)] += 1
         else:  # they came together: each has its part of the time
-            gaps[bisect_left(GAPS, (now - self._last) / pieces)] += pieces
+            self._gaps[bisect_left(GAPS, (now - self._last) / pieces)] += pieces
         self._last = now
         self.pieces += pieces
 
@@ -162,9 +160,9 @@ class Passage:
             metrics.prefix_hits.value += usage.cached > 0
         metrics.tokens.value += tokens
         metrics.generation_tokens.value += tokens
-        if self._gaps is not None:
+        if self.pieces:
             metrics.first_token.observe(self._first - self.arrived)
-            metrics.gaps.add(self._gaps, self._last - self._first)
+            metrics.gaps.sum += self._last - self._first
         if error is None:
             metrics.latency.observe(now - self.arrived)
             if self._opened is not None:

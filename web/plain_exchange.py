@@ -8,6 +8,7 @@ import orjson
 
 from web.errors import EngineBroken
 from web.exchange import Exchange, Patience
+from web.heartbeat import Heartbeat
 from web.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class PlainExchanges:
             if passage is not None:
                 passage.waiting(exchange.phase, clock.monotonic())
 
-        with exchange:
+        pause = patience.silence / 2
+        with exchange, Heartbeat(exchange, None, clock=clock, pause=pause, status=lambda: ""):
             await exchange.open(on_wait=on_wait)
             if passage is not None:
                 passage.opened(clock.monotonic())

@@ -67,11 +67,6 @@ class Distribution:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    def add(self, counts: Sequence[int], total: float) -> None:
-        """Take in values that were counted elsewhere, in buckets of the same bounds; `total`: their sum."""
-        self.counts = [ours + theirs for ours, theirs in zip(self.counts, counts, strict=True)]
-        self.sum += total
-
 
 class Distributions:
     """A collector: a histogram, with a distribution for each value of its one label."""

@@ -64,10 +64,15 @@ class Upstream:
         self._tls: ssl.SSLContext | None = None
 
     async def post(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """The answer once its headers are there. Cancelled, it cuts the connection.
+        """The answer once its headers are there. Cancelled, it cuts the connection. Raises what `ask` raises, and
+        ConnectionBroken."""
+        answer = await self.ask(url, body=body, headers=headers)
+        await answer.begin()
+        return answer
 
-        Raises NotConnected; ConnectionBroken; ValueError for a header that no request can hold.
-        """
+    async def ask(self, url: str, *, body: bytes, headers: Mapping[str, str]) -> Answer:
+        """The answer, whose beginning is still to be waited for. Raises NotConnected; ValueError for a header that no
+        request can hold."""
         self._settle()
         origin, path = self._places.get(url) or self._place(url)
         request = _request(origin, path, body, headers)
@@ -77,13 +82,7 @@ class Upstream:
         except BaseException:
             self._slots.release()
             raise
-        answer = connection.ask(request)
-        try:
-            await answer.begin()
-        except asyncio.CancelledError:
-            answer.close()
-            raise
-        return answer
+        return connection.ask(request)
 
     def let_go(self, answer: Answer) -> None:
         """After the last event: let the answer end too, so that its connection can be used again. Nobody waits."""

@@ -38,14 +38,20 @@ class Window:
 
     def standing(self, now: float) -> tuple[int, float]:
         """What remains, and seconds until nothing counts any more."""
-        self._forget(now)
-        return max(0, self.limit - self._used), self._slots[-1].until - now if self._slots else 0.0
+        slots = self._slots
+        if slots and slots[0].until <= now:
+            self._forget(now)
+        return max(0, self.limit - self._used), slots[-1].until - now if slots else 0.0
 
     def room_in(self, amount: int, now: float) -> float:
         """Seconds until `amount` fits if nobody else takes any: 0 if it does now, infinite if it never will."""
         if amount > self.limit:
             return math.inf
-        self._forget(now)
+        slots = self._slots
+        if slots and slots[0].until <= now:
+            self._forget(now)
+        if self._used + amount <= self.limit:
+            return 0.0
         missing, wait = self._used + amount - self.limit, 0.0
         for slot in self._slots:
             if missing <= 0:
@@ -56,8 +62,9 @@ class Window:
 
     def add(self, amount: int, now: float) -> Slot:
         """Use `amount`, whether it fits or not. The slot that it counts in."""
-        self._forget(now)
         slots = self._slots
+        if slots and slots[0].until <= now:
+            self._forget(now)
         if slots and now - slots[-1].begun < self._grain:
             slot = slots[-1]
             slot.until = now + MINUTE
