@@ -19,3 +19,5 @@ compile uv --group setup --constraint requirements/dev.txt
 for gateway in smg litellm; do
     compile "../tests/benchmarks/requirements/$gateway" "tests/benchmarks/requirements/$gateway.in"
 done
+# The oldest client that the emulator is tested with, and the emulator beside it.
+compile ../tests/parity/requirements/oldest pyproject.toml tests/parity/requirements/oldest.in

@@ -13,7 +13,7 @@ import sys
 import warnings
 from pathlib import Path
 
-TESTED = ((1, 6, 4), (1, 7))
+TESTED = ((1, 5, 5), (1, 7))
 """The client's versions that this module is tested with: from, and up to but without."""
 OLDEST = (1, 5)
 """Before this the container runtime is laid out differently: refused."""

@@ -41,10 +41,10 @@ def own() -> Environment:
     return Environment(program=Path(sys.executable), folder=HERE / "clients")
 
 
-def python(name: str) -> Environment:
-    """The environment of `requirements/<name>.txt`. Raises CannotInstall."""
-    lock = HERE / "requirements" / f"{name}.txt"
-    folder = MADE / name
+def python(name: str, *, locks: Path = HERE / "requirements", made: Path = MADE) -> Environment:
+    """The environment of `<locks>/<name>.txt`, in a folder of `made`. Raises CannotInstall."""
+    lock = locks / f"{name}.txt"
+    folder = made / name
     interpreter = folder / "bin" / "python"
     if _is_made(folder, [lock]):
         return Environment(program=interpreter, folder=HERE / "clients")

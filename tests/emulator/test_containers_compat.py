@@ -23,16 +23,17 @@ def test_a_version_is_its_leading_numbers(text: str, numbers: tuple[int, ...]) -
 
 def test_a_tested_client_is_taken_in_silence() -> None:
     assert judge_version((1, 6, 4)) is None
+    assert judge_version((1, 5, 5)) is None
     assert judge_version((1, 6, 99)) is None
 
 
-@pytest.mark.parametrize("found", [(1, 5, 4), (1, 6, 3), (1, 7, 0), (2, 0)])
+@pytest.mark.parametrize("found", [(1, 5, 4), (1, 7, 0), (1, 8, 1), (2, 0)])
 def test_a_client_outside_the_tested_range_is_warned_about_with_the_range(found: tuple[int, ...]) -> None:
-    assert ">=1.6.4, <1.7" in str(judge_version(found))
+    assert ">=1.5.5, <1.7" in str(judge_version(found))
 
 
 def test_a_client_that_is_too_old_is_refused_with_what_to_install() -> None:
-    with pytest.raises(IncompatibleClientError, match=r"modal 1\.4\.9 is too old.*modal>=1\.6\.4,<1\.7"):
+    with pytest.raises(IncompatibleClientError, match=r"modal 1\.4\.9 is too old.*modal>=1\.5\.5,<1\.7"):
         judge_version((1, 4, 9))
 
 

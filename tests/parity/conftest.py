@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import pytest
+from packaging.version import Version
 
 from emulator.emulator import Emulator
 from tests.parity import kit
@@ -32,6 +34,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     mark = item.get_closest_marker("emulator_only")
     if mark is not None and chosen(item.config) != "emulator":
         pytest.skip(f"only on the emulator: {mark.args[0]}")
+    mark = item.get_closest_marker("since")
+    if mark is not None and Version(version("modal")) < Version(mark.args[0]):
+        pytest.skip(f"only with modal {mark.args[0]} or newer")
 
 
 @pytest.fixture(scope="session")
