@@ -34,6 +34,12 @@ NOT_ADMITTED = (
     "which `emulator env` prints beside a running `emulator up`, and which is new for every emulator"
 )
 
+MEANT = {
+    "AuthTokenGet": "Sandboxes",
+    "TaskGetCommandRouterAccess": "commands in running containers",
+}
+"""What an RPC is for, where its name does not say it."""
+
 Method = Callable[[Any, "Caller"], Any]
 Undelivered = Callable[[Any, "Caller"], None]
 
@@ -106,7 +112,8 @@ class Dispatcher:
             if name not in self._missing:
                 self._missing.add(name)
                 self._say(f"the client called {name}, which this emulator does not implement")
-            raise GRPCError(Status.UNIMPLEMENTED, f"The emulator does not implement {name}")
+            told = f" ({MEANT[name]})" if name in MEANT else ""
+            raise GRPCError(Status.UNIMPLEMENTED, f"The emulator does not implement {name}{told}")
 
         return serve
 

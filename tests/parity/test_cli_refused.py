@@ -1,0 +1,151 @@
+"""Commands of `modal` that are not about apps: what of them works, and what is refused by its name."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.parity.kit import Target
+
+NOT_IMPLEMENTED = "The emulator does not implement"
+
+
+def refused_by_name(target: Target, *words: str) -> str:
+    """The name of what is missing, as the command's error has it."""
+    done = target.cli(*words)
+    assert done.returncode == 1, (words, done.stdout, done.stderr)
+    assert NOT_IMPLEMENTED in done.stderr, (words, done.stderr)
+    return done.stderr.partition(NOT_IMPLEMENTED)[2].split()[0]
+
+
+@pytest.mark.row("CLI", "modal container exec")
+@pytest.mark.emulator_only("real Modal does it")
+def test_exec_in_a_container_is_refused_by_name(target: Target) -> None:
+    app = target.deploy("basics.py")
+    app.function("square").remote(2)
+    listed = json.loads(target.cli("container", "list", "--json").stdout)
+    container = next(one["container_id"] for one in listed if one["app_name"] == app.name)
+    assert refused_by_name(target, "container", "exec", container, "ls") == "TaskGetCommandRouterAccess"
+
+
+@pytest.mark.row("CLI", "modal shell")
+@pytest.mark.emulator_only("real Modal does it")
+def test_a_shell_is_refused_by_name(target: Target) -> None:
+    done = target.cli("shell", "--no-pty", "--cmd", "ls", "basics.py::square")
+    assert done.returncode == 1
+    assert f"{NOT_IMPLEMENTED} AuthTokenGet (Sandboxes)" in done.stderr
+
+
+@pytest.mark.emulator_only("real Modal does it")
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        pytest.param(["dict", "list"], "DictList", marks=pytest.mark.row("CLI", "modal dict")),
+        pytest.param(["dict", "create", "d"], "DictGetOrCreate", marks=pytest.mark.row("CLI", "modal dict")),
+        pytest.param(["queue", "list"], "QueueList", marks=pytest.mark.row("CLI", "modal queue")),
+        pytest.param(["queue", "create", "q"], "QueueGetOrCreate", marks=pytest.mark.row("CLI", "modal queue")),
+        pytest.param(["nfs", "list"], "SharedVolumeList", marks=pytest.mark.row("CLI", "modal nfs")),
+        pytest.param(["image", "names", "list"], "ImageListTags", marks=pytest.mark.row("CLI", "modal image")),
+        pytest.param(["endpoint", "list"], "EndpointList", marks=pytest.mark.row("CLI", "modal endpoint")),
+        pytest.param(["token", "info"], "TokenInfoGet", marks=pytest.mark.row("CLI", "modal setup and token")),
+        pytest.param(["billing", "rates"], "WorkspaceBillingRates", marks=pytest.mark.row("CLI", "modal billing")),
+        pytest.param(["dashboard"], "WorkspaceDashboardUrlGet", marks=pytest.mark.row("CLI", "modal dashboard")),
+        pytest.param(
+            ["workspace", "members", "list"], "WorkspaceMembersList", marks=pytest.mark.row("CLI", "modal workspace")
+        ),
+        pytest.param(
+            ["environment", "delete", "main", "--yes"],
+            "EnvironmentDelete",
+            marks=pytest.mark.row("CLI", "modal environment"),
+        ),
+    ],
+)
+def test_what_is_not_there_is_refused_by_its_name(target: Target, words: list[str], missing: str) -> None:
+    assert refused_by_name(target, *words) == missing
+
+
+@pytest.mark.row("CLI", "modal environment")
+def test_environments_are_created_and_listed(target: Target) -> None:
+    name = f"listed-{target.session}"
+    assert target.cli("environment", "create", name).returncode == 0
+    listed = json.loads(target.cli("environment", "list", "--json").stdout)
+    assert name in [environment["name"] for environment in listed]
+    again = target.cli("environment", "create", name)
+    assert again.returncode == 1
+    assert "already exists" in again.stderr
+
+
+@pytest.mark.row("CLI", "modal secret")
+def test_secrets_are_created_listed_replaced_only_when_told_and_deleted(target: Target) -> None:
+    name = f"cli-{target.session}"
+    assert target.cli("secret", "create", name, "USER=me").returncode == 0
+    assert name in [secret["name"] for secret in json.loads(target.cli("secret", "list", "--json").stdout)]
+    assert target.cli("secret", "create", name, "USER=other").returncode == 1
+    assert target.cli("secret", "create", "--force", name, "USER=other").returncode == 0
+    assert target.cli("secret", "delete", name, "--yes").returncode == 0
+    assert name not in target.cli("secret", "list", "--json").stdout
+
+
+@pytest.mark.row("CLI", "modal volume")
+def test_volumes_are_created_listed_renamed_and_deleted(target: Target) -> None:
+    name = f"cli-{target.session}"
+    assert target.cli("volume", "create", name).returncode == 0
+    assert name in [volume["name"] for volume in json.loads(target.cli("volume", "list", "--json").stdout)]
+    assert target.cli("volume", "rename", name, f"{name}-2", "--yes").returncode == 0
+    assert target.cli("volume", "delete", f"{name}-2", "--yes").returncode == 0
+    assert name not in target.cli("volume", "list", "--json").stdout
+
+
+@pytest.mark.row("CLI", "modal volume")
+@pytest.mark.emulator_only("real Modal does it")
+def test_files_of_a_volume_are_refused_by_name(target: Target) -> None:
+    name = f"files-{target.session}"
+    assert target.cli("volume", "create", name).returncode == 0
+    assert refused_by_name(target, "volume", "ls", name).startswith("VolumeListFiles")
+
+
+@pytest.mark.row("CLI", "modal workspace proxy-tokens")
+def test_proxy_tokens_are_created_listed_and_deleted(target: Target) -> None:
+    created = target.cli("workspace", "proxy-tokens", "create", "--name", "cli")
+    assert created.returncode == 0, created.stderr
+    key = next(word for word in created.stdout.split() if word.startswith("wk-"))
+    assert key in target.cli("workspace", "proxy-tokens", "list").stdout
+    assert target.cli("workspace", "proxy-tokens", "delete", key, "--yes").returncode == 0
+    assert key not in target.cli("workspace", "proxy-tokens", "list").stdout
+
+
+@pytest.mark.row("CLI", "modal profile and config")
+@pytest.mark.emulator_only("a real account has a profile")
+def test_profiles_and_configuration_are_the_clients_own(target: Target, tmp_path: Path) -> None:
+    file = {"MODAL_CONFIG_PATH": str(tmp_path / "modal.toml")}
+    shown = target.cli("config", "show", env=file)
+    assert shown.returncode == 0
+    assert target.emulator.server_url in shown.stdout
+    assert target.cli("profile", "current", env=file).stdout.strip()
+
+
+@pytest.mark.row("CLI", "modal setup and token")
+@pytest.mark.emulator_only("real Modal gives tokens")
+@pytest.mark.parametrize(
+    "words", [["setup"], ["token", "new"], ["token", "set", "--token-id", "a", "--token-secret", "b"]]
+)
+def test_no_other_token_than_the_emulators_own_is_made_or_taken(
+    target: Target, tmp_path: Path, words: list[str]
+) -> None:
+    path = tmp_path / "modal.toml"
+    done = target.cli(*words, env={"MODAL_CONFIG_PATH": str(path)})
+    assert done.returncode == 1
+    assert "this emulator takes only its own token" in done.stderr
+    assert not path.exists()
+
+
+@pytest.mark.row("CLI", "modal skills and changelog")
+def test_skills_are_the_clients_own(target: Target) -> None:
+    done = target.cli("skills", "show")
+    assert done.returncode == 0
+    assert "modal" in done.stdout
