@@ -57,7 +57,7 @@ def test_the_locks_agree_with_each_other(lock: str) -> None:
 
 
 def test_the_emulator_declares_every_package_that_it_imports() -> None:
-    brings = {"google": "protobuf", "modal-proto": "modal", "werkzeug": "flask"}
+    brings = {"dateutil": "python-dateutil", "google": "protobuf", "modal-proto": "modal", "werkzeug": "flask"}
     declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["project"]["dependencies"]}
     for path in (ROOT / "emulator").rglob("*.py"):
         for module in imports(path):

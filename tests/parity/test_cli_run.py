@@ -92,6 +92,7 @@ def test_run_m_takes_a_module_and_its_package_is_there_under_its_own_name(target
     assert "RETURNED packaged.whole: a part of the package" in succeeded(target.cli("run", "-m", "packaged.whole"))
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal run -")
 def test_run_dash_reads_the_script_from_stdin(target: Target) -> None:
     script = """
@@ -105,6 +106,7 @@ def hello():
     assert "hello from stdin" in succeeded(target.cli("run", "-", input=script))
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal run")
 def test_what_is_not_there_is_told_with_what_is(target: Target) -> None:
     refused = target.cli("run", "commands.py::greeet")

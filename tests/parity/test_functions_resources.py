@@ -34,22 +34,26 @@ def refused(target: Target, complaint: str, **options: Any) -> None:
         app.deploy(client=target.client)
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "cpu")
 def test_cpu_is_shown_as_request_and_limit(info: FunctionInfo) -> None:
     assert info.cpu == (1.5, 4.0)
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "memory")
 def test_memory_is_shown(info: FunctionInfo) -> None:
     assert info.memory_mib == 1024  # this client shows the limit where there is one
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "ephemeral_disk")
 def test_the_disk_is_shown_and_no_larger_than_any_that_modal_has(target: Target, info: FunctionInfo) -> None:
     assert info.ephemeral_disk_mib == 600_000
     refused(target, "ephemeral_disk", ephemeral_disk=4 * 1024 * 1024)
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "gpu")
 def test_gpus_are_shown_in_their_order_of_preference(app: DeployedApp, info: FunctionInfo) -> None:
     assert info.gpus == [("H100", 2)]
@@ -62,6 +66,7 @@ def test_more_gpus_than_a_machine_has_are_refused(target: Target) -> None:
     refused(target, "Invalid GPU count", gpu="H100:many")
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "region, cloud, routing_region")
 def test_where_it_is_to_run_is_shown(info: FunctionInfo) -> None:
     assert (info.regions, info.cloud, info.routing_region) == (["us-east", "eu-west"], "aws", "eu-west")
@@ -73,11 +78,13 @@ def test_containers_are_told_that_they_are_where_they_asked_to_be(app: DeployedA
     assert app.function("asks").remote() == ("aws", "us-east")
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "nonpreemptible")
 def test_nonpreemptible_is_shown(app: DeployedApp, info: FunctionInfo) -> None:
     assert (info.nonpreemptible, app.function("falls_back").info().nonpreemptible) == (False, True)
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "Function.info")
 def test_what_else_was_asked_for_is_shown(app: DeployedApp, info: FunctionInfo) -> None:
     assert (info.timeout, info.max_retries, info.single_use_containers) == (77, 3, True)
@@ -90,6 +97,7 @@ def test_what_else_was_asked_for_is_shown(app: DeployedApp, info: FunctionInfo) 
     assert (plain.cpu, plain.gpus, plain.schedule, plain.regions, plain.max_retries) == (None, [], None, None, None)
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "enable_memory_snapshot, restrict_modal_access, i6pn")
 def test_what_one_machine_cannot_do_is_recorded(info: FunctionInfo) -> None:
     assert info.restrict_modal_access
@@ -109,6 +117,7 @@ def test_what_has_no_effect_is_said_when_it_is_deployed(target: Target) -> None:
     )
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "with_options")
 def test_other_options_lie_over_the_definition(app: DeployedApp) -> None:
     other = app.function("asks").with_options(gpu="L4", timeout=5, retries=1, region="ap-south")
@@ -124,6 +133,7 @@ def test_buckets_are_not_mounted_and_a_deploy_that_wants_one_fails(target: Targe
     refused(target, "emulator does not implement: CloudBucketMount", volumes={"/bucket": bucket})
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "network_file_systems")
 def test_there_are_no_network_file_systems(target: Target) -> None:
     with pytest.warns(modal.exception.DeprecationError):
@@ -139,6 +149,7 @@ def test_there_are_no_proxies(target: Target) -> None:
     refused(target, "emulator does not implement", proxy=modal.Proxy.from_name("some-proxy"))
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "@modal.clustered")
 def test_there_are_no_clusters(target: Target) -> None:
     app = modal.App(target.unique("clustered"))
