@@ -230,18 +230,31 @@ def test_a_run_that_fails_exits_with_1_and_a_wrong_usage_with_2(target: Target) 
 # Left alone
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal run --detach")
 def test_a_detached_run_goes_on_when_its_entrypoint_has_ended_and_stops_when_it_has_no_more_to_do(
     target: Target,
 ) -> None:
     name = f"spawned-{target.session}"
     with target.start("run", "--detach", "--name", name, "detached.py::spawns", "--key", "a") as running:
-        running.wait_for("SPAWNED")
+        running.wait_for("begun a")
+        assert state(target, name) == "ephemeral (detached)"
+        assert running.wait() == 0
+        assert "finished a" in running.output
+        assert "Timed out" not in running.output
+    assert state(target, name) == "stopped"
+
+
+@pytest.mark.slow
+@pytest.mark.row("CLI", "modal run --detach")
+def test_a_detached_run_goes_on_when_its_client_is_killed(target: Target) -> None:
+    name = f"killed-{target.session}"
+    with target.start("run", "--detach", "--name", name, "detached.py::stays", "--key", "k") as running:
+        running.wait_for("begun k")
         running.send(signal.SIGKILL)
         running.wait()
     assert state(target, name) == "ephemeral (detached)"
-    until(lambda: state(target, name) == "stopped")
-    assert "finished a" in succeeded(target.cli("app", "logs", app_id(target, name)))
+    until(lambda: "finished k" in succeeded(target.cli("app", "logs", app_id(target, name))))
 
 
 @pytest.mark.slow
