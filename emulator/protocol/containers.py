@@ -47,6 +47,7 @@ class ContainerHandlers:
         self, _request: api_pb2.ContainerHeartbeatRequest, caller: Caller
     ) -> api_pb2.ContainerHeartbeatResponse:
         _, slot = self._place(caller)
+        slot.repeat_cancellations()
         try:
             async with self._clock.timeout(HEARTBEAT_HOLD):
                 while not slot.cancellations and slot.alive:

@@ -190,7 +190,10 @@ class Calls:
         item.task_id = ""
         # Nobody works on it any more; the name is for who looks at it.
         item.payload = api_pb2.FunctionInput(method_name=item.payload.method_name)
-        output.idx, output.input_id, output.retry_count = item.idx, item.input_id, item.retry_count
+        output.idx, output.input_id = item.idx, item.input_id
+        # For the client, which in a map takes no other output than that of the attempt that it has asked for itself:
+        # it knows nothing of those that are made here.
+        output.retry_count = 0
         call = item.call
         call.outputs[item.idx] = output
         call.order.append(item.idx)

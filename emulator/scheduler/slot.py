@@ -83,6 +83,11 @@ class Slot:
         self.cancellations.append(input_id)
         self.changed.notify()
 
+    def repeat_cancellations(self) -> None:
+        """Tell it again of what it still holds: one that came just as the input did is lost on the client's runtime."""
+        held = (input_id for input_id, attempt in self.attempts.items() if attempt.settled)
+        self.cancellations += [input_id for input_id in held if input_id not in self.cancellations]
+
     def take_cancellations(self) -> list[str]:
         taken, self.cancellations = self.cancellations, []
         return taken

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from modal_proto import api_pb2
 
-from tests.emulator.heart_kit import FakeMachine, machine, settle, status
+from emulator.protocol.containers import HEARTBEAT_HOLD, ContainerHandlers
+from emulator.protocol.dispatch import Caller
+from tests.emulator.heart_kit import FakeMachine, machine, settle, slot_of, status, succeeded, taken
 
 __all__ = ["machine"]
 
@@ -31,3 +34,29 @@ async def test_cancelling_a_call_cancels_what_its_inputs_have_called(machine: Fa
     await settle()
     machine.scheduler.cancel(parent)
     assert [status(call) for call in (parent, child, unrelated)] == ["TERMINATED", "TERMINATED", ""]
+
+
+async def test_a_container_is_told_again_of_what_it_has_been_told_to_let_go_and_still_holds(
+    machine: FakeMachine,
+) -> None:
+    pool = machine.deploy()
+    call, _ = machine.call()
+    await settle()
+    (container,) = machine.started
+    item = await taken(pool, container)
+    handlers = ContainerHandlers(machine.calls, machine.scheduler, machine.clock)
+    machine.scheduler.cancel(call)
+
+    async def heartbeat() -> list[str]:
+        beat = asyncio.create_task(
+            handlers.ContainerHeartbeat(api_pb2.ContainerHeartbeatRequest(), Caller(container.task_id))
+        )
+        await settle()
+        if not beat.done():
+            await machine.clock.turn(HEARTBEAT_HOLD)
+        return list((await beat).cancel_input_event.input_ids)
+
+    assert await heartbeat() == [item.input_id]
+    assert await heartbeat() == [item.input_id]
+    pool.work.complete(slot_of(pool, container), succeeded(item))
+    assert await heartbeat() == []

@@ -312,3 +312,17 @@ async def test_waiting_for_a_killed_container_to_end_costs_nothing(
     await machine.clock.turn(60)
     assert len(ticks) < 20
     container.end(-9)
+
+
+async def test_an_output_after_retries_is_as_the_first_to_a_client_that_has_made_none(machine: FakeMachine) -> None:
+    """In a map the client ignores an output whose count of retries is not its own."""
+    pool = machine.deploy(retry_policy=api_pb2.FunctionRetryPolicy(retries=1))
+    call, _ = machine.call()
+    await settle()
+    container = machine.started[0]
+    pool.work.complete(slot_of(pool, container), failed(await taken(pool, container)))
+    await machine.clock.turn(1)
+    again = await taken(pool, container)
+    assert again.retry_count == 1
+    pool.work.complete(slot_of(pool, container), succeeded(again))
+    assert call.outputs[0].retry_count == 0

@@ -35,6 +35,11 @@ def test_a_failure_is_tried_again_a_second_later_as_often_as_retries_says(app: D
 
 
 @pytest.mark.row("Functions", "retries")
+def test_each_input_of_a_map_is_tried_again_for_itself(app: DeployedApp) -> None:
+    assert list(app.function("every_other").map(range(4))) == [0, 10, 20, 30]
+
+
+@pytest.mark.row("Functions", "retries")
 @pytest.mark.slow
 def test_the_last_attempt_s_exception_is_the_caller_s(app: DeployedApp) -> None:
     with pytest.raises(RuntimeError, match=r"attempt \d+"):
@@ -158,8 +163,8 @@ def test_code_whose_input_is_cancelled_is_interrupted_and_its_container_goes_on(
 ) -> None:
     function = app.function(name)
     call = function.spawn(False)
-    while not (stats := function.get_current_stats()).num_running_inputs:
-        assert stats.num_total_runners <= 1
+    while not any("it has begun" in entry.message for entry in function.logs.tail(10)):
+        assert function.get_current_stats().num_total_runners <= 1
     call.cancel()
     with pytest.raises(modal.exception.RemoteError, match="cancelled"):
         call.get(timeout=20)
@@ -170,6 +175,12 @@ def test_code_whose_input_is_cancelled_is_interrupted_and_its_container_goes_on(
 @pytest.mark.row("Functions", "Container crash")
 def test_an_input_whose_container_dies_goes_to_another(app: DeployedApp) -> None:
     assert app.function("crashes_first").remote(secrets.token_hex(8)).startswith("ta-")
+
+
+@pytest.mark.row("Functions", "Container crash")
+def test_a_map_goes_on_when_one_of_its_containers_dies(app: DeployedApp) -> None:
+    key = secrets.token_hex(8)
+    assert list(app.function("crashes_first_at_two").starmap([(key, n) for n in range(5)])) == [0, 10, 20, 30, 40]
 
 
 @pytest.mark.row("Functions", "Container crash")

@@ -11,7 +11,7 @@ import modal
 app = modal.App("attempts")
 seen = modal.Volume.from_name("parity-attempts", create_if_missing=True)
 started: list[float] = []
-told: list[str] = []
+told: list[object] = []
 
 
 @app.function(retries=2, max_containers=1)
@@ -21,6 +21,15 @@ def third_time(fail_first: int) -> list[float]:
     if len(started) <= fail_first:
         raise RuntimeError(f"attempt {len(started)}")
     return started
+
+
+@app.function(retries=3, max_containers=1)
+def every_other(x: int) -> int:
+    """Fails with what it has not seen yet."""
+    if x not in told:
+        told.append(x)
+        raise RuntimeError(f"{x} is new")
+    return 10 * x
 
 
 @app.function(retries=modal.Retries(max_retries=1, initial_delay=2.0, backoff_coefficient=1.0), max_containers=1)
@@ -70,12 +79,12 @@ async def together(seconds: float) -> str:
 
 
 @app.function(max_containers=1)
-def cancelled(ask: bool) -> list[str] | str:
+def cancelled(ask: bool) -> list[object] | str:
     """What the code of inputs was told, or (not asked) a minute's sleep."""
     if ask:
         return [*told, os.environ["MODAL_TASK_ID"]]
     told.append(os.environ["MODAL_TASK_ID"])
-    print("sleeping", flush=True)
+    print("it has begun", flush=True)
     try:
         time.sleep(60)
     except BaseException as error:
@@ -85,10 +94,11 @@ def cancelled(ask: bool) -> list[str] | str:
 
 
 @app.function(max_containers=1)
-async def cancelled_async(ask: bool) -> list[str] | str:
+async def cancelled_async(ask: bool) -> list[object] | str:
     if ask:
         return [*told, os.environ["MODAL_TASK_ID"]]
     told.append(os.environ["MODAL_TASK_ID"])
+    print("it has begun", flush=True)
     try:
         await asyncio.sleep(60)
     except BaseException as error:
@@ -118,6 +128,18 @@ def crashes_first(key: str) -> str:
         seen.commit()
         os._exit(3)
     return os.environ["MODAL_TASK_ID"]
+
+
+@app.function(volumes={"/seen": seen}, max_containers=2)
+def crashes_first_at_two(key: str, x: int) -> int:
+    mark = Path("/seen", key)
+    if x == 2:
+        seen.reload()
+        if not mark.exists():
+            mark.touch()
+            seen.commit()
+            os._exit(3)
+    return 10 * x
 
 
 @app.function()
