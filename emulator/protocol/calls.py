@@ -82,8 +82,7 @@ class CallHandlers:
     ) -> api_pb2.FunctionGetOutputsResponse:
         call = self._calls.get(request.function_call_id)
         if call is None and self._calls.expired(request.function_call_id) is not None:
-            # No outputs, and none to come: the client's OutputExpiredError.
-            return api_pb2.FunctionGetOutputsResponse(last_entry_id=request.last_entry_id or "0-0")
+            return await self._calls.no_outputs(request)
         return await self._calls.outputs(call or self._get(request.function_call_id), request)
 
     async def FunctionCallFromId(

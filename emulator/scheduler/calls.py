@@ -234,6 +234,14 @@ class Calls:
             self.taken(call)
         return response
 
+    async def no_outputs(self, request: api_pb2.FunctionGetOutputsRequest) -> api_pb2.FunctionGetOutputsResponse:
+        """The answer about a call that has expired: nothing there, nothing to come, the client's `OutputExpiredError`.
+
+        It takes as long as the client has patience for, because until then the client asks again at once.
+        """
+        await self._clock.sleep(max(0.0, request.timeout))
+        return api_pb2.FunctionGetOutputsResponse(last_entry_id=request.last_entry_id or "0-0")
+
     def _pause(self, call: Call, request: api_pb2.FunctionGetOutputsRequest) -> float:
         """Seconds to wait for more outputs: none for the first, for the last, or for who asks for certain ones."""
         if not call.unfinished or request.HasField("start_idx") or request.timeout <= 0:

@@ -87,6 +87,15 @@ async def test_waiting_for_an_output_ends_with_the_requests_timeout() -> None:
     assert (len(waiting.result().outputs), waiting.result().num_unfinished_inputs) == (0, 1)
 
 
+def test_what_the_client_is_told_of_an_input_does_not_depend_on_how_often_it_was_tried() -> None:
+    calls = Calls(TurnedClock())
+    call = calls.create("fu-1", kind=api_pb2.FUNCTION_CALL_TYPE_MAP)
+    (item,) = put(calls, call, 1)
+    item.retry_count = 2
+    calls.finish(item, output())
+    assert call.outputs[0].retry_count == 0  # the client, which retries nothing itself, ignores all others
+
+
 async def test_an_input_has_one_outcome() -> None:
     calls = Calls(TurnedClock())
     call = calls.create("fu-1")
