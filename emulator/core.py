@@ -131,7 +131,8 @@ class Core:
 
     def _assemble(self, folder: Path) -> None:
         options, clock, state = self.options, self.options.clock, self.state
-        content, self._blobs = ContentStore(folder / "content"), BlobStore(folder / "blobs")
+        self._blobs = BlobStore(folder / "blobs")
+        content = ContentStore(folder / "content", self._blobs.scratch)
         self._blob_server = BlobServer(self._blobs)
         history = History(ended=lambda task: state.apps[task.app_id].log.changed.notify())
         self.calls = Calls(clock, discard_blob=self._blobs.discard, blob_size=self._blobs.size, done=history.done)

@@ -16,7 +16,6 @@ from emulator.guard import guarded
 from emulator.ingress.ingress import PortTaken
 from emulator.logs import ConsoleSink
 from emulator.problem import Problem
-from emulator.scheduler.leaving import EXIT_GRACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,7 +34,7 @@ def execute(command: Sequence[str], *, port: int, containers: Kind, quiet: bool)
     log = None if quiet else ConsoleSink(sys.stderr)
     with _Signals() as signals:
         try:
-            emulator = Emulator(web_port=port, containers=containers, log=log, exit_grace=EXIT_GRACE)
+            emulator = Emulator(web_port=port, containers=containers, log=log)
             emulator.start()
         except PortTaken as error:
             raise Problem(f"{error}: choose another with --port, or 0 for any") from error

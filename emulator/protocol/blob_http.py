@@ -54,6 +54,9 @@ class BlobServer:
                     digest.update(chunk)
                     file.write(chunk)
             partial.replace(self._path(request))  # no blob any more if it was discarded meanwhile
+        except OSError as error:
+            said = f"the emulator can not use its disk: {error}"
+            return web.Response(status=web.HTTPInsufficientStorage.status_code, text=said)
         finally:
             partial.unlink(missing_ok=True)
         return web.Response(headers={"ETag": f'"{digest.hexdigest()}"'})

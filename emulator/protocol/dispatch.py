@@ -134,12 +134,14 @@ Serve = Callable[["Stream[Any, Any]"], Awaitable[None]]
 def _unary(method: Method, caller: Caller, undelivered: Undelivered | None) -> Serve:
     async def serve(stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
+        who = caller
         if not caller.task_id:
             sent: Mapping[str, Any] = stream.metadata or {}
-            version = str(sent.get("x-modal-client-version", ""))
-            response = await cast("Awaitable[Message]", method(request, Caller(client_version=version)))
-        else:
-            response = await cast("Awaitable[Message]", method(request, caller))
+            who = Caller(client_version=str(sent.get("x-modal-client-version", "")))
+        try:
+            response = await cast("Awaitable[Message]", method(request, who))
+        except OSError as error:
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"The emulator can not use its disk: {error}") from error
         try:
             await stream.send_message(response)
         except BaseException:

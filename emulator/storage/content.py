@@ -17,10 +17,14 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class ContentStore:
-    """Content-addressed files: `add` is idempotent, and a name is always a lower-case SHA-256."""
+    """Content-addressed files: `add` is idempotent, and a name is always a lower-case SHA-256.
 
-    def __init__(self, folder: Path) -> None:
+    `scratch`: a folder of the same file system for what is not whole yet, which others clean up after a kill.
+    """
+
+    def __init__(self, folder: Path, scratch: Path | None = None) -> None:
         self._folder = private(folder)
+        self._scratch = scratch or self._folder
 
     def path(self, sha256: str) -> Path:
         """Where that content is, or would be. Raises `ValueError` for anything but a SHA-256."""
@@ -36,9 +40,12 @@ class ContentStore:
         target = self.path(sha256)
         _check(hashlib.sha256(data).hexdigest(), sha256)
         if not target.exists():
-            partial = target.with_suffix(f".{new_id('tmp')}")
-            partial.write_bytes(data)
-            partial.replace(target)
+            partial = self._scratch / new_id("tmp")
+            try:
+                partial.write_bytes(data)
+                partial.replace(target)
+            finally:
+                partial.unlink(missing_ok=True)
 
     def adopt(self, sha256: str, file: Path) -> None:
         """Take a file of the same file system over as content. Raises `ValueError` when it is not what its name says.
@@ -62,6 +69,11 @@ class BlobStore:
     def __init__(self, folder: Path) -> None:
         self._run = RunFolder(private(folder))
         self._issued: set[str] = set()
+
+    @property
+    def scratch(self) -> Path:
+        """A folder that goes with this emulator, or is swept by the next."""
+        return self._run.path
 
     def new(self) -> str:
         """An id under which a blob may be uploaded."""

@@ -132,17 +132,21 @@ class Target:
 
 def for_emulator(emulator: Emulator) -> Target:
     environment = {**without_modal(), **PLAIN, **emulator.environment}
-    # The client reads its server from the environment, which belongs to every test of this process.
+    return Target("emulator", environment, client_of(environment), cli_server(), running=emulator)
+
+
+def client_of(environment: Mapping[str, str]) -> modal.Client:
+    """A client of the server, and with the token, that the environment for a command names."""
+    # The client reads its server from this process's own environment, which belongs to every test.
     before = os.environ.get("MODAL_SERVER_URL")
-    os.environ["MODAL_SERVER_URL"] = emulator.server_url
+    os.environ["MODAL_SERVER_URL"] = environment["MODAL_SERVER_URL"]
     try:
-        client = modal.Client.from_credentials(environment["MODAL_TOKEN_ID"], environment["MODAL_TOKEN_SECRET"])
+        return modal.Client.from_credentials(environment["MODAL_TOKEN_ID"], environment["MODAL_TOKEN_SECRET"])
     finally:
         if before is None:
             del os.environ["MODAL_SERVER_URL"]
         else:
             os.environ["MODAL_SERVER_URL"] = before
-    return Target("emulator", environment, client, cli_server(), running=emulator)
 
 
 def for_modal() -> Target:
