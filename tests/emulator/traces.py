@@ -113,6 +113,8 @@ class Traces:
     sockets: set[str]
     spaces: set[str]
     cgroups: set[str] = field(default_factory=set)
+    taken_at: int = 0
+    """In the kernel's ticks since the machine started, as the births of processes."""
 
     @classmethod
     def of(cls, pid: int) -> Traces:
@@ -123,6 +125,7 @@ class Traces:
             set().union(*(_held_sockets(each) for each in pids)),
             set().union(*(_spaces(each) for each in pids)) - mine,
             {text for each in pids if (text := _cgroup(each))} - {_cgroup(os.getpid())},
+            int(float(Path("/proc/uptime").read_text().split()[0]) * os.sysconf("SC_CLK_TCK")),
         )
 
     def left(self) -> list[str]:
@@ -130,7 +133,8 @@ class Traces:
         processes = [pid for pid, at in self.processes.items() if at is not None and born(pid) == at]
         found = [f"process {pid}: {_command(pid)}" for pid in processes]
         found += [f"listens: {listening()[inode]}" for inode in self.sockets & listening().keys()]
-        for pid in _pids():
+        # The number of a namespace that is gone is given again: to processes that are younger.
+        for pid in (pid for pid in _pids() if int(born(pid) or sys.maxsize) <= self.taken_at):
             found += [f"{space} is held by process {pid}: {_command(pid)}" for space in self.spaces & _spaces(pid)]
         return found + [f"cgroup {name}" for name in self.cgroups if Path("/sys/fs/cgroup" + name).exists()]
 

@@ -61,7 +61,7 @@ def test_modal_run_fails_and_says_why(
 
 @BOTH
 @pytest.mark.row("How it holds", "a client whose emulator goes")
-def test_modal_serve_and_app_logs_end(number: signal.Signals, tmp_path: Path) -> None:
+def test_modal_app_logs_ends_and_modal_serve_says_that_nobody_is_there(number: signal.Signals, tmp_path: Path) -> None:
     with serving(tmp_path) as command:
         environment = {**without_modal(), **PLAIN, **read(tmp_path / ".modal-emulator")}
         server = cli_server()
@@ -71,8 +71,8 @@ def test_modal_serve_and_app_logs_end(number: signal.Signals, tmp_path: Path) ->
         ):
             serve.wait_for("Watching ")
             command.send(number)
-            serve.wait(within=30)
             logs.wait(within=30)
+            serve.wait_for("Connect call failed", within=40)  # it goes on to watch the source: so is this client
 
 
 @BOTH
