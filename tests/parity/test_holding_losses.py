@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import threading
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import modal
@@ -32,42 +29,3 @@ def test_a_result_is_there_when_the_container_that_made_it_is_not(target: Target
     again = modal.FunctionCall.from_id(call.object_id, client=target.client)
     assert again.get(timeout=30) == first
     assert answer.remote() != first
-
-
-@pytest.mark.slow
-@pytest.mark.row("How it holds", "1,000 inputs of a `.map`")
-def test_a_thousand_inputs_are_each_worked_on_once_and_answered_in_order(target: Target) -> None:
-    app = target.deploy("losses.py")
-    folder = target.unique("thousand")
-    assert list(app.function("line").map(range(1000), kwargs={"folder": folder})) == list(range(1000))
-    assert Counter(app.function("written").remote(folder)) == Counter(range(1000))
-
-
-@pytest.mark.slow
-@pytest.mark.row("How it holds", "containers that die during a `.map`")
-@pytest.mark.emulator_only("it kills containers")
-def test_containers_that_are_killed_at_random_lose_no_input_and_double_no_result(target: Target) -> None:
-    slow, emulator = target.deploy("losses.py").function("slow"), target.emulator
-    killed, over = set[str](), threading.Event()
-
-    def kill() -> None:
-        chance = random.Random(4)
-        while not over.wait(0.3):
-            ready = [c.task_id for c in emulator.containers(function="slow") if c.state == "ready"]
-            if ready:
-                killed.add(chosen := chance.choice(ready))
-                try:
-                    emulator.kill_container(chosen)
-                except LookupError:
-                    killed.discard(chosen)  # it has left by itself
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        results = list(slow.map(range(500), order_outputs=False))
-    finally:
-        over.set()
-        killer.join()
-    assert sorted(x for x, _ in results) == list(range(500))
-    assert len(killed) >= 3
-    assert killed & {task for _, task in results}, "those that were killed had worked"
