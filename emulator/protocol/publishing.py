@@ -38,7 +38,7 @@ def _tell(made: Staged, front: Front, record: FunctionRecord) -> None:
     if definition.is_server:
         definition.flash_service_urls[:] = made.urls.values()
         return
-    places = {"": definition, **definition.method_definitions}
+    places: dict[str, api_pb2.Function | api_pb2.MethodDefinition] = {"": definition, **definition.method_definitions}
     for address in made.addresses:
         place = places[address.method]
         place.web_url = made.urls[address.method]

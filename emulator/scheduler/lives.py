@@ -31,8 +31,8 @@ class Lives:
         try:
             why, failed = await self._until_ended(slot)
         except Exception as error:  # whatever it is: nobody else would ever hear of it
-            failed = "could not be started" if slot.container is None else "was lost"
-            why = f"Container {failed}: {error or type(error).__name__}"
+            what = "could not be started" if slot.container is None else "was lost"
+            why = f"Container {what}: {error or type(error).__name__}"
             self._say(why)
             self.kill(slot)
         finally:
