@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from modal_proto import api_pb2
 
 from emulator.scheduler.limiter import HOLD
+from emulator.scheduler.policy import BACKOFF_LAST
 from tests.emulator.heart_kit import FakeMachine, settle, slot_of, succeeded
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tests.emulator.heart_kit import FakeContainer
 
 STARTS = 2
+LEAVING = 4.0
+"""Seconds that a container's exit handlers take."""
 Settings = api_pb2.AutoscalerSettings
 BROKEN = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception="cannot start")
 
@@ -33,12 +36,14 @@ class Guest:
         self._machine = machine
         self._done = asyncio.Event()
         self.task = asyncio.create_task(self._run())
+        container._ended.add_done_callback(lambda _: self.task.cancel())
 
     async def _run(self) -> None:
         while (place := self._machine.scheduler.find(self.container.task_id)) is not None:
             pool, slot = place
             taken = await pool.next_inputs(slot, batch=0, linger=0)
             if taken is None:
+                await self._machine.clock.sleep(LEAVING)
                 self.container.end(0)
                 return
             (self.held,) = taken
@@ -107,10 +112,10 @@ class PoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.starting())
     @rule()
-    def one_is_ready(self) -> None:
+    def those_that_start_are_ready(self) -> None:
         async def boot() -> None:
-            container = self.starting()[0]
-            self.guests[container.task_id] = Guest(self.machine, container)
+            for container in self.starting():
+                self.guests[container.task_id] = Guest(self.machine, container)
             await settle()
 
         self.do(boot())
@@ -200,21 +205,21 @@ class PoolMachine(RuleBasedStateMachine):
 
     async def _wind_up(self) -> None:
         """From here on containers start and work: everyone is answered, and what is left is the minimum."""
-        for _ in range(400):
+        for _ in range(100):
             if not any(call.unfinished for call in self.calls):
                 break
             for container in self.starting():
                 self.guests[container.task_id] = Guest(self.machine, container)
             for guest in self.working():
                 guest.finish()
-            await self.machine.clock.turn(1.0)
+            await self.machine.clock.turn(HOLD)
         outcomes = [call.outputs[0].result for call in self.calls]
         told = [result for result in outcomes if result.status != api_pb2.GenericResult.GENERIC_STATUS_SUCCESS]
         assert all(result.exception == BROKEN.exception or "exit code" in result.exception for result in told)
-        for _ in range(100):
+        for _ in range(5):
             for container in self.starting():
                 self.guests[container.task_id] = Guest(self.machine, container)
-            await self.machine.clock.turn(1.0)
+            await self.machine.clock.turn(BACKOFF_LAST)
         assert len(self.pool.slots) == self.pool.policy.min_containers
         assert self.machine.said == [line for line in self.machine.said if "emulator's own" not in line]
         closing = asyncio.create_task(self.machine.scheduler.close())
@@ -226,6 +231,10 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 PoolMachine.TestCase.settings = settings(
-    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60,
+    stateful_step_count=30,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a failure is told at once: shrinking takes minutes
 )
 test_whatever_happens_a_pool_keeps_to_its_policy = PoolMachine.TestCase
