@@ -125,15 +125,15 @@ class Pool:
         load = self._load(now)
         decision = decide(self.policy, load, now)
         self._unmet_since = unmet_since(load, decision, now)
-        if decision.start:
-            self._ticker.touch()  # until nothing is left to decide: what it says of the time to come counts then
-        elif decision.wanted > len(load.supply):
+        if decision.wanted > len(load.supply) + decision.start:
             self._services.limiter.wait(self, self.touch)
         for _ in range(decision.start):
             slot = self._fleet.boot(now)
             self._services.places[slot.task_id] = (self, slot)
         for task_id in decision.stop:
             self._fleet.drain(self.slots[task_id], now)
+        if decision.start:
+            self._ticker.touch()  # until nothing is left to decide: what it says of the time to come counts then
         return decision.wake_at
 
     def _load(self, now: float) -> Load:

@@ -59,4 +59,5 @@ class Ticker:
             return self._look(now)
         except Exception as error:
             self._failed(error)
+            self._dirty = False  # what it changed before it raised is looked at then: never again and again at once
             return now + TICK_AGAIN

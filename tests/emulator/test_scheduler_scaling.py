@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from modal_proto import api_pb2
 
 from emulator.protocol.autoscaling import AutoscalerHandlers
@@ -119,6 +120,21 @@ async def test_a_boot_that_takes_long_keeps_no_other_function_from_starting_for_
     assert len(machine.started) == 1
     await machine.clock.turn(0.2)
     assert len(machine.started) == 2
+
+
+async def test_a_start_that_raises_is_tried_again_after_a_second_and_not_before(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = machine.deploy()
+
+    def fail(_: float) -> None:
+        pool.touch()
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(pool._fleet, "boot", fail)
+    machine.call()
+    await machine.clock.turn(3.5)
+    assert 3 <= sum("out of luck" in line for line in machine.said) <= 5
 
 
 def test_who_waits_for_a_start_is_woken_once_in_the_order_of_waiting() -> None:
