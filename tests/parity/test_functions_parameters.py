@@ -53,7 +53,7 @@ OF_THE_AUTOSCALER = {"min_containers", "max_containers", "buffer_containers", "s
 @pytest.mark.row("Functions", "Every parameter")
 @pytest.mark.parametrize("decorator", [modal.App.function, modal.App.cls])
 def test_every_parameter_of_the_installed_client_s_decorators_has_a_row(decorator: object) -> None:
-    parameters = set(inspect.signature(decorator).parameters) - {"self"}  # type: ignore[arg-type]
+    parameters = set(inspect.signature(decorator).parameters) - {"self", "_warn_parentheses_missing"}  # type: ignore[arg-type]
     assert parameters - set(ROWS) - OF_THE_AUTOSCALER == set()
     told = {(row.section, row.name) for row in rows()}
     assert set(ROWS.values()) - told == set()
@@ -86,6 +86,7 @@ def test_a_container_may_take_fewer_inputs_at_once(target: Target) -> None:
 
 
 @pytest.mark.row("Functions", "modal.experimental.list_cluster_reservations")
+@pytest.mark.since("1.6")
 def test_there_are_no_clusters_to_reserve(target: Target) -> None:
     with pytest.raises(modal.exception.UnimplementedError, match="does not implement"):
         modal.experimental.list_cluster_reservations(client=target.client)
