@@ -76,7 +76,8 @@ class Connection(asyncio.Protocol):
                 self._end(ConnectionBroken(f"the engine does not speak HTTP: {error}"))
                 return
             self._lasts = False
-        self._hand_on()
+        if self._body:
+            self._hand_on()
         if self._complete:
             self._end(None)
 
@@ -114,12 +115,12 @@ class Connection(asyncio.Protocol):
 
     def _hand_on(self) -> None:
         """What one read held goes on as one piece, however the engine cut it."""
-        if self._body:
-            data = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            self._body.clear()
-            if self._answer is not None:
-                self._answer.reads += 1
-                self._answer.hears(data)
+        body, answer = self._body, self._answer
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        if answer is not None and data:
+            answer.reads += 1
+            answer.hears(data)
 
     def _end(self, error: ConnectionBroken | None) -> None:
         answer, self._answer = self._answer, None

@@ -134,7 +134,8 @@ class Forwarding:
                     self._later(told)
                 else:
                     self._sent = now
-                    self._write(told)
+                    if not self._out.write_now(told):
+                        self._write(told)
         except Exception as error:
             self.broken(error)
         else:
@@ -149,11 +150,9 @@ class Forwarding:
     def _write(self, data: bytes) -> None:
         """Write now, in the name of the task. What has to be waited for, the task waits for.
 
-        Most writes wait for nothing: then, where the outlet cannot do it by itself, the first step of `write` is all of
-        it. Whatever that asks asyncio meanwhile (its task, its context) is answered as if the task ran it.
+        Most writes wait for nothing: then the first step of `write` is all of it. Whatever that asks asyncio meanwhile
+        (its task, its context) is answered as if the task ran it.
         """
-        if self._out.write_now(data):
-            return
         writing = self._out.write(data)
         asyncio.tasks._enter_task(self._loop, self._task)
         try:

@@ -62,16 +62,13 @@ class Translation:
         """What pieces pass before the caller's dialect sees them, where this engine needs that for this request."""
         self.heard = 0
         """How many pieces of text there were."""
+        self.done = False
+        """Whether the engine has said all of it."""
 
     @property
     def usage(self) -> Usage | None:
         """As far as the engine has told it."""
         return self._engine.usage
-
-    @property
-    def done(self) -> bool:
-        """Whether the engine has said all of it."""
-        return self._engine.done
 
     def _read(self, data: bytes) -> list[Piece]:
         pieces: list[Piece] = []
@@ -91,6 +88,7 @@ class Translation:
                     pieces += self._understand(event, payload)
         except ServiceError as error:
             self.failure = error
+        self.done = self._engine.done
         if self.filter is not None:
             pieces = self.filter(pieces)
         for piece in pieces:
