@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 
-NEW_OBJECTS = 20_000
-"""How many more containers (dicts, lists, tasks, …) than before there are when the youngest are looked through."""
+NEW_OBJECTS = 50_000
+"""How many more containers (dicts, lists, tasks, …) there are than before when the youngest are looked through: those
+of some 150 requests at once."""
 
 
 def spare_the_application() -> None:

@@ -34,8 +34,8 @@ SETTLE_SECONDS = 1.0
 CONNECT_SECONDS = 10.0
 """For the name, the TCP connection and TLS."""
 MOST_PLACES = 1024
-IDLE_SECONDS = 15.0
-"""An idle connection is not trusted for longer: whatever is on the way may have forgotten it."""
+IDLE_SECONDS = 50.0
+"""An idle connection is not trusted for longer: balancers and proxies commonly forget one after 60 s."""
 
 
 class NotConnected(OSError):
