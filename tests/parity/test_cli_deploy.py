@@ -113,6 +113,7 @@ def test_a_deploy_says_what_it_made_and_the_app_stays(target: Target, deployed: 
     assert "deployed" in target.cli("app", "list").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal deploy --name")
 def test_the_name_on_the_command_line_is_the_apps(target: Target, deployed: Versioned) -> None:
     listed = json.loads(succeeded(target.cli("app", "list", "--json")))
@@ -121,6 +122,7 @@ def test_the_name_on_the_command_line_is_the_apps(target: Target, deployed: Vers
     assert "versioned" not in states
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal deploy -m")
 def test_deploy_m_takes_a_module(target: Target) -> None:
     name = target.unique("packaged")
@@ -137,6 +139,7 @@ def test_a_deploy_that_changes_nothing_is_skipped_and_no_version(deployed: Versi
     assert [line["version"] for line in deployed.history()] == ["v2", "v1"]
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal deploy --tag")
 def test_a_tag_is_shown_in_the_history(deployed: Versioned) -> None:
     deployed.deploy(SECOND, "--tag", "release-7")
@@ -159,6 +162,7 @@ def test_stream_logs_follows_the_deployed_app_until_ctrl_c_which_leaves_it_deplo
     assert deployed.function().remote() == "second"
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal deploy")
 def test_a_deploy_that_fails_leaves_the_app_as_it_was(deployed: Versioned) -> None:
     missing = SECOND.replace("@app.function()\n", '@app.function(secrets=[modal.Secret.from_name("not-there")])\n', 1)
@@ -172,6 +176,7 @@ def test_a_deploy_that_fails_leaves_the_app_as_it_was(deployed: Versioned) -> No
 # Containers turned over
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal deploy --strategy rolling")
 def test_a_redeploy_lets_old_containers_finish_while_new_inputs_go_to_new_ones(deployed: Versioned) -> None:
     old = deployed.running(4)
@@ -193,6 +198,7 @@ def test_recreate_terminates_old_containers_and_their_inputs_begin_again_in_new_
     assert running.get(timeout=SOON) == "second"
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal app rollover")
 def test_a_rollover_is_a_new_version_of_the_same_with_new_containers(deployed: Versioned) -> None:
     assert deployed.function().remote() == "first"
@@ -218,6 +224,7 @@ def test_a_rollback_restores_the_former_version_whole_and_is_a_new_one_itself(de
     assert [line["version"] for line in deployed.history()] == ["v3", "v2", "v1"]
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal app rollback")
 def test_a_rollback_goes_to_the_version_that_it_is_told_and_keeps_the_addresses(deployed: Versioned) -> None:
     url = deployed.function("page").get_web_url()
@@ -230,6 +237,7 @@ def test_a_rollback_goes_to_the_version_that_it_is_told_and_keeps_the_addresses(
     assert deployed.function("page").get_web_url() == url
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal app rollback")
 def test_there_is_no_way_back_to_what_never_was(deployed: Versioned) -> None:
     target = deployed.target
@@ -253,6 +261,7 @@ def test_the_history_shows_every_version_with_its_time_client_and_author(deploye
     assert line["deployed_by"]
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal app promote")
 def test_a_staged_deploy_changes_nothing_until_it_is_promoted(deployed: Versioned) -> None:
     deployed.deploy(SECOND, "--staged")
@@ -285,6 +294,7 @@ def test_a_stopped_app_has_no_functions_and_no_containers_and_its_name_is_free(d
     assert [line["version"] for line in deployed.history()] == ["v1"]
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal app stop")
 def test_stopping_what_is_not_there_is_told_with_the_name_that_was_meant(target: Target, deployed: Versioned) -> None:
     refused = target.cli("app", "stop", deployed.name[:-1], "--yes")

@@ -70,6 +70,7 @@ def test_apps_are_listed_with_their_state_and_their_containers(target: Target, o
     assert len(told(target, "app", "list", "--limit", "1")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal app list")
 def test_the_list_of_an_environment_that_is_not_there_is_refused(target: Target) -> None:
     refused = target.cli("app", "list", "--env", "nowhere-at-all")
@@ -124,6 +125,7 @@ def test_logs_are_filtered_by_text_stream_function_container_and_call(target: Ta
     assert sorted(logs("--function-call", call)) == ["complains of one", "says one"]
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal app logs: ranges")
 def test_logs_are_cut_to_a_range_of_time_and_to_the_last_entries(target: Target, observed: DeployedApp) -> None:
     def logs(*options: str) -> list[str]:
@@ -138,6 +140,7 @@ def test_logs_are_cut_to_a_range_of_time_and_to_the_last_entries(target: Target,
     assert target.cli("app", "logs", observed.name, "--since", "1m", "--until", "2m").returncode == 2
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal app logs --follow")
 def test_follow_shows_new_lines_as_they_come_until_the_app_stops(target: Target) -> None:
     app = target.deploy("commands.py", name="followed")
@@ -150,6 +153,7 @@ def test_follow_shows_new_lines_as_they_come_until_the_app_stops(target: Target)
         assert "Stopping app - user stopped from CLI." in following.output
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal app logs")
 def test_a_container_that_dies_is_told_in_the_log(target: Target, observed: DeployedApp) -> None:
     call = observed.function("die").spawn()
@@ -158,6 +162,7 @@ def test_a_container_that_dies_is_told_in_the_log(target: Target, observed: Depl
     call.cancel()
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal app dashboard")
 def test_the_dashboard_of_an_app_is_an_address_to_open(target: Target, observed: DeployedApp) -> None:
     assert "https://modal.com/id/ap-" in said(target, "app", "dashboard", observed.name)
@@ -190,6 +195,7 @@ def test_the_logs_of_a_container_are_its_own_lines_also_after_it_has_ended(
     assert "hi, again" not in said(target, "container", "logs", task, "--follow"), "new lines, and there are none"
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal container logs")
 def test_a_container_that_never_was_has_no_logs(target: Target) -> None:
     refused = target.cli("container", "logs", "ta-01HXXXXXXXXXXXXXXXXXXXXXXX")
@@ -197,6 +203,7 @@ def test_a_container_that_never_was_has_no_logs(target: Target) -> None:
     assert "ta-01HXXXXXXXXXXXXXXXXXXXXXXX" in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal container stop")
 def test_a_stopped_containers_input_begins_again_in_another(target: Target, observed: DeployedApp) -> None:
     call = observed.function("say").spawn("stopped", 2)
@@ -210,6 +217,7 @@ def test_a_stopped_containers_input_begins_again_in_another(target: Target, obse
     until(lambda: "already stopped" in target.cli("container", "stop", task, "--yes").stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal container stop --graceful")
 def test_a_container_that_is_stopped_gracefully_finishes_its_input(target: Target, observed: DeployedApp) -> None:
     call = observed.function("say").spawn("finished", 2)
@@ -234,6 +242,7 @@ def test_a_functions_info_is_what_it_was_declared_with(target: Target, observed:
     assert greeter["method_names"] == ["greet"]
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal function info")
 def test_another_kind_of_thing_is_told_with_the_command_that_was_meant(target: Target, observed: DeployedApp) -> None:
     for wrong, told_so in (("Greeter", "modal.Cls"), ("Files", "is a Server"), ("sayy", f"{observed.name}/say")):
@@ -242,6 +251,7 @@ def test_another_kind_of_thing_is_told_with_the_command_that_was_meant(target: T
         assert told_so in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal function logs")
 def test_the_logs_of_a_function_are_its_own_and_of_a_class_those_of_all_variants(
     target: Target, observed: DeployedApp
@@ -275,12 +285,14 @@ def test_the_stats_of_a_function_count_its_inputs_and_containers(target: Target,
     assert "End-to-end latency (s)" in said(target, "function", "stats", f"{observed.name}/fail")
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal function variants")
 def test_the_variants_of_a_class_are_listed_with_their_parameters(target: Target, observed: DeployedApp) -> None:
     variants = told(target, "function", "variants", f"{observed.name}/Greeter.*")
     assert {"greeting": "hi"} in [variant["parameters"] for variant in variants]
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal function autoscaler")
 def test_the_autoscalers_settings_are_shown_and_changed(target: Target, observed: DeployedApp) -> None:
     name = f"{observed.name}/on_a_gpu"
@@ -289,6 +301,7 @@ def test_the_autoscalers_settings_are_shown_and_changed(target: Target, observed
     assert (settings["max_containers"], settings["scaledown_window"]) == (2, 30)
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal function metrics")
 @pytest.mark.emulator_only("real Modal has time series")
 def test_the_metrics_of_functions_and_servers_are_refused_by_name(target: Target, observed: DeployedApp) -> None:
@@ -309,6 +322,7 @@ def test_a_servers_info_is_what_it_was_declared_with(target: Target, observed: D
     assert str(observed.server("Guarded").get_url()) in info
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal server logs")
 def test_the_logs_of_a_server_are_its_containers_lines(target: Target, observed: DeployedApp) -> None:
     url = observed.server("Files").get_url()
@@ -325,6 +339,7 @@ def test_the_logs_of_a_server_are_its_containers_lines(target: Target, observed:
     assert "says one" not in said(target, "server", "logs", f"{observed.name}/Files")
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal server autoscaler")
 def test_the_autoscaler_of_a_server_is_shown_and_changed(target: Target, observed: DeployedApp) -> None:
     name = f"{observed.name}/Guarded"
@@ -332,6 +347,7 @@ def test_the_autoscaler_of_a_server_is_shown_and_changed(target: Target, observe
     assert told(target, "server", "autoscaler", "settings", name)["current_settings"]["max_containers"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal server stats and requests")
 @pytest.mark.emulator_only("real Modal counts requests")
 def test_the_requests_of_a_server_are_not_counted_which_is_said_by_name(target: Target, observed: DeployedApp) -> None:
@@ -344,6 +360,7 @@ def test_the_requests_of_a_server_are_not_counted_which_is_said_by_name(target: 
 # curl
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal curl")
 @pytest.mark.emulator_only("the addresses of real Modal are not on this machine")
 def test_curl_asks_an_address_of_the_emulator_as_plain_curl_does(target: Target, observed: DeployedApp) -> None:

@@ -23,6 +23,7 @@ def refused_by_name(target: Target, *words: str) -> str:
     return done.stderr.partition(NOT_IMPLEMENTED)[2].split()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal container exec")
 @pytest.mark.emulator_only("real Modal does it")
 def test_exec_in_a_container_is_refused_by_name(target: Target) -> None:
@@ -33,6 +34,7 @@ def test_exec_in_a_container_is_refused_by_name(target: Target) -> None:
     assert refused_by_name(target, "container", "exec", container, "ls") == "TaskGetCommandRouterAccess"
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal shell")
 @pytest.mark.emulator_only("real Modal does it")
 def test_a_shell_is_refused_by_name(target: Target) -> None:
@@ -41,6 +43,7 @@ def test_a_shell_is_refused_by_name(target: Target) -> None:
     assert f"{NOT_IMPLEMENTED} AuthTokenGet (Sandboxes)" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.emulator_only("real Modal does it")
 @pytest.mark.parametrize(
     ("words", "missing"),
@@ -91,6 +94,7 @@ def test_secrets_are_created_listed_replaced_only_when_told_and_deleted(target: 
     assert name not in target.cli("secret", "list", "--json").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal volume")
 def test_volumes_are_created_listed_and_deleted(target: Target) -> None:
     name = f"cli-{target.session}"
@@ -100,6 +104,7 @@ def test_volumes_are_created_listed_and_deleted(target: Target) -> None:
     assert name not in target.cli("volume", "list", "--json").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal volume")
 @pytest.mark.emulator_only("real Modal does it")
 def test_files_and_new_names_of_a_volume_are_refused_by_name(target: Target) -> None:
@@ -109,6 +114,7 @@ def test_files_and_new_names_of_a_volume_are_refused_by_name(target: Target) -> 
     assert refused_by_name(target, "volume", "rename", name, f"{name}-2", "--yes") == "VolumeRename"
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal workspace proxy-tokens")
 def test_proxy_tokens_are_created_listed_and_deleted(target: Target) -> None:
     created = target.cli("workspace", "proxy-tokens", "create", "--name", "cli")
@@ -119,6 +125,7 @@ def test_proxy_tokens_are_created_listed_and_deleted(target: Target) -> None:
     assert key not in target.cli("workspace", "proxy-tokens", "list").stdout
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal profile and config")
 @pytest.mark.emulator_only("a real account has a profile")
 def test_profiles_and_configuration_are_the_clients_own(target: Target, tmp_path: Path) -> None:
@@ -129,6 +136,7 @@ def test_profiles_and_configuration_are_the_clients_own(target: Target, tmp_path
     assert target.cli("profile", "current", env=file).stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal setup and token")
 @pytest.mark.emulator_only("real Modal gives tokens")
 @pytest.mark.parametrize(
@@ -144,6 +152,7 @@ def test_no_other_token_than_the_emulators_own_is_made_or_taken(
     assert not path.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal skills and changelog")
 def test_skills_are_the_clients_own(target: Target) -> None:
     done = target.cli("skills", "show")

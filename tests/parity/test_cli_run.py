@@ -54,6 +54,7 @@ def test_run_calls_a_local_entrypoint_here_and_what_it_calls_there(target: Targe
     assert "greeting main\n" in written
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal run of a local entrypoint")
 def test_a_local_entrypoint_may_be_asynchronous_or_take_any_number_of_words(target: Target) -> None:
     assert "AWAITED hello async" in succeeded(target.cli("run", "commands.py::asynchronous"))
@@ -92,6 +93,7 @@ def test_run_m_takes_a_module_and_its_package_is_there_under_its_own_name(target
     assert "RETURNED packaged.whole: a part of the package" in succeeded(target.cli("run", "-m", "packaged.whole"))
 
 
+@pytest.mark.slow
 @pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal run -")
 def test_run_dash_reads_the_script_from_stdin(target: Target) -> None:
@@ -118,6 +120,7 @@ def test_what_is_not_there_is_told_with_what_is(target: Target) -> None:
 # Its options
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal run --quiet")
 def test_quiet_shows_what_is_returned_and_no_progress(target: Target) -> None:
     written = succeeded(target.cli("run", "-q", "commands.py::main"))
@@ -126,6 +129,7 @@ def test_quiet_shows_what_is_returned_and_no_progress(target: Target) -> None:
     assert "App completed" not in written
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal run --write-result")
 def test_write_result_puts_text_and_bytes_into_a_file_and_takes_nothing_else(target: Target, tmp_path: Path) -> None:
     path = tmp_path / "result"
@@ -138,6 +142,7 @@ def test_write_result_puts_text_and_bytes_into_a_file_and_takes_nothing_else(tar
     assert "must return str or bytes" in refused.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal run --name")
 def test_a_run_has_the_name_that_it_is_given(target: Target) -> None:
     name = f"named-{target.session}"
@@ -146,6 +151,7 @@ def test_a_run_has_the_name_that_it_is_given(target: Target) -> None:
     assert listed["state"] == "stopped"
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal run --env")
 def test_a_run_is_in_the_environment_that_it_names_and_one_that_is_not_there_is_refused(target: Target) -> None:
     refused = target.cli("run", "--env", "nowhere-at-all", "commands.py::number")
@@ -160,6 +166,7 @@ def test_a_run_is_in_the_environment_that_it_names_and_one_that_is_not_there_is_
     assert [app["description"] for app in there] == [name]
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal run --timestamps")
 def test_timestamps_stand_before_each_line_of_the_log(target: Target) -> None:
     written = succeeded(target.cli("run", "--timestamps", "commands.py::greet", "--name", "you"))
@@ -203,6 +210,7 @@ def test_an_exception_of_a_function_keeps_type_message_and_traceback(target: Tar
     assert "Stopping app - uncaught exception raised in remote container: KeyError('no such thing').\n" in failed.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "exceptions in the terminal")
 def test_an_exception_that_passes_through_the_entrypoint_shows_where_the_remote_call_was(target: Target) -> None:
     written = target.cli("run", "commands.py::fail_there").stderr
@@ -212,6 +220,7 @@ def test_an_exception_that_passes_through_the_entrypoint_shows_where_the_remote_
     assert "KeyError: 'no such thing'" in written
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "exceptions in the terminal")
 def test_an_exception_of_the_entrypoint_is_told_as_raised_here(target: Target) -> None:
     failed = target.cli("run", "commands.py::fail_here")
@@ -220,6 +229,7 @@ def test_an_exception_of_the_entrypoint_is_told_as_raised_here(target: Target) -
     assert 'Stopping app - uncaught exception raised locally: ValueError("of the caller\'s own").\n' in failed.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "exit codes")
 def test_a_run_that_fails_exits_with_1_and_a_wrong_usage_with_2(target: Target) -> None:
     assert target.cli("run", "-q", "commands.py::number").returncode == 0
