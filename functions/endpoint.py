@@ -12,6 +12,7 @@ import modal
 
 from functions.control import ServerControl
 from functions.directory import ServerDirectory
+from functions.garbage import spare_the_application
 from functions.logs import configure_logging
 from infra.configuration import load_settings
 from web.application import create_application
@@ -68,6 +69,7 @@ class Endpoint:
         configure_logging(settings.server)
         services = services_of(settings, self.servers, coalesce_seconds=settings.web.coalesce_seconds)
         self.application = create_application(services)
+        spare_the_application()
 
     @modal.asgi_app()
     def web(self) -> ASGIApp:
