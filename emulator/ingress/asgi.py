@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
     from emulator.ingress.http1 import Headers, RequestHead
 
-_NOT_FOR_THE_APPLICATION = frozenset((b"x-forwarded-for", b"expect", b"connection", b"keep-alive", b"proxy-connection"))
-"""What concerns only the connection. `client` says who asked, and Modal strips `X-Forwarded-For`."""
+_NOT_FOR_THE_APPLICATION = frozenset(
+    (b"x-forwarded-for", b"expect", b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding")
+)
+"""What concerns only the connection (Modal's runtime can not pass a `Transfer-Encoding` on to a `web_server`). `client`
+says who asked, and Modal strips `X-Forwarded-For`."""
 
 
 def scope(head: RequestHead) -> dict[str, Any]:
