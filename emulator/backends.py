@@ -6,6 +6,7 @@ import pickle
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from grpclib import GRPCError
 from modal_proto import api_pb2
 
 from emulator.ingress.base import WebInputFailed
@@ -60,7 +61,10 @@ def web_failure(result: api_pb2.GenericResult) -> str:
 
 
 class WebFunction:
-    """A `FunctionBackend` over a pool; `method` is a class's, or empty."""
+    """A `FunctionBackend` over a pool; `method` is a class's, or empty.
+
+    `bind` gives the function that a request with that query is for: of a class with parameters, one of many.
+    """
 
     def __init__(
         self,
@@ -70,16 +74,22 @@ class WebFunction:
         calls: Calls,
         scheduler: Scheduler,
         read_blob: Callable[[str], bytes],
+        bind: Callable[[FunctionRecord, bytes], FunctionRecord] = lambda record, _: record,
     ) -> None:
         self._record = record
         self._method = method
+        self._bind = bind
         self._calls = calls
         self._scheduler = scheduler
         self._read_blob = read_blob
 
     @asynccontextmanager
     async def open(self, scope: dict[str, Any]) -> AsyncIterator[WebCall]:
-        call = self._calls.create(self._record.function_id, web=True)
+        try:
+            record = self._bind(self._record, scope.get("query_string", b""))
+        except (ValueError, GRPCError) as error:
+            raise WebInputFailed(str(error)) from error
+        call = self._calls.create(record.function_id, web=True)
         payload = api_pb2.FunctionInput(
             args=pickle.dumps(((scope,), {})), data_format=api_pb2.DATA_FORMAT_PICKLE, method_name=self._method
         )

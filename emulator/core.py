@@ -21,6 +21,7 @@ from emulator.launcher import ContainerLauncher
 from emulator.logs import LogLine
 from emulator.protocol.apps import AppHandlers
 from emulator.protocol.autoscaling import AutoscalerHandlers
+from emulator.protocol.binding import Binder
 from emulator.protocol.blob_http import BlobServer
 from emulator.protocol.blobs import BlobHandlers
 from emulator.protocol.calls import CallHandlers
@@ -162,7 +163,14 @@ class Core:
         self.scheduler = Scheduler(services)
         flash = FlashTokens(clock)
         self.ingress = Ingress(clock=clock, authorize=Admission(state, flash), web_port=options.web_port)
-        self._front = IngressFront(self.ingress, calls=self.calls, scheduler=self.scheduler, read_blob=self._blobs.read)
+        binder = Binder(state, self.scheduler, self.say)
+        self._front = IngressFront(
+            self.ingress,
+            calls=self.calls,
+            scheduler=self.scheduler,
+            read_blob=self._blobs.read,
+            bind=binder.for_request,
+        )
         publisher = Publisher(state, self.scheduler, self._front)
         self._apps = AppHandlers(state, clock, self.scheduler, self._front, publisher, self.server_url, self.say)
         self.dispatcher = Dispatcher(
@@ -175,7 +183,7 @@ class Core:
                 DeploymentHandlers(state, clock, publisher, self.server_url),
                 EnvironmentHandlers(state, clock),
                 FlashHandlers(state, flash),
-                FunctionHandlers(state, self.scheduler, self._front, self.say),
+                FunctionHandlers(state, self.scheduler, self._front, binder, self.say),
                 ImageHandlers(state, self.say),
                 InspectionHandlers(state, self.scheduler, history),
                 LogHandlers(state, clock, history),

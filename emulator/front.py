@@ -35,12 +35,19 @@ class IngressFront:
     """Implements `Front`: one site of the ingress for each address, re-registered only when something changed."""
 
     def __init__(
-        self, ingress: Ingress, *, calls: Calls, scheduler: Scheduler, read_blob: Callable[[str], bytes]
+        self,
+        ingress: Ingress,
+        *,
+        calls: Calls,
+        scheduler: Scheduler,
+        read_blob: Callable[[str], bytes],
+        bind: Callable[[FunctionRecord, bytes], FunctionRecord],
     ) -> None:
         self._ingress = ingress
         self._calls = calls
         self._scheduler = scheduler
         self._read_blob = read_blob
+        self._bind = bind
         self._served: dict[str, tuple[Address, str]] = {}
         self._reserved: dict[str, set[str]] = {}
         """By key, the functions that are about to be served there."""
@@ -86,6 +93,7 @@ class IngressFront:
                     calls=self._calls,
                     scheduler=self._scheduler,
                     read_blob=self._read_blob,
+                    bind=self._bind,
                 ),
                 requires_proxy_auth=address.requires_proxy_auth,
                 domains=address.domains,

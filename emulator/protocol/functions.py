@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from emulator.ids import derived_id, new_id
+from emulator.ids import new_id
 from emulator.protocol.definition import check, doubts
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
-from emulator.protocol.options import rebind, remark, unsupported
+from emulator.protocol.options import remark, unsupported
 from emulator.protocol.publishing import staged
 from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emulator.protocol.addresses import Front
+    from emulator.protocol.binding import Binder
     from emulator.protocol.dispatch import Caller
     from emulator.scheduler.scheduler import Scheduler
     from emulator.state import State
@@ -29,8 +30,11 @@ HOST = "127.0.0.1"
 
 
 class FunctionHandlers:
-    def __init__(self, state: State, scheduler: Scheduler, front: Front, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, state: State, scheduler: Scheduler, front: Front, binder: Binder, say: Callable[[str], None]
+    ) -> None:
         self._state = state
+        self._binder = binder
         self._scheduler = scheduler
         self._front = front
         self._say = say
@@ -157,20 +161,10 @@ class FunctionHandlers:
         self, request: api_pb2.FunctionBindParamsRequest, _: Caller
     ) -> api_pb2.FunctionBindParamsResponse:
         base = self.function(request.function_id)
-        options = request.function_options.SerializeToString(deterministic=True)
-        bound_id = derived_id("fu", base.function_id.encode(), request.serialized_params, options)
-        bound = self._state.functions.get(bound_id)
-        if bound is None:
-            bound = FunctionRecord(bound_id, base.app_id, base.tag, base_function_id=base.function_id)
-            bound.options.CopyFrom(request.function_options)
-            bound.serialized_params = request.serialized_params or base.serialized_params
-            rebind(bound, base)
-            check(bound.definition)
-            self._state.functions[bound_id] = bound
-            if line := remark(bound.definition, base.definition):
-                self._say(f"{bound.tag} with other options: {line}")
-            self._scheduler.published(bound)
-        return api_pb2.FunctionBindParamsResponse(bound_function_id=bound_id, handle_metadata=handle_metadata(bound))
+        bound = self._binder.bind(base, request.serialized_params, request.function_options)
+        return api_pb2.FunctionBindParamsResponse(
+            bound_function_id=bound.function_id, handle_metadata=handle_metadata(bound)
+        )
 
     async def FlashContainerList(
         self, request: api_pb2.FlashContainerListRequest, _: Caller

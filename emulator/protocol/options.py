@@ -64,6 +64,7 @@ def rebind(bound: FunctionRecord, base: FunctionRecord) -> None:
     """Bring a function with bound parameters or options up to date with the one that it was made from."""
     bound.definition = merged(base.definition, bound.options)
     bound.version = base.version
+    bound.urls = base.urls  # of all: a request's query says which it is for
 
 
 def unsupported(definition: api_pb2.Function) -> list[str]:

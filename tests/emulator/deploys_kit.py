@@ -10,6 +10,7 @@ from modal_proto import api_pb2
 from emulator.front import IngressFront
 from emulator.ingress.ingress import Ingress
 from emulator.protocol.apps import AppHandlers
+from emulator.protocol.binding import Binder
 from emulator.protocol.deployments import DeploymentHandlers
 from emulator.protocol.dispatch import Caller
 from emulator.protocol.environments import EnvironmentHandlers
@@ -30,13 +31,20 @@ class Deployer:
 
     def __init__(self, machine: FakeMachine, ingress: Ingress) -> None:
         EnvironmentHandlers(machine.state, machine.clock)
-        self.front = IngressFront(ingress, calls=machine.calls, scheduler=machine.scheduler, read_blob=lambda _: b"")
+        binder = Binder(machine.state, machine.scheduler, machine.said.append)
+        self.front = IngressFront(
+            ingress,
+            calls=machine.calls,
+            scheduler=machine.scheduler,
+            read_blob=lambda _: b"",
+            bind=binder.for_request,
+        )
         publisher = Publisher(machine.state, machine.scheduler, self.front)
         self.apps = AppHandlers(
             machine.state, machine.clock, machine.scheduler, self.front, publisher, "http://pages", machine.said.append
         )
         self.deployments = DeploymentHandlers(machine.state, machine.clock, publisher, "http://pages")
-        self.functions = FunctionHandlers(machine.state, machine.scheduler, self.front, machine.said.append)
+        self.functions = FunctionHandlers(machine.state, machine.scheduler, self.front, binder, machine.said.append)
 
     async def create(self, tag: str, *, existing: str = "", auth: bool = False) -> api_pb2.FunctionCreateResponse:
         webhook = api_pb2.WebhookConfig(type=api_pb2.WEBHOOK_TYPE_ASGI_APP, requires_proxy_auth=auth)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
 from typing import TYPE_CHECKING
 
 import modal
@@ -59,6 +63,34 @@ def test_a_default_that_is_given_is_the_same_as_one_that_is_left_out(app: Deploy
     left_out = parameters(text="default").told.remote()
     given = parameters(text="default", number=7).told.remote()
     assert given["task"] == left_out["task"]
+
+
+@pytest.mark.row("Classes", "modal.parameter")
+def test_more_than_16_kib_of_parameters_are_refused(app: DeployedApp) -> None:
+    with pytest.raises(InvalidError):
+        app.cls("Parameters")(text="x" * (16 * 1024 + 1)).told.remote()
+
+
+@pytest.mark.row("Classes", "parameters of a web method")
+def test_the_query_of_a_web_request_has_the_parameters_of_the_class(target: Target, app: DeployedApp) -> None:
+    found = modal.Cls.from_name(app.name, "Page", client=target.client)
+    url = found(name="").greet.get_web_url()
+    assert url
+
+    def ask(**query: str) -> dict[str, str]:
+        with urllib.request.urlopen(f"{url}/?{urllib.parse.urlencode(query)}", timeout=30) as answer:
+            told: dict[str, str] = json.load(answer)
+            return told
+
+    first = ask(name="you & me", times="2", mark="!")
+    again = ask(name="you & me", times="2")
+    other = ask(name="you & me", loud="true")
+    for wrong in ({"times": "2"}, {"name": "you", "times": "many"}):
+        with pytest.raises(urllib.error.HTTPError):
+            ask(**wrong)
+    assert (first["text"], again["text"]) == ("hello you & mehello you & me!", "hello you & mehello you & me.")
+    assert other["text"] == "HELLO YOU & ME."
+    assert first["task"] == again["task"] == found(name="you & me", times=2).task.remote() != other["task"]
 
 
 @pytest.mark.row("Classes", "inheritance")

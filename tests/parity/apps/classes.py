@@ -201,3 +201,19 @@ class Slow:
     @modal.method()
     def never(self):
         return "it started"
+
+
+@app.cls()
+class Page:
+    name: str = modal.parameter()
+    times: int = modal.parameter(default=1)
+    loud: bool = modal.parameter(default=False)
+
+    @modal.fastapi_endpoint(docs=False)
+    def greet(self, mark: str = "."):
+        text = f"hello {self.name}" * self.times + mark
+        return {"text": text.upper() if self.loud else text, "task": os.environ["MODAL_TASK_ID"]}
+
+    @modal.method()
+    def task(self):
+        return os.environ["MODAL_TASK_ID"]
