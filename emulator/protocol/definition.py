@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
     from modal_proto import api_pb2
 
-Fate = Literal["honoured", "recorded", "said", "refused", "server's", "internal"]
+Fate = Literal["honoured", "recorded", "refused", "server's", "internal"]
 """honoured: something here depends on it. recorded: kept, and shown by `Function.info()`, without effect here, which is
-said at the deploy where it would have one on Modal. said: without effect here, said by name at the deploy. refused: a
-deploy that has it fails. server's: for the server to fill in. internal: of Modal's own machines or of older clients; no
-parameter of the client leads to it."""
+said at the deploy where it would have one on Modal. refused: a deploy that has it fails. server's: for the server to fill
+in. internal: of Modal's own machines or of older clients; no parameter of the client leads to it."""
 
 LONGEST_TIMEOUT = 24 * 60 * 60
 """Seconds: https://modal.com/docs/guide/timeouts."""
@@ -64,11 +63,10 @@ FIELDS: dict[str, Fate] = {
         checkpointing_enabled is_checkpointing_function enable_gpu_snapshot _experimental_enable_gpu_snapshot
         """,
     ),
-    **_all("said", "pty_info"),
     **_all(
         "refused",
         """
-        cloud_bucket_mounts s3_mounts shared_volume_mounts proxy_id rate_limit _experimental_group_size
+        pty_info cloud_bucket_mounts s3_mounts shared_volume_mounts proxy_id rate_limit _experimental_group_size
         _experimental_fabric_size _experimental_task_templates _experimental_task_templates_enabled
         _experimental_custom_scaling pty_info
         """,

@@ -28,6 +28,7 @@ def outcome(call: modal.FunctionCall[Any], *, within: float = 20) -> Any:
 
 
 @pytest.mark.row("Functions", "retries")
+@pytest.mark.slow
 def test_a_failure_is_tried_again_a_second_later_as_often_as_retries_says(app: DeployedApp) -> None:
     attempts = app.function("third_time").remote(1)
     assert len(attempts) == 2
@@ -130,6 +131,7 @@ def test_a_timeout_beyond_a_day_is_refused(target: Target) -> None:
 
 
 @pytest.mark.row("Functions", "startup_timeout")
+@pytest.mark.slow
 def test_a_container_that_is_not_ready_in_time_is_an_error_of_those_who_wait(target: Target) -> None:
     with pytest.raises(modal.exception.RemoteError, match="startup timeout of 1s"):
         target.deploy("slow_import.py").function("f").remote()

@@ -105,6 +105,7 @@ def test_what_one_machine_cannot_do_is_recorded(info: FunctionInfo) -> None:
 
 @pytest.mark.row("Functions", "enable_memory_snapshot, restrict_modal_access, i6pn")
 @pytest.mark.emulator_only("it is the emulator that says what it does not do")
+@pytest.mark.slow
 def test_what_has_no_effect_is_said_when_it_is_deployed(target: Target) -> None:
     said: list[str] = []
     with Emulator(log=lambda line: said.append(line.text)) as emulator:
