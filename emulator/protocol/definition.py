@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 Fate = Literal["honoured", "recorded", "refused", "server's", "internal"]
 """honoured: something here depends on it. recorded: kept, and shown by `Function.info()`, without effect here, which is
-said at the deploy where it would have one on Modal. refused: a deploy that has it fails. server's: for the server to fill
-in. internal: of Modal's own machines or of older clients; no parameter of the client leads to it."""
+said at the deploy where it would have one on Modal. refused: a deploy that has it fails. server's: for the server to
+fill in. internal: of Modal's own machines or of older clients; no parameter of the client leads to it."""
 
 LONGEST_TIMEOUT = 24 * 60 * 60
 """Seconds: https://modal.com/docs/guide/timeouts."""
