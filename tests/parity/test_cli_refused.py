@@ -55,6 +55,11 @@ def test_a_shell_is_refused_by_name(target: Target) -> None:
         pytest.param(["nfs", "list"], "SharedVolumeList", marks=pytest.mark.row("CLI", "modal nfs")),
         pytest.param(["image", "names", "list"], "ImageListTags", marks=pytest.mark.row("CLI", "modal image")),
         pytest.param(["endpoint", "list"], "EndpointList", marks=pytest.mark.row("CLI", "modal endpoint")),
+        pytest.param(
+            ["server", "deploy", "--image", "docker.io/nginx", "--port", "80"],
+            "ImageGetByTag",
+            marks=pytest.mark.row("CLI", "modal server deploy"),
+        ),
         pytest.param(["token", "info"], "TokenInfoGet", marks=pytest.mark.row("CLI", "modal setup and token")),
         pytest.param(["billing", "rates"], "WorkspaceBillingRates", marks=pytest.mark.row("CLI", "modal billing")),
         pytest.param(["dashboard"], "WorkspaceDashboardUrlGet", marks=pytest.mark.row("CLI", "modal dashboard")),
