@@ -67,12 +67,14 @@ def test_modal_serve_puts_dev_behind_the_label_and_leaves_the_deployed_one_alone
 ) -> None:
     with target.start("serve", "labels.py", env={"LABEL": label}) as serving:
         serving.wait_for("http")
-        found = re.search(r"https?://\S+", serving.output)
-        assert found is not None
-        if target.name == "emulator":
-            shared = target.emulator.core.ingress.url
-            assert get(shared + "/a", headers={"Host": f"{label}-dev.modal.localhost"}).text == " /a"
-        else:
-            assert f"{label}-dev." in found[0]
+        assert _is_at(target, f"{label}-dev", serving.output)
         assert get(app.url("labelled") + "/a").text == " /a"
         serving.interrupt()
+
+
+def _is_at(target: Target, label: str, told: str) -> bool:
+    """Whether the function is served under that label: by what is told where an emulator's ports say nothing of it."""
+    if target.name == "modal":
+        return f"{label}." in told
+    shared = target.emulator.core.ingress.url
+    return get(shared + "/a", headers={"Host": f"{label}.modal.localhost"}).text == " /a"
