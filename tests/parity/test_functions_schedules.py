@@ -30,7 +30,9 @@ def test_a_deployed_function_runs_each_time_that_its_period_has_passed_without_a
 
 @pytest.mark.row("Functions", "schedule=modal.Period")
 @pytest.mark.row("Functions", "schedule=modal.Cron")
+@pytest.mark.slow
 def test_modal_run_runs_no_schedule(target: Target) -> None:
+    """Though it takes longer than the period of one of its functions."""
     done = target.cli("run", "scheduled.py")
     assert done.returncode == 0, done.stderr
     assert "plain" in done.stdout

@@ -1,6 +1,7 @@
 """Functions that run by themselves. What they are called with, they say in the log."""
 
 import os
+import time
 
 import modal
 
@@ -19,10 +20,11 @@ def daily() -> None:
 
 
 @app.function()
-def plain() -> str:
+def plain(seconds: float = 0) -> str:
+    time.sleep(seconds)
     return "plain"
 
 
 @app.local_entrypoint()
 def main() -> None:
-    print(plain.remote())
+    print(plain.remote(2))
