@@ -168,6 +168,12 @@ class FunctionRecord:
     options: api_pb2.FunctionOptions = field(default_factory=api_pb2.FunctionOptions)
     """With which it was made from its base, by `with_options`."""
 
+    @property
+    def incomplete(self) -> bool:
+        """A class with a parameter that has no default, before it has values: nothing can run of it."""
+        schema = self.definition.class_parameter_info.schema
+        return not self.serialized_params and any(not parameter.has_default for parameter in schema)
+
 
 @dataclass(eq=False)
 class ClassRecord:

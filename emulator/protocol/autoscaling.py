@@ -67,12 +67,9 @@ class AutoscalerHandlers:
 
 def _stats(pool: Pool) -> api_pb2.FunctionStats:
     """Containers that leave count for their inputs alone: they take nothing new."""
-    stats = api_pb2.FunctionStats(
+    return api_pb2.FunctionStats(
         backlog=int(pool.demanded) if isinstance(pool, ServerPool) else pool.work.pending,
         num_total_tasks=sum(slot.state != "draining" and not slot.doomed for slot in pool.slots.values()),
         num_running_inputs=sum(slot.active for slot in pool.slots.values()),
+        input_headroom=pool.headroom,
     )
-    # Clients before 1.6 have no such field.
-    if "input_headroom" in api_pb2.FunctionStats.DESCRIPTOR.fields_by_name:
-        stats.input_headroom = pool.headroom
-    return stats

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
@@ -111,7 +112,10 @@ class Pool:
     @property
     def policy(self) -> Policy:
         record = self.record
-        return scaling_policy(record.definition, machine_limit=self._services.machine_limit, overrides=record.overrides)
+        found = scaling_policy(
+            record.definition, machine_limit=self._services.machine_limit, overrides=record.overrides
+        )
+        return replace(found, min_containers=0) if record.incomplete else found
 
     def _tick(self, now: float) -> float | None:
         self._fleet.enforce(now)

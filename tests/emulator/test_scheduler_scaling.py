@@ -186,6 +186,20 @@ async def test_the_minimum_is_kept_while_its_containers_fail_to_start(machine: F
     assert len(live(machine)) == 2
 
 
+async def test_a_class_that_lacks_values_for_its_parameters_has_no_minimum_until_it_has_them(
+    machine: FakeMachine,
+) -> None:
+    lacking = api_pb2.ClassParameterInfo(schema=[api_pb2.ClassParameterSpec(name="model", has_default=False)])
+    definition = {"class_parameter_info": lacking, "autoscaler_settings": Settings(min_containers=1)}
+    pool = machine.deploy(**definition)
+    await settle()
+    assert not machine.started
+    pool.record.serialized_params = b"values"
+    machine.deploy(**definition)
+    await settle()
+    assert len(machine.started) == 1
+
+
 async def test_what_was_overridden_holds_until_the_next_deploy(machine: FakeMachine) -> None:
     settings = Settings(max_containers=3, scaledown_window=100)
     machine.deploy(autoscaler_settings=settings)

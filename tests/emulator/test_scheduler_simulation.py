@@ -238,7 +238,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(policies(), steps, st.sampled_from([0.0, 20.0]))
 def test_whatever_comes_the_pool_keeps_to_its_policy_and_serves_every_input_once(
     policy: Policy, steps: list[tuple[object, ...]], leave_seconds: float

@@ -38,7 +38,14 @@ def updated(app: DeployedApp) -> Iterator[modal.Function[Any, Any, Any]]:
     """A function with settings of its own, which it has again in the end."""
     function = app.function("updated")
     yield function
-    function.autoscaler.update(min_containers=None, max_containers=5, buffer_containers=None, scaledown_window=2)
+    override(function, min_containers=0, max_containers=5, buffer_containers=0, scaledown_window=2)
+
+
+def override(what: Any, **settings: int) -> Any:
+    """In the way that the oldest client knows, and the newest still has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return what.update_autoscaler(**settings)
 
 
 @pytest.mark.row("Autoscaling", "max_containers")
@@ -58,7 +65,7 @@ def test_containers_of_the_minimum_are_there_before_anybody_calls(app: DeployedA
 def test_while_one_works_another_stands_by(app: DeployedApp) -> None:
     buffered = app.function("buffered")
     assert runners(buffered) == 0
-    call = buffered.spawn(1.0)
+    call = buffered.spawn(0.5)
     until(lambda: runners(buffered) == 2)
     assert buffered.remote(0.0) != call.get()
 
@@ -76,7 +83,7 @@ def test_an_idle_container_stays_for_its_window_and_then_there_is_none(app: Depl
 @pytest.mark.row("Autoscaling", "target_inputs")
 def test_containers_are_started_for_the_target_and_not_for_the_most_that_they_could_take(app: DeployedApp) -> None:
     targeted = app.function("targeted")
-    calls = [targeted.spawn(1.5) for _ in range(4)]
+    calls = [targeted.spawn(0.6) for _ in range(4)]
     until(lambda: runners(targeted) == 2)
     assert len({call.get() for call in calls}) in (1, 2)
 
@@ -90,7 +97,7 @@ def test_above_the_maximum_of_containers_one_takes_more_than_its_target(app: Dep
 @pytest.mark.row("Autoscaling", "get_current_stats")
 def test_statistics_say_what_waits_what_runs_and_where(app: DeployedApp) -> None:
     function = app.function("one_at_most")
-    calls = [function.spawn(0.5) for _ in range(3)]
+    calls = [function.spawn(0.3) for _ in range(3)]
     until(lambda: function.get_current_stats().num_running_inputs == 1)
     stats = function.get_current_stats()
     assert (stats.backlog, stats.num_total_runners, stats.num_running_inputs) == (2, 1, 1)
@@ -100,6 +107,7 @@ def test_statistics_say_what_waits_what_runs_and_where(app: DeployedApp) -> None
     assert (stats.backlog, stats.num_total_runners, stats.num_running_inputs) == (0, 1, 0)
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Autoscaling", "Function.autoscaler.update")
 def test_an_update_holds_at_once_and_leaves_alone_what_it_does_not_name(
     updated: modal.Function[Any, Any, Any],
@@ -107,12 +115,12 @@ def test_an_update_holds_at_once_and_leaves_alone_what_it_does_not_name(
     now = updated.autoscaler.update(min_containers=2)
     assert (now.min_containers, now.max_containers, now.scaledown_window, now.buffer_containers) == (2, 5, 30, 0)
     until(lambda: runners(updated) == 2)
-    updated.autoscaler.update(min_containers=1, scaledown_window=2)
-    until(lambda: runners(updated) == 1)
+    updated.autoscaler.update(scaledown_window=2)
     now = updated.autoscaler.update(min_containers=None, max_containers=None)
     assert (now.min_containers, now.max_containers, now.scaledown_window) == (0, None, 2)
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Autoscaling", "Function.autoscaler.settings")
 def test_settings_are_those_that_hold_now(updated: modal.Function[Any, Any, Any]) -> None:
     updated.autoscaler.update(max_containers=3, scaledown_window=30)
@@ -120,6 +128,7 @@ def test_settings_are_those_that_hold_now(updated: modal.Function[Any, Any, Any]
     assert (now.min_containers, now.max_containers, now.scaledown_window, now.buffer_containers) == (0, 3, 30, 0)
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Autoscaling", "Function.autoscaler.update")
 def test_settings_that_contradict_each_other_are_refused_and_change_nothing(
     updated: modal.Function[Any, Any, Any],
@@ -131,41 +140,43 @@ def test_settings_that_contradict_each_other_are_refused_and_change_nothing(
 
 
 @pytest.mark.row("Autoscaling", "update_autoscaler")
-def test_the_older_way_to_update_does_the_same_and_says_that_it_is_deprecated(
+def test_the_older_way_to_update_holds_until_the_next_update(updated: modal.Function[Any, Any, Any]) -> None:
+    override(updated, max_containers=1)
+    override(updated, min_containers=1)
+    until(lambda: runners(updated) == 1)
+    assert len(set(updated.map([0.02] * 6))) == 1
+
+
+@pytest.mark.row("Autoscaling", "update_autoscaler")
+@pytest.mark.since("1.6")
+def test_the_older_way_answers_with_what_holds_and_says_that_it_is_deprecated(
     updated: modal.Function[Any, Any, Any],
 ) -> None:
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
+    with pytest.warns(modal.exception.DeprecationError, match=r"autoscaler\.update"):
         now = updated.update_autoscaler(max_containers=4, scaledown_window=5)
     assert (now.max_containers, now.scaledown_window) == (4, 5)
-    assert any("autoscaler.update" in str(warning.message) for warning in told)
 
 
 @pytest.mark.row("Autoscaling", "redeploy")
 def test_the_next_deploy_takes_an_update_back(target: Target) -> None:
     app = target.deploy("scaling.py", name="scaling-twice")
     function = app.function("updated")
-    function.autoscaler.update(min_containers=1, max_containers=2)
+    override(function, min_containers=1, max_containers=1)
     until(lambda: runners(function) == 1)
-    target.deploy("scaling.py", name="scaling-twice", env={"UPDATED_AT_MOST": "4"}, again=True)
-    now = app.function("updated").autoscaler.settings()
-    assert (now.min_containers, now.max_containers) == (0, 4)
+    target.deploy("scaling.py", name="scaling-twice", env={"UPDATED_AT_MOST": "2"}, again=True)
     until(lambda: runners(function) == 0)
+    assert len(set(function.map([0.1] * 4))) == 2
 
 
 @pytest.mark.row("Autoscaling", "Cls instance autoscaler")
 def test_an_update_of_an_instance_is_of_its_own_containers_alone(app: DeployedApp) -> None:
     model = app.cls("Model")
     one, other = model(name="one"), model(name="other")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert one.update_autoscaler(min_containers=1).min_containers == 1
+    override(one, min_containers=1)
     until(lambda: runners(one.where) == 1)
     assert runners(other.where) == 0
     assert other.where.remote() != one.where.remote()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        one.update_autoscaler(min_containers=0)
+    override(one, min_containers=0)
 
 
 @pytest.mark.row("Autoscaling", "a pool for each variant")
@@ -177,6 +188,7 @@ def test_parameters_and_options_scale_each_on_their_own(app: DeployedApp) -> Non
     assert [runners(instance.where) for instance in (model(name="a"), model(name="b"), tight(name="a"))] == [1, 1, 1]
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Autoscaling", "Server.autoscaler")
 def test_a_server_is_updated_as_a_function_is(app: DeployedApp) -> None:
     site = app.server("Site")
@@ -200,7 +212,7 @@ def test_keep_warm_is_gone(app: DeployedApp) -> None:
 @pytest.mark.row("Autoscaling", "figures")
 def test_the_list_of_containers_and_the_statistics_agree(app: DeployedApp, target: Target) -> None:
     function = app.function("two_at_most")
-    calls = [function.spawn(1.0) for _ in range(4)]
+    calls = [function.spawn(0.8) for _ in range(4)]
     until(lambda: function.get_current_stats().num_running_inputs == 2)
     listed = json.loads(target.cli("container", "list", "--json").stdout)
     ids = {row["container_id"] for row in listed if row["app_name"] == app.name}
