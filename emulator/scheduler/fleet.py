@@ -188,6 +188,7 @@ class Fleet:
         self.closing = True
         now = self._clock.monotonic()
         for slot in list(self.slots.values()):
+            slot.cut_short = bool(slot.active)
             if slot.state == "starting" or not grace:
                 self.kill(slot)
             else:

@@ -62,11 +62,12 @@ class Lives:
         ended = await slot.container.wait()
         why = f"Container {slot.task_id} ended with exit code {ended.code}"
         failed = bool(ended.code) and not slot.doomed
-        if failed:
-            # In the words of Modal's own logs.
+        if failed:  # in the words of Modal's own logs
             self._services.on_output(slot.task_id, "system", f"Runner failed with exit code: {ended.code}\n")
             if slot.state == "ready":
                 self._say(why)
+        elif slot.cut_short:
+            self._services.on_output(slot.task_id, "system", "Runner terminated.\n")
         return why, failed or slot.boot_result is not None
 
     async def _start(self, slot: Slot) -> Container:
@@ -76,6 +77,7 @@ class Lives:
     def kill(self, slot: Slot) -> None:
         """End a container now, or the start of one that is not there yet. Harmless when repeated."""
         first, slot.doomed = not slot.doomed, True
+        slot.cut_short = slot.cut_short or bool(slot.active)
         if slot.container is not None:
             slot.container.kill()
         elif slot.starting is not None and first:

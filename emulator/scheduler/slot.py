@@ -54,6 +54,8 @@ class Slot:
     terminate_at: float | None = None
     doomed: bool = False
     """It has been killed, or will be as soon as there is something to kill."""
+    cut_short: bool = False
+    """It was ended while it worked."""
     boot_result: api_pb2.GenericResult | None = None
     boot_noted: bool = False
     """Its failure to boot has been counted."""

@@ -296,7 +296,8 @@ def test_ctrl_c_stops_a_run_and_shows_what_its_containers_still_say(target: Targ
     with target.start("run", "--name", name, "detached.py::stays", "--key", "c") as running:
         running.wait_for("begun c")
         running.interrupt()
-        assert "Stopping app - keyboard interrupt received." in running.output
+        assert "Stopping app - keyboard interrupt received.\n" in running.output
+        assert "Runner terminated.\n" in running.output
         assert "App aborted" in running.output
     assert state(target, name) == "stopped"
 
