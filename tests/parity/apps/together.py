@@ -9,6 +9,7 @@ import modal
 
 app = modal.App("together")
 met = threading.Barrier(3)
+full = asyncio.Event()
 most = 0
 now = 0
 
@@ -24,11 +25,14 @@ def in_threads(_: int) -> tuple[str, int]:
 @app.function(max_containers=1)
 @modal.concurrent(max_inputs=4)
 async def in_tasks(_: int) -> tuple[str, int, int]:
-    """Which container and thread, and how many of it have run at the same time there so far."""
+    """Which container and thread, and how many of it have run at the same time there so far: four at least."""
     global most, now
     now += 1
     most = max(most, now)
-    await asyncio.sleep(0.2)
+    if now == 4:
+        full.set()
+    await asyncio.wait_for(full.wait(), 20)
+    await asyncio.sleep(0.1)  # for more, if any come
     now -= 1
     return os.environ["MODAL_TASK_ID"], threading.get_ident(), most
 
