@@ -40,6 +40,8 @@ class Pool:
         self._services = services
         self._clock = services.clock
         self._unmet_since: float | None = None
+        self._known: tuple[tuple[object, ...], Policy] | None = None
+        """The policy, with what it was worked out from."""
         self._tasks = Tasks(lambda text: services.say(f"{record.tag}: {text}"))
         self._ticker = Ticker(clock=services.clock, look=self._tick, over=self._unneeded, failed=self._tick_failed)
         self.work = Work(
@@ -111,11 +113,15 @@ class Pool:
 
     @property
     def policy(self) -> Policy:
+        """What holds now. Asked for several times for each input, and worked out anew only when something changed."""
         record = self.record
-        found = scaling_policy(
-            record.definition, machine_limit=self._services.machine_limit, overrides=record.overrides
-        )
-        return replace(found, min_containers=0) if record.incomplete else found
+        said = (record.version, id(record.definition), record.overrides.SerializeToString(), record.incomplete)
+        if self._known is None or self._known[0] != said:
+            found = scaling_policy(
+                record.definition, machine_limit=self._services.machine_limit, overrides=record.overrides
+            )
+            self._known = said, replace(found, min_containers=0) if record.incomplete else found
+        return self._known[1]
 
     def _tick(self, now: float) -> float | None:
         self._fleet.enforce(now)

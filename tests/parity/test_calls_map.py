@@ -9,7 +9,7 @@ import pytest
 from modal.exception import DeprecationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from tests.parity.kit import Target
 
@@ -84,7 +84,7 @@ def test_inputs_are_asked_for_as_results_are_taken_and_a_consumer_may_stop(targe
 async def test_an_async_map_takes_async_iterators(target: Target) -> None:
     add = target.deploy("calls.py").function("add")
 
-    async def numbers():  # type: ignore[no-untyped-def]
+    async def numbers() -> AsyncIterator[int]:
         for number in range(3):
             yield number
 

@@ -32,7 +32,8 @@ def test_a_thousand_concurrent_inputs_finish_none_lost_and_none_doubled(target: 
 @pytest.mark.emulator_only("nobody kills containers of Modal's at random")
 def test_a_map_loses_nothing_while_containers_are_killed(target: Target) -> None:
     app, run, chance = target.deploy("storm.py"), secrets.token_hex(4), random.Random(4)
-    over, killed = threading.Event(), []
+    over = threading.Event()
+    killed: list[str] = []
 
     def kill() -> None:
         while not over.wait(0.2):
