@@ -28,7 +28,7 @@ from emulator.protocol.calls import CallHandlers
 from emulator.protocol.containers import ContainerHandlers
 from emulator.protocol.deployments import DeploymentHandlers
 from emulator.protocol.dispatch import Dispatcher, Token
-from emulator.protocol.entries import container_output
+from emulator.protocol.entries import container_output, container_state
 from emulator.protocol.environments import EnvironmentHandlers, ProxyTokenHandlers
 from emulator.protocol.flash import FlashHandlers, FlashTokens
 from emulator.protocol.functions import FunctionHandlers
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from emulator.containers import Kind
     from emulator.containers.base import Stream
     from emulator.logs import LogSink
+    from emulator.scheduler.history import Task
 
 
 STOP_LIMIT = 20.0
@@ -135,7 +136,7 @@ class Core:
         self._blobs = BlobStore(folder / "blobs")
         content = ContentStore(folder / "content", self._blobs.scratch)
         self._blob_server = BlobServer(self._blobs)
-        history = History(ended=lambda task: state.apps[task.app_id].log.changed.notify())
+        history = History(changed=self._on_task)
         self.calls = Calls(clock, discard_blob=self._blobs.discard, blob_size=self._blobs.size, done=history.done)
         sockets = self._temporary / "s"
         sockets.mkdir()
@@ -293,6 +294,11 @@ class Core:
         """A message of the emulator itself."""
         if self.options.log is not None:
             self.options.log(LogLine(text, "emulator"))
+
+    def _on_task(self, task: Task) -> None:
+        """What becomes of a container goes to whoever follows its app."""
+        if (app := self.state.apps.get(task.app_id)) is not None:
+            app.log.append(container_state(task, self.options.clock.time()))
 
     def _on_output(self, task_id: str, stream: Stream, text: str) -> None:
         place = self.scheduler.find(task_id)

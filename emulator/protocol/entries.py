@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
 
     from emulator.containers.base import Stream
+    from emulator.scheduler.history import Task
     from emulator.scheduler.slot import Slot
     from emulator.state import FunctionRecord
 
@@ -111,6 +112,8 @@ def entries(batches: Iterable[api_pb2.TaskLogsBatch], wanted: Filter, since: flo
     for batch in batches:
         for item in batch.items:
             data, key = item.data, (batch.task_id, item.file_descriptor)
+            if not data:  # a container's state
+                continue
             line = begun.pop(key, None) if begun else None
             if line is None:
                 line = Entry(batch, item, data)
@@ -153,6 +156,15 @@ def container_output(
         root_function_id=record.base_function_id or record.function_id,
         call_id=call_id,
         input_id=input_id,
+    )
+
+
+def container_state(task: Task, now: float) -> api_pb2.TaskLogsBatch:
+    """What has become of a container, as a follower's terminal counts them; no line of the log."""
+    state = api_pb2.TASK_STATE_IDLE if task.ready_at else api_pb2.TASK_STATE_WORKER_ASSIGNED
+    item = api_pb2.TaskLogs(task_state=api_pb2.TASK_STATE_COMPLETED if task.finished_at else state, timestamp=now)
+    return api_pb2.TaskLogsBatch(
+        task_id=task.task_id, function_id=task.function_id, root_function_id=task.root_function_id, items=[item]
     )
 
 

@@ -56,10 +56,10 @@ class Done:
 
 
 class History:
-    """`ended` is called with each container that has ended."""
+    """`changed` is called with each container that has come to be, is ready, or has ended."""
 
-    def __init__(self, ended: Callable[[Task], None] = lambda _: None) -> None:
-        self._ended = ended
+    def __init__(self, changed: Callable[[Task], None] = lambda _: None) -> None:
+        self._changed = changed
         self._tasks: OrderedDict[str, Task] = OrderedDict()
         self._inputs: deque[Done] = deque(maxlen=INPUTS_KEPT)
 
@@ -72,10 +72,12 @@ class History:
     def started(self, task_id: str, now: float) -> None:
         if (task := self._tasks.get(task_id)) is not None:
             task.started_at = now
+            self._changed(task)
 
     def ready(self, task_id: str, now: float) -> None:
         if (task := self._tasks.get(task_id)) is not None:
             task.ready_at = now
+            self._changed(task)
 
     def finished(self, task_id: str, now: float, *, failed: bool) -> None:
         task = self._tasks.get(task_id)
@@ -85,7 +87,7 @@ class History:
         self._tasks.move_to_end(task_id)
         while len(self._tasks) > TASKS_KEPT and next(iter(self._tasks.values())).finished_at:
             self._tasks.popitem(last=False)
-        self._ended(task)
+        self._changed(task)
 
     def task(self, task_id: str) -> Task | None:
         return self._tasks.get(task_id)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import Caller
-from emulator.protocol.entries import Filter, entries, output, selected
+from emulator.protocol.entries import Filter, container_state, entries, output, selected
 from emulator.protocol.logs import LogHandlers
 from emulator.scheduler.history import History
 from emulator.state import App, AppLog, FunctionRecord, State
@@ -136,6 +136,20 @@ async def test_the_log_of_a_container_is_over_when_it_has_ended() -> None:
     run.history.finished("ta-1", 2.0, failed=False)
     text, over, _ = await run.read(app_id="", task_id="ta-1")
     assert (text, over) == ("mine\n", True)
+
+
+async def test_who_follows_is_told_what_becomes_of_containers_which_are_no_lines_of_the_log() -> None:
+    run = Logged()
+    told = History(lambda task: run.app.log.append(container_state(task, run.clock.time())))
+    told.begun("ta-1", FunctionRecord("fu-2", "ap-1", "f", base_function_id="fu-1"), 1.0)
+    told.started("ta-1", 2.0)
+    told.ready("ta-1", 3.0)
+    run.write("a line\n")
+    told.finished("ta-1", 4.0, failed=False)
+    asked = api_pb2.AppGetLogsRequest(app_id="ap-1", function_id="fu-1")
+    states = [item.task_state async for batch in run.handlers.AppGetLogs(asked, CLIENT) for item in batch.items]
+    assert states == [api_pb2.TASK_STATE_WORKER_ASSIGNED, api_pb2.TASK_STATE_IDLE, api_pb2.TASK_STATE_COMPLETED]
+    assert lines(run.app.log.batches) == ["a line\n"]
 
 
 async def test_logs_of_nothing_and_of_what_never_was_are_refused() -> None:

@@ -51,14 +51,14 @@ async def test_a_container_that_is_asked_to_go_has_not_failed(machine: FakeMachi
 
 def test_the_oldest_that_ended_are_forgotten_and_none_that_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_module, "TASKS_KEPT", 2)
-    ended: list[Task] = []
-    history = History(ended.append)
+    told: list[Task] = []
+    history = History(told.append)
     for number in range(4):
         history.begun(f"ta-{number}", RECORD, 1.0)
     for number in (2, 1, 3):
         history.finished(f"ta-{number}", 2.0, failed=False)
     assert history.task("ta-0") is not None, "it lives"
-    assert [task.task_id for task in ended] == ["ta-2", "ta-1", "ta-3"]
+    assert [task.task_id for task in told] == ["ta-2", "ta-1", "ta-3"]
     history.finished("ta-0", 3.0, failed=False)
     assert sorted(task.task_id for task in history.tasks()) == ["ta-0", "ta-3"]
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.parity.kit import APPS
+
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -189,6 +194,24 @@ def test_lines_land_once_in_their_order_with_their_colours_and_the_last_without_
     written = succeeded(target.cli("run", "commands.py::pieces"))
     assert "one, two\n\x1b[32mgreen\x1b[0m\n" in written
     assert [written.count(line) for line in ("one, two", "green", "without an end")] == [1, 1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.row("CLI", "output in the terminal")
+def test_a_terminal_shows_how_many_containers_are_active_beside_the_log(target: Target) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "modal", "run", "detached.py::long", "--key", "in a terminal"]
+    environment = {**target.environment, "TERM": "xterm"}
+    with subprocess.Popen(command, cwd=APPS, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as running:
+        os.close(theirs)
+        written = b""
+        with suppress(OSError):  # how a terminal's end is told
+            while read := os.read(ours, 65536):
+                written += read
+    os.close(ours)
+    assert running.returncode == 0, written.decode()
+    assert b"Running (1/1 containers active)" in written
+    assert written.count(b"begun in a terminal") == written.count(b"finished in a terminal") == 1
 
 
 @pytest.mark.row("CLI", "output in the terminal")
