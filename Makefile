@@ -9,7 +9,7 @@ install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --
 	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test lint format check conformance bench bench-gateway demo-model lock wheel clean
+.PHONY: help setup run serve test lint format check conformance bench bench-emulator bench-gateway demo-model lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -58,6 +58,10 @@ wheel: .venv/.dev  ## build the emulator's wheel into dist/
 
 bench: .venv/.dev  ## the figures: the whole path against the engine direct
 	$(BIN)/python -m tests.benchmarks.whole_path
+
+bench-emulator: .venv/.dev  ## the figures: what the emulator costs, and chunks through it
+	$(BIN)/python -m tests.benchmarks.emulator
+	$(BIN)/python -m tests.benchmarks.emulator_web
 
 bench-gateway: .venv/.dev  ## the figures: what the service costs beside other gateways (installs them into .venvs)
 	$(BIN)/python -m tests.benchmarks.gateway
