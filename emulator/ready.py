@@ -6,8 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from emulator.problem import Problem
 
 if TYPE_CHECKING:
@@ -60,6 +58,8 @@ async def _connect(url: str) -> str:
 
 
 async def _get(url: str) -> str:
+    import aiohttp  # by then there is an app to wait for: nobody waits for this
+
     try:
         async with aiohttp.ClientSession() as client, client.get(url, allow_redirects=False) as response:
             if response.status < 500:

@@ -1,74 +1,55 @@
-"""The HTTP side of blobs: clients PUT what is too large for a message and GET it back. Loopback only."""
+"""The port of blobs: open from the start, served from the first connection on. Loopback only."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
-from emulator.ids import new_id
+from emulator.protocol.server import bind
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import socket
 
     from emulator.storage.content import BlobStore
 
-MAX_BLOB_BYTES = 8 << 30
-
 
 class BlobServer:
-    """Serves `/blobs/{id}` on a port of 127.0.0.1: ids that were issued, which nobody can guess."""
+    """Serves `/blobs/{id}` on a port of 127.0.0.1 (see `blob_pages`)."""
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._runner: web.AppRunner | None = None
+        self._listener: socket.socket | None = None
+        self._serving: asyncio.Task[Any] | None = None
         self.port = 0
 
     async def start(self, port: int = 0) -> None:
-        app = web.Application(client_max_size=MAX_BLOB_BYTES)
-        app.router.add_put("/blobs/{blob_id}", self._put)
-        app.router.add_get("/blobs/{blob_id}", self._get)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", port)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        """Take connections. Raises `OSError` when the port is taken."""
+        self._listener = bind(port)
+        self.port = self._listener.getsockname()[1]
+        asyncio.get_running_loop().add_reader(self._listener, self._first_connection)
+
+    def _first_connection(self) -> None:
+        """Somebody has connected, and waits in the listener's queue."""
+        assert self._listener is not None
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._serving = asyncio.create_task(self._serve(self._listener))
+
+    async def _serve(self, listener: socket.socket) -> Any:
+        pages = await asyncio.to_thread(importlib.import_module, "emulator.protocol.blob_pages")
+        return await pages.serve(self._blobs, listener)
 
     async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        """Serve no more, and remove every blob. Harmless when repeated."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+        if self._serving is not None:
+            await (await self._serving).cleanup()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        self._serving = None
         await asyncio.to_thread(self._blobs.close)
 
     def url(self, blob_id: str) -> str:
         return f"http://127.0.0.1:{self.port}/blobs/{blob_id}"
-
-    async def _put(self, request: web.Request) -> web.Response:
-        partial = self._path(request).with_suffix(f".{new_id('tmp')}")
-        digest = hashlib.md5(usedforsecurity=False)
-        try:
-            with partial.open("wb") as file:
-                # Not `iter_chunks`: on an empty body it spins for ever.
-                async for chunk in request.content.iter_any():
-                    digest.update(chunk)
-                    file.write(chunk)
-            partial.replace(self._path(request))  # no blob any more if it was discarded meanwhile
-        except OSError as error:
-            said = f"the emulator can not use its disk: {error}"
-            return web.Response(status=web.HTTPInsufficientStorage.status_code, text=said)
-        finally:
-            partial.unlink(missing_ok=True)
-        return web.Response(headers={"ETag": f'"{digest.hexdigest()}"'})
-
-    async def _get(self, request: web.Request) -> web.FileResponse:
-        target = self._path(request)
-        if not target.exists():
-            raise web.HTTPNotFound(text=f"no blob {target.name}")
-        return web.FileResponse(target)
-
-    def _path(self, request: web.Request) -> Path:
-        try:
-            return self._blobs.path(request.match_info["blob_id"])
-        except ValueError as error:
-            raise web.HTTPNotFound(text=str(error)) from error

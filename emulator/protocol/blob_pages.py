@@ -1,0 +1,69 @@
+"""Blobs over HTTP: clients PUT what is too large for a message and GET it back.
+
+Imported when the first of them comes: aiohttp takes as long as the rest of the emulator's start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from emulator.ids import new_id
+
+if TYPE_CHECKING:
+    import socket
+    from pathlib import Path
+
+    from emulator.storage.content import BlobStore
+
+MAX_BLOB_BYTES = 8 << 30
+
+
+async def serve(blobs: BlobStore, listener: socket.socket) -> web.AppRunner:
+    """Serve on an open listener, until the answer's `cleanup`."""
+    pages = BlobPages(blobs)
+    app = web.Application(client_max_size=MAX_BLOB_BYTES)
+    app.router.add_put("/blobs/{blob_id}", pages.put)
+    app.router.add_get("/blobs/{blob_id}", pages.get)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    await web.SockSite(runner, listener).start()
+    return runner
+
+
+class BlobPages:
+    """`/blobs/{id}`: ids that were issued, which nobody can guess."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+
+    async def put(self, request: web.Request) -> web.Response:
+        partial = self._path(request).with_suffix(f".{new_id('tmp')}")
+        digest = hashlib.md5(usedforsecurity=False)
+        try:
+            with partial.open("wb") as file:
+                # Not `iter_chunks`: on an empty body it spins for ever.
+                async for chunk in request.content.iter_any():
+                    digest.update(chunk)
+                    file.write(chunk)
+            partial.replace(self._path(request))  # no blob any more if it was discarded meanwhile
+        except OSError as error:
+            said = f"the emulator can not use its disk: {error}"
+            return web.Response(status=web.HTTPInsufficientStorage.status_code, text=said)
+        finally:
+            partial.unlink(missing_ok=True)
+        return web.Response(headers={"ETag": f'"{digest.hexdigest()}"'})
+
+    async def get(self, request: web.Request) -> web.FileResponse:
+        target = self._path(request)
+        if not target.exists():
+            raise web.HTTPNotFound(text=f"no blob {target.name}")
+        return web.FileResponse(target)
+
+    def _path(self, request: web.Request) -> Path:
+        try:
+            return self._blobs.path(request.match_info["blob_id"])
+        except ValueError as error:
+            raise web.HTTPNotFound(text=str(error)) from error
