@@ -58,7 +58,7 @@ def main() -> None:
     os._exit(_watch(control, readable, child))
 
 
-def _become(command: Sequence[str], guard: int, heard: Sequence[int]) -> None:
+def _become(command: list[str], guard: int, heard: Sequence[int]) -> None:
     signal.set_wakeup_fd(-1)
     for number in (*heard, signal.SIGCHLD, signal.SIGALRM, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)  # the last two are ignored in every Python

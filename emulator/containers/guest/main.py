@@ -89,7 +89,7 @@ class _Orders:
 
     def next(self) -> Message | None:
         while not self._waiting:
-            watched = [self._channel, *([] if self._life is None else [self._life])]
+            watched: list[Any] = [self._channel, *([] if self._life is None else [self._life])]
             readable, _, _ = select.select(watched, [], [])
             if self._life in readable or (messages := receive(self._channel, self._decoder)) is None:
                 return None
