@@ -58,6 +58,8 @@ class Decision:
     wanted: int = 0
     wake_at: float | None = None
     """When the answer may change though nothing happens."""
+    waits_for_place: bool = False
+    """It would start more, if this machine let it."""
 
 
 def wanted_containers(policy: Policy, load: Load) -> int:
@@ -92,7 +94,10 @@ def _grow(policy: Policy, load: Load, wanted: int, now: float) -> Decision:
     room = policy.max_containers - load.leaving
     lacking = max(0, min(wanted, room) - len(load.supply))
     start = min(lacking, max(0, load.start_slots))
-    return Decision(start=start, wanted=wanted, wake_at=load.slots_at if start < lacking else None)
+    if start == lacking:
+        return Decision(start=start, wanted=wanted)
+    # What it has started puts it behind the others: it stands in line anew when it is asked again.
+    return Decision(start=start, wanted=wanted, wake_at=load.slots_at, waits_for_place=not start)
 
 
 def _sustained_at(policy: Policy, load: Load, now: float) -> float:

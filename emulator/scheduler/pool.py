@@ -105,6 +105,7 @@ class Pool:
         `told` is what those learn who wait for a result.
         """
         self._fleet.closing = True
+        self._services.limiter.leave(self.record.function_id)
         self.work.close(told)
         await self._fleet.close(grace=grace)
         await self._tasks.close()
@@ -135,8 +136,10 @@ class Pool:
         load = self._load(now)
         decision = decide(self.policy, load, now)
         self._unmet_since = unmet_since(load, decision, now)
-        if decision.wanted > len(load.supply) + decision.start:
-            self._services.limiter.wait(self, self.touch)
+        if decision.waits_for_place:
+            self._services.limiter.wait(self.record.function_id, self.touch)
+        else:
+            self._services.limiter.leave(self.record.function_id)
         for _ in range(decision.start):
             slot = self._fleet.boot(now)
             self._services.places[slot.task_id] = (self, slot)
@@ -156,7 +159,7 @@ class Pool:
                 for slot in supply
             ),
             leaving=self._fleet.leaving(),
-            start_slots=self._services.limiter.free(now),
+            start_slots=self._services.limiter.free(self.record.function_id, now),
             slots_at=self._services.limiter.frees_at(),
             not_before=self._fleet.boots.not_before,
             unmet_since=self._unmet_since,

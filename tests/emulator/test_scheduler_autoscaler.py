@@ -107,7 +107,7 @@ def idle(*ages: float) -> tuple[Supply, ...]:
             "when the machine starts too many already it looks again once there may be a place",
             Policy(max_containers=9),
             Load(pending=2, start_slots=0, slots_at=NOW + 2),
-            Decision(wanted=2, wake_at=NOW + 2),
+            Decision(wanted=2, wake_at=NOW + 2, waits_for_place=True),
         ),
         (
             "the buffer is on top of what works",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ from emulator.protocol.autoscaling import AutoscalerHandlers
 from emulator.protocol.dispatch import Caller
 from emulator.scheduler.leaving import EXIT_GRACE
 from emulator.scheduler.limiter import HOLD, StartLimiter
+from emulator.state import FunctionRecord
 from tests.emulator.heart_kit import FakeMachine, fetch, machine, settle, slot_of, status, succeeded, taken
 
 if TYPE_CHECKING:
@@ -137,17 +139,60 @@ async def test_a_start_that_raises_is_tried_again_after_a_second_and_not_before(
     assert 3 <= sum("out of luck" in line for line in machine.said) <= 5
 
 
-def test_who_waits_for_a_start_is_woken_once_in_the_order_of_waiting() -> None:
+async def test_a_functions_storm_does_not_keep_another_function_waiting(machine: FakeMachine) -> None:
+    machine.scheduler._services.limiter._limit = 1
+    machine.deploy()
+    other = FunctionRecord("fu-2", "ap-1", "g", definition=api_pb2.Function(function_name="g"), version=1)
+    machine.state.functions["fu-2"] = other
+    machine.scheduler.published(other)
+    for _ in range(10):
+        machine.call()
+    await machine.clock.turn(0.1)
+    machine.scheduler.submit(machine.calls.create("fu-2"), api_pb2.FunctionInput(), 0)
+    order = []
+    for _ in range(4):
+        await machine.clock.turn(0.1)
+        place = machine.scheduler.find(machine.started[-1].task_id)
+        assert place is not None
+        order.append(place[0].record.tag)
+        await fetch(place[0], machine.started[-1])
+    assert order == ["f", "f", "g", "f"]  # the second f stood in line before g came
+
+
+def test_places_go_to_who_has_waited_longest_and_who_leaves_the_line_makes_room_in_it() -> None:
     limiter, woken = StartLimiter(1), []
     limiter.begin("ta-1", 0.0)
-    assert limiter.free(1.0) == 0
+    assert limiter.free("second", 1.0) == 0
     limiter.wait("second", lambda: woken.append("second"))
     limiter.wait("third", lambda: woken.append("third"))
-    limiter.wait("second", lambda: woken.append("second"))
-    limiter.end("ta-1")
+    limiter.wait("second", lambda: woken.append("again"))
     limiter.end("ta-1")
     assert woken == ["second", "third"]
-    assert limiter.free(1.0) == 1
+    assert [limiter.free(name, 1.0) for name in ("third", "new", "second")] == [0, 0, 1]
+    limiter.leave("second")
+    limiter.leave("second")
+    assert woken == ["second", "third", "third"]
+    assert [limiter.free(name, 1.0) for name in ("third", "second")] == [1, 0]
+
+
+def test_a_boot_holds_its_place_for_two_seconds_at_most() -> None:
+    limiter = StartLimiter(1)
+    limiter.begin("ta-1", 10.0)
+    assert limiter.frees_at() == 12.0
+    assert [limiter.free("f", now) for now in (11.9, 12.0)] == [0, 1]
+    assert limiter.frees_at() is None
+
+
+async def test_a_function_that_is_gone_stands_in_nobodys_way(machine: FakeMachine) -> None:
+    machine.scheduler._services.limiter._limit = 1
+    pool = machine.deploy()
+    machine.call()
+    machine.call()
+    await machine.clock.turn(0.1)
+    closing = asyncio.create_task(pool.close(grace=0.0))
+    await settle()
+    assert closing.done()
+    assert machine.scheduler._services.limiter.free("another", machine.clock.monotonic()) == 1
 
 
 async def test_containers_that_die_young_come_back_more_and_more_slowly(machine: FakeMachine) -> None:

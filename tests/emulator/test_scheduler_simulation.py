@@ -141,7 +141,7 @@ class World:
                 Supply(box.task_id, box.idle_since, starting=not box.ready, active=len(box.work)) for box in supply
             ),
             leaving=len(self.boxes) - len(supply),
-            start_slots=self.limiter.free(self.now),
+            start_slots=self.limiter.free("f", self.now),
             slots_at=self.limiter.frees_at(),
             not_before=self.boots.not_before,
             unmet_since=self.unmet,

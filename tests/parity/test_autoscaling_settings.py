@@ -202,11 +202,11 @@ def test_a_server_is_updated_as_a_function_is(app: DeployedApp) -> None:
 @pytest.mark.row("Autoscaling", "keep_warm")
 def test_keep_warm_is_gone(app: DeployedApp) -> None:
     with pytest.raises(AttributeError, match="keep_warm"):
-        _ = app.function("kept").keep_warm
+        _ = app.function("kept").keep_warm  # type: ignore[attr-defined]
     with pytest.raises(modal.exception.DeprecationError, match="min_containers"):
-        modal.App("old").function(keep_warm=1)(lambda: None)
+        modal.App("old").function(keep_warm=1)(lambda: None)  # type: ignore[call-arg]
     with pytest.raises(modal.exception.DeprecationError, match="max_containers"):
-        modal.App("old").function(concurrency_limit=1)(lambda: None)
+        modal.App("old").function(concurrency_limit=1)(lambda: None)  # type: ignore[call-arg]
 
 
 @pytest.mark.row("Autoscaling", "figures")

@@ -51,7 +51,7 @@ def test_there_is_never_one_more_than_the_maximum_though_containers_die_and_are_
     target: Target, app: DeployedApp
 ) -> None:
     emulator = target.emulator
-    ended = []
+    ended: list[bool] = []
 
     def work() -> object:
         return list(app.function("two_at_most").map([0.03] * 100))
