@@ -87,6 +87,34 @@ def test_a_container_may_take_fewer_inputs_at_once(target: Target) -> None:
 
 @pytest.mark.row("Functions", "modal.experimental.list_cluster_reservations")
 @pytest.mark.since("1.6")
+@pytest.mark.emulator_only("Modal has them")
 def test_there_are_no_clusters_to_reserve(target: Target) -> None:
     with pytest.raises(modal.exception.UnimplementedError, match="does not implement"):
         modal.experimental.list_cluster_reservations(client=target.client)
+
+
+@pytest.mark.row("Functions", "modal.experimental.list_deployed_apps, get_app_lifecycle, get_app_objects")
+def test_deployed_apps_are_listed_with_what_they_have(target: Target) -> None:
+    name = target.deploy("experiments.py").name
+    [app] = [app for app in modal.experimental.list_deployed_apps(client=target.client) if app.name == name]
+    objects = modal.experimental.get_app_objects(name, client=target.client)
+    assert set(objects) == {"last_one", "narrowed", "streams"}
+    assert app.app_id.startswith("ap-")
+
+
+@pytest.mark.row("Functions", "modal.experimental.list_deployed_apps, get_app_lifecycle, get_app_objects")
+@pytest.mark.since("1.6")
+def test_the_life_of_an_app_is_told(target: Target) -> None:
+    name = target.deploy("experiments.py").name
+    [app] = [app for app in modal.experimental.list_deployed_apps(client=target.client) if app.name == name]
+    life = modal.experimental.get_app_lifecycle(app.app_id, client=target.client)
+    assert (life.version, life.stopped_at) == (1, None)
+    assert life.deployed_at is not None
+    assert life.created_at <= life.deployed_at
+
+
+@pytest.mark.row("Functions", "modal.experimental.Stream")
+@pytest.mark.since("1.6")
+@pytest.mark.emulator_only("Modal has them")
+def test_there_are_no_streams(target: Target) -> None:
+    assert "does not implement" in target.deploy("experiments.py").function("streams").remote()

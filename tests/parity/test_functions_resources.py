@@ -129,6 +129,7 @@ def test_other_options_lie_over_the_definition(app: DeployedApp) -> None:
 
 
 @pytest.mark.row("Functions", "CloudBucketMount")
+@pytest.mark.emulator_only("Modal has them")
 def test_buckets_are_not_mounted_and_a_deploy_that_wants_one_fails(target: Target) -> None:
     bucket = modal.CloudBucketMount("some-bucket", secret=modal.Secret.from_dict({"AWS_ACCESS_KEY_ID": "x"}))
     refused(target, "emulator does not implement: CloudBucketMount", volumes={"/bucket": bucket})
@@ -136,6 +137,7 @@ def test_buckets_are_not_mounted_and_a_deploy_that_wants_one_fails(target: Targe
 
 @pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "network_file_systems")
+@pytest.mark.emulator_only("Modal has them")
 def test_there_are_no_network_file_systems(target: Target) -> None:
     with pytest.warns(modal.exception.DeprecationError):
         refused(
@@ -146,12 +148,14 @@ def test_there_are_no_network_file_systems(target: Target) -> None:
 
 
 @pytest.mark.row("Functions", "proxy")
+@pytest.mark.emulator_only("Modal has them")
 def test_there_are_no_proxies(target: Target) -> None:
     refused(target, "emulator does not implement", proxy=modal.Proxy.from_name("some-proxy"))
 
 
 @pytest.mark.since("1.6")
 @pytest.mark.row("Functions", "@modal.clustered")
+@pytest.mark.emulator_only("Modal has them")
 def test_there_are_no_clusters(target: Target) -> None:
     app = modal.App(target.unique("clustered"))
     app.function(serialized=True, name="f")(modal.clustered(size=2)(lambda: None))

@@ -15,6 +15,16 @@ def last_one() -> str:
     return os.environ["MODAL_TASK_ID"]
 
 
+@app.function()
+def streams() -> str:
+    """What becomes of a Stream's first entry."""
+    try:
+        modal.experimental.Stream.from_name("some-stream").append(1)
+    except modal.exception.Error as error:
+        return str(error)
+    return "appended"
+
+
 @app.function(max_containers=1)
 @modal.concurrent(max_inputs=10)
 async def narrowed(to: int) -> int:
