@@ -23,8 +23,13 @@ def app(target: Target) -> DeployedApp:
 
 
 @pytest.fixture
-def growing(app: DeployedApp) -> modal.Server:
-    return app.server("Growing")
+def fleet(target: Target) -> DeployedApp:
+    return target.deploy("servers_fleet.py")
+
+
+@pytest.fixture
+def growing(fleet: DeployedApp) -> modal.Server:
+    return fleet.server("Growing")
 
 
 @pytest.mark.slow
@@ -43,7 +48,7 @@ def test_a_server_grows_while_it_has_more_requests_than_its_target_and_shrinks_a
 @pytest.mark.slow
 @pytest.mark.row("Servers", "exit_grace_period")
 def test_a_request_that_is_being_served_finishes_before_its_container_leaves(
-    target: Target, app: DeployedApp, growing: modal.Server
+    target: Target, fleet: DeployedApp, growing: modal.Server
 ) -> None:
     url = str(growing.get_url())
     container = until_up(url).text
@@ -54,7 +59,7 @@ def test_a_request_that_is_being_served_finishes_before_its_container_leaves(
         assert done.returncode == 0, done.stderr + done.stdout
         until(lambda: container not in {one.container_id for one in growing._experimental_list_containers()})
         assert (held.result().status_code, held.result().text) == (200, container)
-    until(lambda: f"exit handler of {container}" in target.cli("app", "logs", app.name).stdout)
+    until(lambda: f"exit handler of {container}" in target.cli("app", "logs", fleet.name).stdout)
 
 
 @pytest.mark.row("Servers", "startup_timeout")
@@ -83,8 +88,7 @@ def test_regions_ports_and_limits_are_recorded_and_shown(app: DeployedApp) -> No
     assert (info.routing_region, info.port, info.unauthenticated, info.sessioned) == ("us-west", 8000, True, False)
     private = app.server("private").info()
     assert (private.port, private.cpu, private.memory_mib, private.unauthenticated) == (9123, 0.25, 256, False)
-    growing = app.server("Growing").info()
-    assert (growing.startup_timeout, growing.exit_grace_period, growing.h2_enabled) == (30, 10, False)
+    assert (private.startup_timeout, private.exit_grace_period, private.h2_enabled) == (30, 5, False)
     assert app.server("Rooms").info().sessioned
 
 
@@ -98,7 +102,7 @@ def test_a_server_has_no_parameters_no_methods_and_is_not_called(target: Target,
 @pytest.mark.emulator_only("on real Modal it is spoken")
 @pytest.mark.row("Servers", "h2_enabled")
 def test_http_2_is_said_to_be_missing_when_it_is_asked_for(target: Target, app: DeployedApp) -> None:
-    url = str(app.server("Fleet").get_url())
+    url = str(app.server("Open").get_url())
     assert exchange(url, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").startswith(b"HTTP/1.1 400 ")
     done = target.cli("deploy", "--name", target.unique("servers-h2"), "servers_h2.py")
     assert done.returncode == 0

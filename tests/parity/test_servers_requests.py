@@ -99,27 +99,3 @@ def test_a_websockets_bytes_pass_as_they_are(opened: str) -> None:
         while len(echoed) < len(odd):
             echoed += raw.recv(1 << 16)
         assert echoed == odd
-
-
-@pytest.mark.row("Servers", "Modal-Session-ID")
-def test_requests_that_share_a_session_id_reach_one_container(app: DeployedApp) -> None:
-    url = str(app.server("Fleet").get_url())
-    until_up(url)
-    until(lambda: len(app.server("Fleet")._experimental_list_containers()) == 3)
-    for header in ("Modal-Session-ID", "Modal-Routing-Affinity-Key"):
-        chosen = {name: {get(url, headers={header: name}).text for _ in range(2)} for name in "abcdef"}
-        assert all(len(containers) == 1 for containers in chosen.values())
-        assert len(set.union(*chosen.values())) > 1
-
-
-@pytest.mark.row("Servers", "several containers on one port")
-def test_each_container_has_the_port_to_itself(app: DeployedApp) -> None:
-    url = str(app.server("Fleet").get_url())
-    until_up(url)
-    containers = until(
-        lambda: (found := app.server("Fleet")._experimental_list_containers()) and len(found) == 3 and found
-    )
-    assert {container.port for container in containers} == {8000}
-    with ThreadPoolExecutor(12) as pool:
-        answers = {one.text for one in pool.map(lambda _: get(url + "/slow/0.2"), range(12))}
-    assert answers == {container.container_id for container in containers}

@@ -38,6 +38,7 @@ def test_an_answer_that_breaks_off_can_be_told_from_a_whole_one(app: DeployedApp
     assert got == b"so far"
 
 
+@pytest.mark.slow
 @pytest.mark.row("Web", "timeout of a web function")
 def test_a_request_that_takes_longer_than_the_functions_timeout_is_a_500_in_modals_words(app: DeployedApp) -> None:
     response = get(app.url("too_slow"))
@@ -53,6 +54,7 @@ def test_a_request_that_kills_its_containers_is_a_500_in_modals_words(app: Deplo
     assert (response.status_code, response.text) == (500, told)
 
 
+@pytest.mark.slow
 @pytest.mark.row("Web", "web_server startup_timeout")
 def test_a_web_server_that_does_not_come_up_is_a_500_with_the_runtimes_reason(app: DeployedApp) -> None:
     response = get(app.url("never_up"))

@@ -89,19 +89,11 @@ class Fresh(Base):
     pass
 
 
-@app.server(port=9123, env={"WHO": "me"}, cpu=0.25, memory=256, max_containers=1, name="private")
+@app.server(
+    port=9123, env={"WHO": "me"}, cpu=0.25, memory=256, max_containers=1, name="private", exit_grace_period=5
+)
 class Private(Base):
     port = 9123
-
-
-@app.server(unauthenticated=True, min_containers=3, max_containers=4, target_concurrency=100)
-class Fleet(Base):
-    pass
-
-
-@app.server(unauthenticated=True, target_concurrency=1, max_containers=2, scaledown_window=2, exit_grace_period=10)
-class Growing(Base):
-    pass
 
 
 @app.server(unauthenticated=True, max_concurrency=1, max_containers=2)
