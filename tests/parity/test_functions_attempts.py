@@ -186,6 +186,13 @@ def test_a_map_goes_on_when_one_of_its_containers_dies(app: DeployedApp) -> None
 
 @pytest.mark.row("Functions", "Container crash")
 @pytest.mark.slow
+def test_a_generator_whose_container_dies_starts_anew_and_nothing_comes_twice(app: DeployedApp) -> None:
+    generator = app.function("counts_and_crashes").remote_gen(secrets.token_hex(8), 6)
+    assert list(generator) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.row("Functions", "Container crash")
+@pytest.mark.slow
 @pytest.mark.emulator_only("on Modal a deployed app's input is tried again for ever, as its documentation has it")
 @pytest.mark.timeout(120)
 def test_an_input_that_kills_eight_containers_is_an_internal_failure(app: DeployedApp) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import modal
@@ -140,6 +141,20 @@ def crashes_first_at_two(key: str, x: int) -> int:
             seen.commit()
             os._exit(3)
     return 10 * x
+
+
+@app.function(volumes={"/seen": seen}, max_containers=1)
+def counts_and_crashes(key: str, to: int) -> Iterator[int]:
+    """Takes its container with it in the middle, the first time that it is called with a key."""
+    mark = Path("/seen", key)
+    seen.reload()
+    for number in range(to):
+        yield number
+        if number == to // 2 and not mark.exists():
+            mark.touch()
+            seen.commit()
+            time.sleep(0.3)  # so that what was yielded has left
+            os._exit(3)
 
 
 @app.function()
