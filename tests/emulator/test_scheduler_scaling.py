@@ -257,6 +257,16 @@ async def test_what_was_overridden_holds_until_the_next_deploy(machine: FakeMach
     assert (pool.policy.min_containers, pool.policy.max_containers) == (0, 3)
 
 
+async def test_a_container_is_listed_with_the_time_at_which_it_had_started(machine: FakeMachine) -> None:
+    pool = machine.deploy()
+    machine.call()
+    await machine.clock.turn(3)
+    slot = slot_of(pool, machine.started[0])
+    assert slot.booted_at == 0
+    await fetch(pool, machine.started[0])
+    assert slot.booted_at == slot.created_at + 3
+
+
 async def test_statistics_count_what_waits_what_runs_and_what_is_there(machine: FakeMachine) -> None:
     pool = machine.deploy(max_concurrent_inputs=3, autoscaler_settings=Settings(max_containers=2))
     assert await stats(machine) == (0, 0, 0, 0)

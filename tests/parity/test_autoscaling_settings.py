@@ -33,6 +33,12 @@ def until(condition: Callable[[], bool], *, within: float = 20) -> None:
         time.sleep(0.02)
 
 
+def listed(target: Target, app: DeployedApp) -> list[dict[str, str]]:
+    """The app's containers, as the CLI lists them."""
+    rows: list[dict[str, str]] = json.loads(target.cli("container", "list", "--json").stdout)
+    return [row for row in rows if row["app_name"] == app.name]
+
+
 @pytest.fixture
 def updated(app: DeployedApp) -> Iterator[modal.Function[Any, Any, Any]]:
     """A function with settings of its own, which it has again in the end."""
@@ -210,11 +216,24 @@ def test_keep_warm_is_gone(app: DeployedApp) -> None:
 
 
 @pytest.mark.row("Autoscaling", "figures")
+@pytest.mark.slow
+def test_a_container_that_starts_is_listed_as_pending(app: DeployedApp, target: Target) -> None:
+    slow = app.cls("Slow")()
+    before = {row["container_id"] for row in listed(target, app)}
+    call = slow.where.spawn()
+    until(lambda: runners(slow.where) == 1)
+    (found,) = [row for row in listed(target, app) if row["container_id"] not in before]
+    assert found["start_time"] == "Pending"
+    assert call.get() == found["container_id"]
+    (found,) = [row for row in listed(target, app) if row["container_id"] == found["container_id"]]
+    assert found["start_time"] != "Pending"
+
+
+@pytest.mark.row("Autoscaling", "figures")
 def test_the_list_of_containers_and_the_statistics_agree(app: DeployedApp, target: Target) -> None:
     function = app.function("two_at_most")
     calls = [function.spawn(0.8) for _ in range(4)]
     until(lambda: function.get_current_stats().num_running_inputs == 2)
-    listed = json.loads(target.cli("container", "list", "--json").stdout)
-    ids = {row["container_id"] for row in listed if row["app_name"] == app.name}
+    ids = {row["container_id"] for row in listed(target, app)}
     assert runners(function) == 2
     assert {call.get() for call in calls} <= ids

@@ -98,6 +98,17 @@ class Nested:
         return self.other
 
 
+@app.cls()
+class Slow:
+    @modal.enter()
+    def start(self) -> None:
+        time.sleep(4)
+
+    @modal.method()
+    def where(self) -> str:
+        return container()
+
+
 @app.server(port=8000, unauthenticated=True, max_containers=3, scaledown_window=30)
 class Site:
     @modal.enter()
