@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
-import re
 import time
 import urllib.error
 import urllib.request
@@ -47,34 +45,6 @@ def bare():
             await send({"type": "http.response.body", "body": part, "more_body": True})
         await send({"type": "http.response.body"})
     return application
-
-@app.function(timeout=60)
-@modal.concurrent(max_inputs=10)
-@modal.asgi_app()
-def ticker():
-    import asyncio, time
-    left = []
-
-    async def application(scope, receive, send):
-        if scope["type"] != "http":
-            return
-        if scope["path"] == "/left":
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": repr(left).encode()})
-            return
-        await receive()
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        gone = asyncio.ensure_future(receive())
-        while not gone.done():
-            await send({"type": "http.response.body", "body": b"tick ", "more_body": True})
-            await asyncio.wait([gone], timeout=0.02)
-        left.append((gone.result()["type"], time.time()))
-    return application
-
-@app.function()
-@modal.fastapi_endpoint(method="POST", requires_proxy_auth=True)
-def guarded(x: int):
-    return {"x": x + 1}
 
 @app.cls(enable_memory_snapshot=True, max_containers=1)
 @modal.concurrent(max_inputs=50)
@@ -151,35 +121,6 @@ def get_once_booted(url: str) -> bytes:
         assert time.monotonic() < deadline
     assert answer[0] == 200
     return answer[1]
-
-
-def test_an_asgi_function_boots_for_its_first_request_and_gets_body_and_path(emulator: Emulator) -> None:
-    assert not emulator.containers(function="bare")
-    url = emulator.web_url("site", "bare")
-    assert get(f"{url}/path", data=b"body") == (200, b"one two /path body")
-    assert len(emulator.containers(function="bare")) == 1
-
-
-def test_the_application_learns_at_once_that_a_client_has_left(emulator: Emulator) -> None:
-    url = emulator.web_url("site", "ticker")
-    with urllib.request.urlopen(url, timeout=30) as response:
-        assert response.read(10) == b"tick tick "
-    left_at = time.time()
-    emulator.wait(lambda: get(f"{url}/left")[1] != b"[]")
-    ((event, told_at),) = ast.literal_eval(get(f"{url}/left")[1].decode())
-    assert event == "http.disconnect"
-    assert told_at - left_at < 1.0
-    assert len(emulator.containers(function="ticker")) == 1
-
-
-def test_a_guarded_endpoint_wants_a_proxy_token_of_the_workspace(emulator: Emulator, folder: Path) -> None:
-    url = emulator.web_url("site", "guarded") + "?x=3"
-    assert get(url, data=b"")[0] == 401
-    created = modal(emulator, "workspace", "proxy-tokens", "create", cwd=folder).stdout
-    key, secret = re.search(r"wk-\w+", created), re.search(r"ws-[\w-]+", created)
-    assert key and secret
-    headers = {"Modal-Key": key[0], "Modal-Secret": secret[0]}
-    assert get(url, data=b"", headers=headers) == (200, b'{"x":4}')
 
 
 def test_a_class_serves_many_requests_from_one_container_and_knows_its_servers_address(emulator: Emulator) -> None:

@@ -56,11 +56,9 @@ async def test_all_requests_of_a_session_reach_one_container_which_is_told_whose
             for _ in range(3):
                 assert await status(client, url, headers={**carrying(session), "X-Modal-Server-Session-Id": "x"}) == 200
         for container in (first, second):
-            told = {
-                line for head in container.answer.heads for line in head.lower().split(b"\r\n") if b"session" in line
-            }  # type: ignore[attr-defined]
-            assert len(container.answer.heads) == 3  # type: ignore[attr-defined]
-            assert len(told) == 1
+            heads: list[bytes] = container.answer.heads  # type: ignore[attr-defined]
+            told = {line for head in heads for line in head.lower().split(b"\r\n") if b"session" in line}
+            assert (len(heads), len(told)) == (3, 1)
             assert told.pop().split(b": ")[1].decode() in {session["session_id"] for session in sessions}
 
 

@@ -30,7 +30,7 @@ def test_a_session_starts_a_container_and_all_its_requests_reach_it(rooms: modal
     with ThreadPoolExecutor(2) as pool:
         sessions = list(pool.map(lambda _: rooms.sessions.start(), range(2)))
     try:
-        containers = []
+        containers: list[str] = []
         for session in sessions:
             answers = {get(url, headers=carrying(session.token)).text for _ in range(3)}
             assert len(answers) == 1

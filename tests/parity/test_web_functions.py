@@ -81,6 +81,7 @@ def test_a_protected_endpoint_takes_a_proxy_token_and_nothing_else(target: Targe
 def test_a_web_function_has_its_url_in_a_handle_and_can_only_be_called_there(app: DeployedApp) -> None:
     function = app.function("square")
     assert function.get_web_url() == app.url("square")
-    assert function.info().web_info.web_url == app.url("square")
+    info = function.info().web_info
+    assert info is not None and info.web_url == app.url("square")
     with pytest.raises(modal.exception.InvalidError, match="Invoke this function via its web url"):
         function.remote(3)
