@@ -143,6 +143,8 @@ class Staged:
     addresses: tuple[Address, ...] = ()
     urls: Mapping[str, str] = field(default_factory=dict)
     """As in `FunctionRecord`."""
+    definition_id: str = ""
+    """By which the deploy that has made it publishes it, and no other's."""
 
 
 @dataclass(eq=False)
@@ -155,7 +157,11 @@ class FunctionRecord:
     definition: api_pb2.Function = field(default_factory=api_pb2.Function)
     """What containers are started from: the last published one."""
     staged: Staged | None = None
-    """Created by a deploy that has not been published yet."""
+    """Created by a deploy that has not been published yet; the last, where there are several at once."""
+    stagings: dict[str, Staged] = field(default_factory=dict)
+    """Those of late that have not been published, by definition id."""
+    definition_id: str = ""
+    """Of what is in force."""
     data: api_pb2.FunctionData = field(default_factory=api_pb2.FunctionData)
     overrides: api_pb2.AutoscalerSettings = field(default_factory=api_pb2.AutoscalerSettings)
     """Of the definition's own, until it is published again."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from emulator.protocol.dispatch import exists, not_found
+from emulator.protocol.dispatch import exists, failed_precondition, not_found
 from emulator.protocol.publishing import VERSIONS_KEPT
 from emulator.state import WORKSPACE
 
 if TYPE_CHECKING:
+    from grpclib import GRPCError
+
     from emulator.clock import Clock
     from emulator.protocol.dispatch import Caller
     from emulator.protocol.publishing import Publisher
@@ -33,9 +34,10 @@ class DeploymentHandlers:
     async def AppPublish(self, request: api_pb2.AppPublishRequest, caller: Caller) -> api_pb2.AppPublishResponse:
         app = self._live(request.app_id)
         async with app.publishing:
-            for function_id in request.function_ids.values():
+            for function_id in {*request.function_ids.values(), *request.definition_ids}:
                 if function_id not in self._state.functions:
                     raise not_found(f"No Function with ID {function_id}")
+            self._publisher.choose(request.definition_ids)
             deployed_at = await self._publish(self._live(request.app_id), request, caller)
         return api_pb2.AppPublishResponse(url=self._url(app), deployed_at=deployed_at)
 
@@ -70,7 +72,9 @@ class DeploymentHandlers:
 
     async def _publish_staged(self, app: App, version: AppVersion, entry: History, caller: Caller) -> float:
         if app.state != api_pb2.APP_STATE_DEPLOYED:
-            raise _failed("Only an App that is deployed can have a staged deployment: deploy it without --staged first")
+            raise failed_precondition(
+                "Only an App that is deployed can have a staged deployment: deploy it without --staged first"
+            )
         entry.deployment_type = api_pb2.DEPLOYMENT_TYPE_STAGED
         number = self._note(app, entry, caller)
         self._publisher.keep(app, number, version)
@@ -119,13 +123,15 @@ class DeploymentHandlers:
         async with app.publishing:
             kind = next((entry.deployment_type for entry in app.history if entry.version == request.version), None)
             if kind is not None and kind != api_pb2.DEPLOYMENT_TYPE_STAGED:
-                raise _failed(f"Version v{request.version} of App '{app.name}' is not a staged one: use a rollback")
+                raise failed_precondition(
+                    f"Version v{request.version} of App '{app.name}' is not a staged one: use a rollback"
+                )
             deployed_at = await self._redeploy(app, request.version, api_pb2.DEPLOYMENT_TYPE_PROMOTION, caller)
         return api_pb2.AppPromoteResponse(url=self._url(app), deployed_at=deployed_at)
 
     async def _redeploy(self, app: App, number: int, kind: api_pb2.DeploymentType.ValueType, caller: Caller) -> float:
         if app.state != api_pb2.APP_STATE_DEPLOYED:
-            raise _failed(f"App {app.app_id} is not deployed")
+            raise failed_precondition(f"App {app.app_id} is not deployed")
         version = app.versions.get(number)
         if version is None:
             raise self._no_version(app, number)
@@ -144,13 +150,15 @@ class DeploymentHandlers:
             if entry.version < app.version and entry.deployment_type != api_pb2.DEPLOYMENT_TYPE_STAGED
         ]
         if not before:
-            raise _failed(f"App '{app.name}' has no previous version to roll back to")
+            raise failed_precondition(f"App '{app.name}' has no previous version to roll back to")
         return before[-1]
 
     @staticmethod
     def _no_version(app: App, number: int) -> GRPCError:
         if 0 < number <= len(app.history):
-            return _failed(f"Version v{number} is not kept any more: this emulator keeps the last {VERSIONS_KEPT}")
+            return failed_precondition(
+                f"Version v{number} is not kept any more: this emulator keeps the last {VERSIONS_KEPT}"
+            )
         return not_found(f"App '{app.name}' has no version v{number}")
 
     async def AppDeploymentHistory(
@@ -175,12 +183,8 @@ class DeploymentHandlers:
     def _live(self, app_id: str) -> App:
         app = self._get(app_id)
         if not app.live:
-            raise _failed(f"App {app_id} is stopped")
+            raise failed_precondition(f"App {app_id} is stopped")
         return app
 
     def _url(self, app: App) -> str:
         return f"{self._page_url}/apps/{app.app_id}"
-
-
-def _failed(message: str) -> GRPCError:
-    return GRPCError(Status.FAILED_PRECONDITION, message)

@@ -210,3 +210,7 @@ def invalid(message: str) -> GRPCError:
 
 def exists(message: str) -> GRPCError:
     return GRPCError(Status.ALREADY_EXISTS, message)
+
+
+def failed_precondition(message: str) -> GRPCError:
+    return GRPCError(Status.FAILED_PRECONDITION, message)

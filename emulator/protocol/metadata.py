@@ -26,7 +26,7 @@ def handle_metadata(record: FunctionRecord, staged: Staged | None = None) -> api
         api_pb2.FunctionHandleMetadata,
         function_name=definition.function_name or record.tag,
         function_type=definition.function_type,
-        definition_id=f"{record.function_id}:{record.version}",
+        definition_id=(staged or record).definition_id or f"{record.function_id}:{record.version}",
         web_url=urls.get("", "") if not definition.is_server else "",
         function_schema=definition.function_schema,
         supported_input_formats=definition.supported_input_formats,

@@ -6,15 +6,21 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
+from emulator.ids import new_id
 from emulator.protocol.addresses import addresses
+from emulator.protocol.dispatch import failed_precondition
 from emulator.protocol.options import rebind
 from emulator.state import AppVersion, Definition, FunctionRecord, Staged
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from emulator.protocol.addresses import Front
     from emulator.scheduler.scheduler import Scheduler
     from emulator.state import App, State
 
+STAGINGS_KEPT = 8
+"""Of one function: what deploys have made of it that may still be published."""
 VERSIONS_KEPT = 100
 """Of one app: definitions that a rollback can bring back. Those that have not changed are held once."""
 
@@ -25,10 +31,13 @@ async def staged(
     """Fix the addresses that a function will have. They are served, and all the rest counts, once published."""
     wanted = tuple(addresses(app, record, definition))
     urls = {address.method: await front.reserve(address) for address in wanted}
-    made = Staged(api_pb2.Function(), api_pb2.FunctionData(), wanted, urls)
+    made = Staged(api_pb2.Function(), api_pb2.FunctionData(), wanted, urls, new_id("de"))
     made.definition.CopyFrom(definition)
     made.data.CopyFrom(data)
     _tell(made, front, record)
+    record.stagings[made.definition_id] = made
+    for oldest in list(record.stagings)[:-STAGINGS_KEPT]:
+        del record.stagings[oldest]
     return made
 
 
@@ -56,6 +65,15 @@ class Publisher:
         self._scheduler = scheduler
         self._front = front
 
+    def choose(self, definition_ids: Mapping[str, str]) -> None:
+        """Of what several deploys have made at once, the one that asks publishes its own."""
+        for function_id, definition_id in definition_ids.items():
+            record = self._state.functions[function_id]
+            if (made := record.stagings.get(definition_id)) is not None:
+                record.staged = made
+            elif definition_id != record.definition_id:
+                raise failed_precondition(f"Other deploys have replaced {record.tag} meanwhile: deploy again")
+
     async def put_in_force(self, app: App, function_ids: dict[str, str], class_ids: dict[str, str]) -> None:
         """These functions are the app's from now on: new definitions count, what is not among them ends."""
         removed = set(app.function_ids.values()) - set(function_ids.values())
@@ -65,6 +83,8 @@ class Publisher:
         for record in records:
             if (made := record.staged) is not None:
                 record.staged = None
+                record.stagings.pop(made.definition_id, None)
+                record.definition_id = made.definition_id
                 record.definition, record.data, record.urls = made.definition, made.data, dict(made.urls)
                 record.version += 1
                 await self._front.publish(record, made.addresses)

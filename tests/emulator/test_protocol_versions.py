@@ -28,17 +28,26 @@ class Redeployer:
         self.function_id = ""
 
     async def deploy(self, timeout: int, *, staged: bool = False, version: str = "") -> float:
+        return await self.publish(await self.create(timeout), staged=staged, version=version)
+
+    async def create(self, timeout: int) -> str:
+        """Returns the id of the definition."""
         definition = api_pb2.Function(function_name="f", timeout_secs=timeout)
         request = api_pb2.FunctionCreateRequest(
             app_id="ap-1", function=definition, existing_function_id=self.function_id
         )
-        self.function_id = (await self.deployer.functions.FunctionCreate(request, CLIENT)).function_id
+        created = await self.deployer.functions.FunctionCreate(request, CLIENT)
+        self.function_id = created.function_id
+        return created.handle_metadata.definition_id
+
+    async def publish(self, definition_id: str, *, staged: bool = False, version: str = "") -> float:
         published = await self.handlers.AppPublish(
             api_pb2.AppPublishRequest(
                 app_id="ap-1",
                 name="app",
                 app_state=api_pb2.APP_STATE_DEPLOYED,
                 function_ids={"f": self.function_id},
+                definition_ids={self.function_id: definition_id},
                 staged=staged,
             ),
             Caller(client_version=version),
@@ -119,6 +128,32 @@ async def test_the_oldest_versions_give_way_which_is_said_and_the_one_in_force_s
         for timeout in (5, 6, 7):
             await app.deploy(timeout, staged=True)
         assert not await app.deploy(2), "the version in force is still known"
+
+
+async def test_of_two_deploys_at_once_each_publishes_what_it_has_made(machine: FakeMachine) -> None:
+    async with deploying(machine) as deployer:
+        app = Redeployer(machine, deployer)
+        await app.deploy(1)
+        mine, yours = await app.create(2), await app.create(3)
+        await app.publish(mine)
+        assert app.timeout == 2
+        await app.publish(yours)
+        assert app.timeout == 3
+
+
+async def test_a_deploy_that_many_others_have_overtaken_is_told_to_begin_again(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing_module, "STAGINGS_KEPT", 2)
+    async with deploying(machine) as deployer:
+        app = Redeployer(machine, deployer)
+        await app.deploy(1)
+        mine = await app.create(2)
+        for timeout in (3, 4):
+            await app.create(timeout)
+        with pytest.raises(GRPCError, match="deploy again"):
+            await app.publish(mine)
+        assert app.timeout == 1
 
 
 async def test_a_second_deploy_of_the_same_name_at_once_is_refused_rather_than_hidden(machine: FakeMachine) -> None:
