@@ -11,7 +11,7 @@ from emulator.backends import WebFunction, WebServer
 from emulator.ingress.base import WebInputFailed
 from emulator.protocol.containers import ContainerHandlers
 from emulator.protocol.dispatch import Caller
-from emulator.scheduler.server_pool import ServerPool
+from emulator.scheduler.server_pool import HEALTH_INTERVAL, MOST_FAILURES, ServerPool
 from tests.emulator.heart_kit import FakeMachine, machine, settle, slot_of, taken
 
 if TYPE_CHECKING:
@@ -158,3 +158,62 @@ async def test_a_web_request_that_is_given_up_is_cancelled_in_its_container(mach
         await settle()
         item = await taken(pool, machine.started[0])
     assert slot_of(pool, machine.started[0]).take_cancellations() == [item.input_id]
+
+
+async def test_a_server_whose_port_closed_for_good_is_killed_and_one_that_came_back_is_not(
+    machine: FakeMachine,
+) -> None:
+    pool = deploy(machine, **server(min_containers=1))
+    container = await booted_server(machine, pool, 0)
+    container.accepts = False
+    await machine.clock.turn(HEALTH_INTERVAL * (MOST_FAILURES - 1))
+    container.accepts = True
+    await machine.clock.turn(HEALTH_INTERVAL)
+    container.accepts = False
+    await machine.clock.turn(HEALTH_INTERVAL * (MOST_FAILURES - 1))
+    assert not container.killed
+    await machine.clock.turn(HEALTH_INTERVAL)
+    assert container.killed
+
+
+async def test_a_server_without_a_target_is_one_container_however_many_requests_it_may_take(
+    machine: FakeMachine,
+) -> None:
+    pool = deploy(machine, max_concurrent_inputs=1, **server())
+    backend = WebServer(pool.record, machine.scheduler)
+    backend.demand()
+    await booted_server(machine, pool, 0)
+    (target,) = backend.targets()
+    async with target.track(), target.track():
+        await machine.clock.turn(10)
+        assert len(machine.started) == 1
+
+
+async def test_sessions_that_wait_start_as_many_containers_as_they_fill(machine: FakeMachine) -> None:
+    pool = deploy(machine, is_sessioned=True, max_concurrent_inputs=2, **server(max_containers=5))
+    backend = WebServer(pool.record, machine.scheduler)
+    with backend.queued(), backend.queued(), backend.queued():
+        await machine.clock.turn(5)
+        for index in range(2):
+            await booted_server(machine, pool, index)
+        await machine.clock.turn(5)
+        assert len(machine.started) == 2
+
+
+async def test_a_container_with_a_session_outlives_a_redeploy_until_the_session_has_ended(machine: FakeMachine) -> None:
+    pool = deploy(machine, is_sessioned=True, **server())
+    backend = WebServer(pool.record, machine.scheduler)
+    backend.demand()
+    old = await booted_server(machine, pool, 0)
+    (target,) = backend.targets()
+    async with target.track():
+        deploy(machine, is_sessioned=True, **server())
+        await machine.clock.turn(0.1)
+        new = await booted_server(machine, pool, 1)
+        await machine.clock.turn(40)
+        assert [one.task_id for one in backend.targets()] == [new.task_id]
+        assert backend.serves(old.task_id)
+        assert not old.terminated
+    await settle()
+    assert old.terminated
+    assert not backend.serves(old.task_id)

@@ -142,3 +142,25 @@ async def test_what_was_read_is_let_go_after_a_while_and_asking_for_it_is_an_err
     assert not stream.whole
     with pytest.raises(StreamLost, match="chunk 1 is gone"):
         await collect(stream)
+
+
+async def test_what_is_there_at_once_is_read_together_and_what_comes_later_follows() -> None:
+    stream = DataStream(expects_reader=True)
+    await stream.put([chunk(b"a"), chunk(b"b")])
+    batches = stream.batches()
+    assert [item.data for item in await anext(batches)] == [b"a", b"b"]
+    waiting = asyncio.ensure_future(anext(batches))
+    await settle()
+    await stream.put([chunk(b"c")])
+    assert [item.data for item in await waiting] == [b"c"]
+    stream.close()
+    assert [item async for item in batches] == []
+
+
+async def test_a_writer_waits_for_a_reader_of_batches_too() -> None:
+    stream = DataStream(expects_reader=True)
+    writing = asyncio.create_task(stream.put([chunk(bytes(AHEAD_BYTES)), chunk(b"more")]))
+    await settle()
+    assert not writing.done()
+    assert len(await anext(stream.batches())) == 2
+    await writing
