@@ -12,6 +12,7 @@ from modal_proto import api_pb2
 from emulator.ids import new_id
 from emulator.protocol.dispatch import exists, not_found
 from emulator.protocol.named import check_environment_name, environment_named
+from emulator.protocol.schema import has_field, made
 from emulator.state import DEFAULT_ENVIRONMENT, IMAGE_BUILDER_VERSION, WORKSPACE, Environment, ProxyToken
 
 if TYPE_CHECKING:
@@ -87,9 +88,8 @@ class ProxyTokenHandlers:
     async def WebhookTokenCreate(
         self, request: api_pb2.WebhookTokenCreateRequest, _: Caller
     ) -> api_pb2.TokenCreateResponse:
-        token = ProxyToken(
-            new_id("wk"), "ws-" + secrets.token_urlsafe(24), name=request.name, created_at=self._clock.time()
-        )
+        name = request.name if has_field(request, "name") else ""
+        token = ProxyToken(new_id("wk"), "ws-" + secrets.token_urlsafe(24), name=name, created_at=self._clock.time())
         self._tokens[token.token_id] = token
         return api_pb2.TokenCreateResponse(token_id=token.token_id, token_secret=token.secret)
 
@@ -113,4 +113,4 @@ class ProxyTokenHandlers:
 
 def _listed(token: ProxyToken) -> api_pb2.WebhookToken:
     """A token as lists show it: without its secret."""
-    return api_pb2.WebhookToken(token_id=token.token_id, created_at=token.created_at, name=token.name)
+    return made(api_pb2.WebhookToken, token_id=token.token_id, created_at=token.created_at, name=token.name)

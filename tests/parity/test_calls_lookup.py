@@ -26,6 +26,7 @@ def test_a_function_that_its_app_does_not_have_is_not_found_by_its_name(target: 
         modal.Function.from_name(app.name, "subtract", client=target.client).remote()
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Calls", "Function.from_name")
 def test_a_class_is_no_function_and_its_methods_are_not_looked_up_as_such(target: Target) -> None:
     app = target.deploy("calls.py")
@@ -52,6 +53,7 @@ def test_a_class_is_found_by_name_or_said_to_be_missing(target: Target) -> None:
             modal.Cls.from_name(owner, missing, client=target.client).hydrate()
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Calls", "Function.from_id")
 def test_a_function_is_found_by_its_id(target: Target) -> None:
     add = target.deploy("calls.py").function("add")

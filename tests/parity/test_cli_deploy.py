@@ -104,6 +104,7 @@ def deployed(target: Target, tmp_path: Path, request: pytest.FixtureRequest) -> 
 # Deploying
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal deploy")
 def test_a_deploy_says_what_it_made_and_the_app_stays(target: Target, deployed: Versioned) -> None:
     written = deployed.deploy(SECOND)

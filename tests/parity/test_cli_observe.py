@@ -60,6 +60,7 @@ def task_of(target: Target, app: DeployedApp, line: str) -> str:
 # Apps
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal app list")
 def test_apps_are_listed_with_their_state_and_their_containers(target: Target, observed: DeployedApp) -> None:
     (listed,) = [app for app in told(target, "app", "list") if app["description"] == observed.name]
@@ -78,6 +79,7 @@ def test_the_list_of_an_environment_that_is_not_there_is_refused(target: Target)
     assert "nowhere-at-all" in refused.stderr
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal app info")
 def test_an_apps_info_names_its_functions_and_servers_and_what_they_are(target: Target, observed: DeployedApp) -> None:
     info = told(target, "app", "info", observed.name)
@@ -90,6 +92,7 @@ def test_an_apps_info_names_its_functions_and_servers_and_what_they_are(target: 
     assert info["servers"]["Guarded"]["summary"]["authenticated"] is True
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal app stats")
 def test_an_apps_stats_count_calls_failures_and_containers(target: Target, observed: DeployedApp) -> None:
     stats = told(target, "app", "stats", observed.name)
@@ -109,6 +112,7 @@ def test_logs_are_whole_lines_of_every_container_in_order(target: Target, observ
     assert lines.count("says one") == 1
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal app logs: filters")
 def test_logs_are_filtered_by_text_stream_function_container_and_call(target: Target, observed: DeployedApp) -> None:
     def logs(*options: str) -> list[str]:
@@ -171,6 +175,7 @@ def test_the_dashboard_of_an_app_is_an_address_to_open(target: Target, observed:
 # Containers
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal container list")
 def test_containers_are_listed_by_app_and_environment(target: Target, observed: DeployedApp) -> None:
     app_id = told(target, "app", "info", observed.name)["app_id"]
@@ -182,6 +187,7 @@ def test_containers_are_listed_by_app_and_environment(target: Target, observed: 
     assert {container["container_id"] for container in listed} <= set(everywhere)
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal container logs")
 def test_the_logs_of_a_container_are_its_own_lines_also_after_it_has_ended(
     target: Target, observed: DeployedApp
@@ -230,6 +236,7 @@ def test_a_container_that_is_stopped_gracefully_finishes_its_input(target: Targe
 # Functions
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal function info")
 def test_a_functions_info_is_what_it_was_declared_with(target: Target, observed: DeployedApp) -> None:
     info = told(target, "function", "info", f"{observed.name}/say")
@@ -262,6 +269,7 @@ def test_the_logs_of_a_function_are_its_own_and_of_a_class_those_of_all_variants
     assert "hi, you\n" not in said(target, "function", "logs", f"{observed.name}/Greeter.*")
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal function calls")
 def test_the_calls_of_a_function_are_listed_with_their_status_and_times(target: Target, observed: DeployedApp) -> None:
     (failed,) = told(target, "function", "calls", f"{observed.name}/fail")
@@ -276,6 +284,7 @@ def test_the_calls_of_a_function_are_listed_with_their_status_and_times(target: 
     assert greeted["service_method_name"] == "greet"
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal function stats")
 def test_the_stats_of_a_function_count_its_inputs_and_containers(target: Target, observed: DeployedApp) -> None:
     stats = told(target, "function", "stats", f"{observed.name}/fail")
@@ -314,6 +323,7 @@ def test_the_metrics_of_functions_and_servers_are_refused_by_name(target: Target
 # Servers
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("CLI", "modal server info")
 def test_a_servers_info_is_what_it_was_declared_with(target: Target, observed: DeployedApp) -> None:
     info = said(target, "server", "info", f"{observed.name}/Guarded")

@@ -13,6 +13,8 @@ from tests.conformance import environments
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SECONDS = 500
+BUT = "not test_modal_serve_puts_dev_behind_the_label"
+"""Looks for host names that only real Modal has."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +31,21 @@ def oldest() -> Path:
 @pytest.mark.parametrize("beside_it", [False, True], ids=["of an emulator with the newest", "of one with the same"])
 def test_the_oldest_client_finds_what_the_newest_finds(oldest: Path, beside_it: bool) -> None:
     emulator = oldest if beside_it else Path(sys.executable)
-    tests = ["-m", "pytest", HERE, "--target", "modal", "-m", "not slow", "-q", "-p", "no:cacheprovider", "--tb=short"]
+    tests = [
+        "-m",
+        "pytest",
+        HERE,
+        "--target",
+        "modal",
+        "-m",
+        "not slow",
+        "-k",
+        BUT,
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--tb=short",
+    ]
     command = [emulator, "-m", "emulator", "exec", "--", oldest, *tests]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]

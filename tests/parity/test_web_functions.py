@@ -77,6 +77,7 @@ def test_a_protected_endpoint_takes_a_proxy_token_and_nothing_else(target: Targe
         assert (response.status_code, response.json()) == (200, {"who": "ME"})
 
 
+@pytest.mark.since("1.6")
 @pytest.mark.row("Web", "get_web_url")
 def test_a_web_function_has_its_url_in_a_handle_and_can_only_be_called_there(app: DeployedApp) -> None:
     function = app.function("square")

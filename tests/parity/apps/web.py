@@ -233,7 +233,7 @@ class Pages:
         return pages
 
 
-@app.function(timeout=1, max_containers=1)
+@app.function(timeout=1, startup_timeout=30, max_containers=1)
 @modal.fastapi_endpoint()
 def too_slow() -> str:
     time.sleep(30)
