@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import inf
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -85,6 +85,8 @@ def parse(schedule: api_pb2.Schedule) -> CronSchedule | PeriodSchedule:
     amounts: dict[str, int] = {name: getattr(period, name) for name in parts}
     if any(amount < 0 for amount in amounts.values()) or period.seconds < 0:
         raise InvalidScheduleError("a Period must not have negative parts")
+    if not isfinite(period.seconds):
+        raise InvalidScheduleError("a Period must have an end")
     if not any(amounts.values()) and period.seconds < SHORTEST_PERIOD:
         raise InvalidScheduleError(f"a Period must be at least {SHORTEST_PERIOD:g} second long")
     return PeriodSchedule(_step(amounts, period.seconds))
@@ -127,4 +129,9 @@ def shown(schedule: api_pb2.Schedule) -> str:
         named = f", timezone={zone!r}" if zone not in ("", "UTC") else ""
         return f"Cron({schedule.cron.cron_string!r}{named})"
     parts = ((field.name, value) for field, value in schedule.period.ListFields())
-    return f"Period({', '.join(f'{name}={value:g}' for name, value in parts)})"
+    return f"Period({', '.join(f'{name}={_amount(value)}' for name, value in parts)})"
+
+
+def _amount(value: float) -> float:
+    """Without the digits that come of the seconds' having been sent as a 32-bit number."""
+    return int(value) if value == int(value) else round(value, 6)

@@ -146,6 +146,8 @@ def test_the_seconds_of_a_period_may_have_fractions() -> None:
         (period(seconds=0.5), "at least 1 second"),
         (period(days=1, hours=-1), "negative"),
         (period(seconds=-5.0), "negative"),
+        (period(seconds=math.inf), "must have an end"),
+        (period(days=1, seconds=math.nan), "must have an end"),
     ],
 )
 def test_a_schedule_that_makes_no_sense_is_refused_by_name(schedule: Proto, complaint: str) -> None:
@@ -161,6 +163,8 @@ def test_a_schedule_is_shown_as_it_was_written() -> None:
     assert shown(cron("0 6 * * *", "Europe/Berlin")) == "Cron('0 6 * * *', timezone='Europe/Berlin')"
     assert shown(cron("0 6 * * *")) == "Cron('0 6 * * *')"
     assert shown(period(days=1, seconds=1.5)) == "Period(days=1, seconds=1.5)"
+    assert shown(period(seconds=86_400_000)) == "Period(seconds=86400000)"
+    assert shown(period(seconds=math.pi)) == "Period(seconds=3.141593)"
 
 
 MOMENTS = st.floats(0, 4_000_000_000, allow_nan=False)
