@@ -3,8 +3,8 @@
     python -m tests.benchmarks.emulator_web
 
 One application (`emulator_web_app.py`) writes small chunks as fast as they are taken: under uvicorn on a port, behind
-the emulator as a Server, and behind it as a web function, in turns. The CPU is that of this process: the emulator and the
-client, which only reads; what the client takes of it is told by the line of the direct way.
+the emulator as a Server, and behind it as a web function, in turns. The CPU is that of this process: emulator and
+client, which only reads: what the client takes of it is told by the line of the direct way.
 """
 
 from __future__ import annotations
