@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import modal
 import modal.exception
 import pytest
 
+from tests.parity.autoscaling_kit import override, runners, until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.parity.kit import DeployedApp, Target
 
@@ -20,17 +21,6 @@ if TYPE_CHECKING:
 @pytest.fixture
 def app(target: Target) -> DeployedApp:
     return target.deploy("scaling.py")
-
-
-def runners(function: modal.Function[Any, Any, Any]) -> int:
-    return function.get_current_stats().num_total_runners
-
-
-def until(condition: Callable[[], bool], *, within: float = 20) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 def listed(target: Target, app: DeployedApp) -> list[dict[str, str]]:
@@ -45,13 +35,6 @@ def updated(app: DeployedApp) -> Iterator[modal.Function[Any, Any, Any]]:
     function = app.function("updated")
     yield function
     override(function, min_containers=0, max_containers=5, buffer_containers=0, scaledown_window=2)
-
-
-def override(what: Any, **settings: int) -> Any:
-    """In the way that the oldest client knows, and the newest still has."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return what.update_autoscaler(**settings)
 
 
 @pytest.mark.row("Autoscaling", "max_containers")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.parity.autoscaling_kit import override, runners, until
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -75,6 +77,22 @@ def test_there_is_never_one_more_than_the_maximum_though_containers_die_and_are_
     assert len(results) == 100
     assert sum(ended) >= 2
     assert max(len(containers) for containers in seen) == 2
+
+
+@pytest.mark.row("Autoscaling", "max_containers")
+@pytest.mark.slow
+def test_a_maximum_that_is_lowered_is_reached_while_there_is_more_to_do(app: DeployedApp) -> None:
+    function = app.function("updated")
+    override(function, max_containers=4)
+    calls = [function.spawn(0.4) for _ in range(24)]
+    until(lambda: runners(function) == 4)
+    override(function, max_containers=1)
+    until(lambda: function.get_current_stats().num_running_inputs == 1)
+    stats = function.get_current_stats()
+    assert stats.num_total_runners == 1
+    assert stats.backlog > 0
+    assert len([call.get() for call in calls]) == 24
+    override(function, max_containers=5)
 
 
 @pytest.mark.row("Autoscaling", "containers that fail to start")
