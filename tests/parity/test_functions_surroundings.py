@@ -65,7 +65,14 @@ def test_modal_s_own_variables_are_there_and_cannot_be_overridden(app: DeployedA
     assert found["MODAL_ENVIRONMENT"]
     assert found["MODAL_CLOUD_PROVIDER"]
     assert found["MODAL_REGION"] not in ("", "mine")
-    assert not {"MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"} & set(found)
+    assert not [name for name in found if name.startswith(("MODAL_TOKEN", "MODAL_CONFIG"))]
+
+
+@pytest.mark.row("Functions", "Container variables")
+@pytest.mark.emulator_only("on Modal AWS is AWS")
+def test_aws_is_the_emulator_s(target: Target, app: DeployedApp) -> None:
+    found = app.function("variables").remote()
+    assert found["AWS_ENDPOINT_URL"] == target.emulator.environment["AWS_ENDPOINT_URL"]
 
 
 @pytest.mark.row("Functions", "block_network")
