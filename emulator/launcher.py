@@ -83,7 +83,7 @@ class ContainerLauncher:
             function_def=definition,
             serialized_params=function.serialized_params,
             environment_name=app.environment,
-            app_layout=app_layout(self._state, app),
+            app_layout=app_layout(self._state, app, function),
         )
         return ContainerSpec(
             task_id=task_id,

@@ -12,6 +12,7 @@ from emulator.protocol.definition import check, doubts
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
 from emulator.protocol.options import remark, unsupported
+from emulator.protocol.pinning import pinned
 from emulator.protocol.publishing import staged
 from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord
 
@@ -112,12 +113,14 @@ class FunctionHandlers:
 
     async def FunctionGet(self, request: api_pb2.FunctionGetRequest, _: Caller) -> api_pb2.FunctionGetResponse:
         app = self._deployed(request.app_name, request.environment_name)
-        function_id = app.function_ids.get(request.object_tag)
-        if function_id is None:
+        if version := getattr(request, "app_version", 0):
+            record = pinned(self._state, self._scheduler, app, version, request.object_tag)
+        elif (function_id := app.function_ids.get(request.object_tag)) is not None:
+            record = self._state.functions[function_id]
+        else:
             raise self._no_function(app, request.object_tag)
-        record = self._state.functions[function_id]
         return api_pb2.FunctionGetResponse(
-            function_id=function_id, handle_metadata=handle_metadata(record), function=function_data(record)
+            function_id=record.function_id, handle_metadata=handle_metadata(record), function=function_data(record)
         )
 
     @staticmethod

@@ -80,8 +80,11 @@ def function_data(record: FunctionRecord, staged: Staged | None = None) -> api_p
     return data
 
 
-def app_layout(state: State, app: App) -> api_pb2.AppLayout:
-    """An app's functions and classes, with every object that any of them depends on."""
+def app_layout(state: State, app: App, running: FunctionRecord | None = None) -> api_pb2.AppLayout:
+    """An app's functions and classes, with every object that any of them depends on.
+
+    `running`: a function whose objects are needed too, which may be of an earlier version.
+    """
     layout = api_pb2.AppLayout(function_ids=app.function_ids, class_ids=app.class_ids)
     seen: set[str] = set()
     for tag, function_id in app.function_ids.items():
@@ -91,8 +94,9 @@ def app_layout(state: State, app: App) -> api_pb2.AppLayout:
         if tag.endswith(CLASS_SUFFIX) and (class_id := app.class_ids.get(tag.removesuffix(CLASS_SUFFIX))):
             layout.objects.add(object_id=class_id, class_handle_metadata=class_metadata(record))
             seen.add(class_id)
-    for function_id in app.function_ids.values():
-        for dependency in state.functions[function_id].definition.object_dependencies:
+    records = [state.functions[function_id] for function_id in app.function_ids.values()]
+    for record in [*records, running] if running is not None else records:
+        for dependency in record.definition.object_dependencies:
             if dependency.object_id not in seen:
                 seen.add(dependency.object_id)
                 layout.objects.append(_dependency(state, dependency.object_id))

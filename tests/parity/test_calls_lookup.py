@@ -28,10 +28,15 @@ def test_a_function_that_its_app_does_not_have_is_not_found_by_its_name(target: 
 
 @pytest.mark.since("1.6")
 @pytest.mark.row("Calls", "Function.from_name")
-def test_a_class_is_no_function_and_its_methods_are_not_looked_up_as_such(target: Target) -> None:
+def test_a_class_is_no_function(target: Target) -> None:
     app = target.deploy("calls.py")
     with pytest.raises(NotFoundError, match=r"is a modal.Cls. Use `modal.Cls.from_name` instead"):
         modal.Function.from_name(app.name, "Greeter", client=target.client).remote()
+
+
+@pytest.mark.row("Calls", "Function.from_name")
+def test_a_method_is_not_looked_up_as_a_function(target: Target) -> None:
+    app = target.deploy("calls.py")
     with pytest.raises(InvalidError, match="look up a class method"):
         modal.Function.from_name(app.name, "Greeter.greet", client=target.client)
 
@@ -61,3 +66,18 @@ def test_a_function_is_found_by_its_id(target: Target) -> None:
     assert found.remote(1, 2) == 3
     with pytest.raises(NotFoundError, match="Lookup failed for Function 'fu-0000"):
         modal.Function.from_id("fu-" + "0" * 22, client=target.client).remote()
+
+
+@pytest.mark.row("Calls", "from_name(…, version=…)")
+def test_an_earlier_version_can_still_be_called(target: Target) -> None:
+    for answer in ("one", "two"):
+        app = target.deploy("versions.py", env={"ANSWER": answer}, again=True)
+
+    def found(version: int | None) -> modal.Function[..., str, str]:
+        return modal.Function.from_name(app.name, "answer", version=version, client=target.client)
+
+    assert [found(version).remote() for version in (1, 2, None)] == ["one", "two", "two"]
+    oracle = modal.Cls.from_name(app.name, "Oracle", version=1, client=target.client)
+    assert oracle(word="so").answer.remote() == "so one"
+    with pytest.raises(NotFoundError, match="version 9"):
+        found(9).remote()
