@@ -12,6 +12,8 @@ from tests.parity.web_kit import connection, exchange, get, proxy_token, read_un
 if TYPE_CHECKING:
     from tests.parity.kit import DeployedApp, Target
 
+pytestmark = pytest.mark.since("1.6")  # whose `app.server` takes what it documents
+
 
 @pytest.fixture
 def app(target: Target) -> DeployedApp:

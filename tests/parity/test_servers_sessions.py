@@ -13,6 +13,8 @@ from tests.parity.web_kit import get, until
 if TYPE_CHECKING:
     from tests.parity.kit import Target
 
+pytestmark = pytest.mark.since("1.6")  # whose `app.server` takes what it documents
+
 
 @pytest.fixture
 def rooms(target: Target) -> modal.Server:
