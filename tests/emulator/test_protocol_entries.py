@@ -10,15 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modal_proto import api_pb2
 
+from emulator.protocol.containers import ContainerHandlers
 from emulator.protocol.dispatch import Caller
-from emulator.protocol.entries import Filter, container_state, entries, output, selected
+from emulator.protocol.entries import Filter, container_output, container_state, entries, output, selected
 from emulator.protocol.logs import LogHandlers
 from emulator.scheduler.history import History
 from emulator.state import App, AppLog, FunctionRecord, State
-from tests.emulator.heart_kit import TurnedClock
+from tests.emulator.heart_kit import FakeMachine, TurnedClock, machine, settle, slot_of, succeeded, taken
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+__all__ = ["machine"]
 
 OUT, ERR = api_pb2.FILE_DESCRIPTOR_STDOUT, api_pb2.FILE_DESCRIPTOR_STDERR
 CLIENT = Caller()
@@ -182,3 +185,25 @@ def test_a_log_knows_the_last_batch_from_before_a_moment() -> None:
         log.append(output("x\n", OUT, now=moment))
     assert [log.before(moment) for moment in (0.5, 2.5, 9.0)] == ["0-0", "2-0", "3-0"]
     assert AppLog().before(1.0) == "0-0"
+
+
+async def test_what_a_container_has_written_is_read_before_its_input_counts_as_finished(
+    machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = ContainerHandlers(machine.calls, machine.scheduler, machine.clock)
+    pool = machine.deploy()
+    _, item = machine.call()
+    await settle()
+    (container,) = machine.started
+    await taken(pool, container)
+    slot = slot_of(pool, container)
+    written: list[api_pb2.TaskLogsBatch] = []
+
+    def read_output() -> None:
+        written.append(container_output("x", "stdout", record=pool.record, slot=slot, now=1.0))
+
+    monkeypatch.setattr(container, "read_output", read_output)
+    request = api_pb2.FunctionPutOutputsRequest(outputs=[succeeded(item)])
+    await handlers.FunctionPutOutputs(request, Caller(task_id=container.task_id))
+    assert [line.items[0].input_id for line in written] == [item.input_id]
+    assert not slot.attempts
