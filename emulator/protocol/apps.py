@@ -19,7 +19,7 @@ from emulator.protocol.endings import (
 )
 from emulator.protocol.metadata import app_layout, app_metadata, lifecycle
 from emulator.protocol.named import environment_named
-from emulator.state import DEFAULT_ENVIRONMENT, WORKSPACE, App
+from emulator.state import WORKSPACE, App
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -218,7 +218,7 @@ class AppHandlers:
         return item
 
     async def TaskList(self, request: api_pb2.TaskListRequest, _: Caller) -> api_pb2.TaskListResponse:
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        environment = environment_named(self._state, request.environment_name).name
         listed = ((self._state.apps[pool.record.app_id], slot) for pool, slot in self._scheduler.slots())
         return api_pb2.TaskListResponse(
             tasks=[

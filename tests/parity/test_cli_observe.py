@@ -73,10 +73,12 @@ def test_apps_are_listed_with_their_state_and_their_containers(target: Target, o
 
 @pytest.mark.slow
 @pytest.mark.row("CLI", "modal app list")
-def test_the_list_of_an_environment_that_is_not_there_is_refused(target: Target) -> None:
-    refused = target.cli("app", "list", "--env", "nowhere-at-all")
-    assert refused.returncode == 1
-    assert "nowhere-at-all" in refused.stderr
+@pytest.mark.row("CLI", "modal container list")
+def test_what_is_in_an_environment_that_is_not_there_is_not_listed_but_refused(target: Target) -> None:
+    for what in ("app", "container"):
+        refused = target.cli(what, "list", "--env", "nowhere-at-all")
+        assert refused.returncode == 1
+        assert "nowhere-at-all" in refused.stderr
 
 
 @pytest.mark.since("1.6")
