@@ -10,6 +10,9 @@ import pytest
 from tests.parity.web_kit import get, until, until_up
 
 if TYPE_CHECKING:
+    import modal
+    from modal.types import ServerContainerInfo
+
     from tests.parity.kit import DeployedApp, Target
 
 pytestmark = pytest.mark.slow
@@ -42,3 +45,28 @@ def test_each_container_has_the_port_to_itself(app: DeployedApp) -> None:
     with ThreadPoolExecutor(12) as pool:
         answers = {one.text for one in pool.map(lambda _: get(url + "/slow/0.2"), range(12))}
     assert answers == {container.container_id for container in containers}
+
+
+@pytest.mark.row("Servers", "Modal-Session-ID")
+def test_a_container_that_is_added_takes_its_share_of_the_sessions_and_moves_no_other(app: DeployedApp) -> None:
+    server = app.server("Fleet")
+    url = str(server.get_url())
+    until_up(url)
+    before = {one.container_id for one in until(lambda: listed(server, 3))}
+    names = [f"session-{number}" for number in range(40)]
+    chosen = {name: get(url, headers={"Modal-Session-ID": name}).text for name in names}
+    server.autoscaler.update(min_containers=4)
+    try:
+        (added,) = {one.container_id for one in until(lambda: listed(server, 4))} - before
+        now = {name: get(url, headers={"Modal-Session-ID": name}).text for name in names}
+        moved = {name for name in names if now[name] != chosen[name]}
+        assert {now[name] for name in moved} == {added}
+        assert 0 < len(moved) < 25
+    finally:
+        server.autoscaler.update(min_containers=3)
+
+
+def listed(server: modal.Server, count: int) -> list[ServerContainerInfo] | None:
+    """The containers that take requests, once there are so many."""
+    found = list(server._experimental_list_containers())
+    return found if len(found) == count else None
