@@ -46,8 +46,9 @@ class DeploymentHandlers:
         if request.app_state != api_pb2.APP_STATE_DEPLOYED:
             app.state = request.app_state or app.state  # a reload by `modal serve` names none
             app.tags.update(request.tags)
+            now = self._clock.time()  # before any container of it starts: the client ends those that are older
             await self._publisher.put_in_force(app, function_ids, class_ids)
-            return self._clock.time()
+            return now
         self._check_name(app, request.name)
         version = self._publisher.version_of(app, function_ids, class_ids)
         entry = History(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from grpclib import GRPCError, Status
@@ -11,6 +12,7 @@ from modal_proto import api_pb2
 import emulator.protocol.publishing as publishing_module
 from emulator.protocol.apps import HEARTBEAT_TIMEOUT
 from emulator.protocol.dispatch import Caller
+from emulator.protocol.publishing import Publisher
 from emulator.state import App
 from tests.emulator.deploys_kit import CLIENT, Deployer, deploying
 from tests.emulator.heart_kit import FakeMachine, machine, settle, succeeded, taken
@@ -175,6 +177,28 @@ async def test_nothing_is_published_into_an_app_that_has_stopped(machine: FakeMa
             with pytest.raises(GRPCError) as raised:
                 await refused
             assert raised.value.status is Status.FAILED_PRECONDITION
+
+
+@pytest.mark.parametrize("state", [api_pb2.APP_STATE_DEPLOYED, api_pb2.APP_STATE_UNSPECIFIED])
+async def test_what_a_deploy_or_a_reload_starts_is_younger_than_it(
+    machine: FakeMachine, state: api_pb2.AppState.ValueType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with deploying(machine) as deployer:
+        app = Redeployer(machine, deployer)
+        definition_id = await app.create(1)
+        put_in_force = Publisher.put_in_force
+
+        async def slowly(publisher: Publisher, *what: Any) -> None:
+            await machine.clock.turn(1)
+            await put_in_force(publisher, *what)
+
+        monkeypatch.setattr(Publisher, "put_in_force", slowly)
+        request = api_pb2.AppPublishRequest(
+            app_id="ap-1", name="app", app_state=state, function_ids={"f": app.function_id}
+        )
+        request.definition_ids[app.function_id] = definition_id
+        began = machine.clock.time()
+        assert (await app.handlers.AppPublish(request, CLIENT)).deployed_at == began
 
 
 # Apps whose client is gone
