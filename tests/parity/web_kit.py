@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
+import ssl
 import time
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -19,12 +21,18 @@ if TYPE_CHECKING:
 SECONDS = 30.0
 
 
+@cache
+def certificates() -> ssl.SSLContext:
+    """Read once: that takes as long as a request."""
+    return ssl.create_default_context()
+
+
 def get(url: str, **options: Any) -> httpx2.Response:
-    return httpx2.get(url, timeout=SECONDS, **options)
+    return httpx2.get(url, timeout=SECONDS, verify=certificates(), **options)
 
 
 def post(url: str, **options: Any) -> httpx2.Response:
-    return httpx2.post(url, timeout=SECONDS, **options)
+    return httpx2.post(url, timeout=SECONDS, verify=certificates(), **options)
 
 
 def until(condition: Callable[[], Any], *, seconds: float = SECONDS) -> Any:
