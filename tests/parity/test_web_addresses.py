@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.parity.web_kit import get
+from tests.parity.web_kit import get, until
 
 if TYPE_CHECKING:
     from tests.parity.kit import DeployedApp, Target
@@ -66,8 +66,7 @@ def test_modal_serve_puts_dev_behind_the_label_and_leaves_the_deployed_one_alone
     target: Target, app: DeployedApp, label: str
 ) -> None:
     with target.start("serve", "labels.py", env={"LABEL": label}) as serving:
-        serving.wait_for("http")
-        assert _is_at(target, f"{label}-dev", serving.output)
+        until(lambda: _is_at(target, f"{label}-dev", serving.output))
         assert get(app.url("labelled") + "/a").text == " /a"
         serving.interrupt()
 
