@@ -12,6 +12,7 @@ from emulator.ids import derived_id
 from emulator.protocol.dispatch import not_found
 from emulator.state import IMAGE_BUILDER_VERSION, ImageRecord
 from emulator.storage.dockerfile import Layers, apply_commands, is_install
+from emulator.storage.installs import not_installed, packages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -58,6 +59,9 @@ class ImageHandlers:
         if others:
             shown = "; ".join(command[:80] for command in others[:3])
             self._say(f"image {record.image_id}: not run, since images are not built here: {shown}")
+        if missing := not_installed(name for command in record.not_honoured for name in packages(command)):
+            names = " ".join(missing)
+            self._say(f"image {record.image_id} wants packages that are not installed here: pip install {names}")
 
     async def ImageFromId(self, request: api_pb2.ImageFromIdRequest, _: Caller) -> api_pb2.ImageFromIdResponse:
         if request.image_id not in self._state.images:
