@@ -176,23 +176,40 @@ async def test_random_numbers_differ_between_containers(runtime: SupervisedRunti
     assert len(drawn) == 2
 
 
-@pytest.mark.parametrize("kind", ["zygote", "process"])
-async def test_nothing_outlives_an_emulator_that_is_killed(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "held"),
+    [
+        ("zygote", False),
+        ("process", False),
+        ("process without namespaces", False),
+        ("zygote", True),
+        pytest.param("zygote without namespaces", True, marks=pytest.mark.slow),
+        pytest.param("process without namespaces", True, marks=pytest.mark.slow),
+    ],
+)
+async def test_nothing_outlives_an_emulator_that_is_killed(kind: str, held: bool, tmp_path: Path) -> None:
+    """`held`: while a process that it has forked still holds its sockets."""
     mark = f"200{os.getpid()}"
     (tmp_path / "code.py").write_text(
         f"import subprocess\ndef go():\n    subprocess.Popen(['setsid', 'sleep', '{mark}']).wait()"
     )
     emulator = f"""
-import asyncio
+import asyncio, os, time
 from pathlib import Path
 from emulator.containers import choose_runtime
 from emulator.containers.base import ContainerSpec, MountedFile
+from emulator.containers.isolation import Isolation
 async def main():
-    runtime = choose_runtime("{kind}", entry="user_code:go")
+    options = dict(isolation=Isolation(why="the test says so")) if "without" in "{kind}" else dict()
+    runtime = choose_runtime("{kind.split()[0]}", entry="user_code:go", **options)
     files = (MountedFile("/root/user_code.py", Path("{tmp_path}/code.py")),)
     spec = ContainerSpec("ta-1", b"", Path("/nowhere"), {{}}, "im-1", files=files)
     container = await runtime.start(spec, lambda *_: None)
-    print(container.pid, flush=True)
+    if not (fork := os.fork()):
+        os.closerange(0, 3)
+        time.sleep(1000 if {held} else 0)
+        os._exit(0)
+    print(container.pid, fork, flush=True)
     await container.wait()
 asyncio.run(main())
 """
@@ -200,14 +217,19 @@ asyncio.run(main())
         sys.executable, "-c", emulator, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
     )
     assert process.stdout is not None
-    pid = int(await process.stdout.readline())
-    async with asyncio.timeout(WITHIN):
-        while not named(mark):
-            await asyncio.sleep(0.01)
-    left = named(mark)
-    process.kill()
-    await process.wait()
-    await until_gone(pid, *left)
+    pid, fork = map(int, (await process.stdout.readline()).split())
+    try:
+        async with asyncio.timeout(WITHIN):
+            while not named(mark):
+                await asyncio.sleep(0.01)
+        left = named(mark)
+        process.kill()
+        await process.wait()
+        await until_gone(pid, *left)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(fork, signal.SIGKILL)
+    await until_gone(fork)
     await _until_swept(tmp_path)
 
 
