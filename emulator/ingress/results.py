@@ -61,6 +61,7 @@ class Result:
         self._size = 0
         self._readers = 0
         self._visits = 0
+        self._dropped = False
         self._changed = Signal()
         results[self.call_id] = self
         tasks.spawn(self._watch())
@@ -85,7 +86,7 @@ class Result:
             if self._first < self._read:
                 self._size -= self._events.popleft().ByteSize()
                 self._first += 1
-            elif self._call.done.is_set():
+            elif self._dropped or self._call.done.is_set():
                 return
             else:
                 await self._changed.wait()
@@ -146,6 +147,8 @@ class Result:
         await self._clock.sleep(RESULT_SECONDS)
         if not self._readers and visits == self._visits:
             self._results.pop(self.call_id, None)
+            self._dropped = True
+            self._changed.notify()
             await self._call.leave(http_disconnect())
 
 

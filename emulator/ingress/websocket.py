@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from emulator.ingress.tasks import Tasks
 
 MAX_MESSAGE = 2 * 1024 * 1024
-"""Bytes of one message, either way; a longer one closes the WebSocket with 1009.
+"""Bytes of one message from the client; a longer one closes the WebSocket with 1009.
 
 https://modal.com/docs/guide/webhooks: "WebSocket messages can be up to 2 MiB each".
 """
