@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 import signal
+import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -69,6 +70,10 @@ def test_a_signal_ends_it_all_after_exit_handlers_have_run(
     number: signal.Signals, containers: str, tmp_path: Path, mark: str
 ) -> None:
     with up(tmp_path, mark, containers=containers, busy=False) as command:
+        state = tmp_path / ".modal-emulator"
+        assert [stat.S_IMODE(path.stat().st_mode) for path in (state, state / "running.json")] == [0o700, 0o600]
+        secret = read(state)["MODAL_TOKEN_SECRET"]
+        assert secret not in command.text
         traces = command.traces()
         command.send(number)
         assert command.ends() == 0, command.text
