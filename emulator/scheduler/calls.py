@@ -219,7 +219,7 @@ class Calls:
                     while not (found := _select(call, request)):
                         await call.changed.wait()
             except TimeoutError:
-                pass
+                found = _select(call, request)
         if found and (pause := self._pause(call, request)) > 0:
             await self._clock.sleep(pause)
             found = _select(call, request)

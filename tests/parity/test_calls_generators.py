@@ -28,7 +28,7 @@ async def test_items_can_be_awaited(target: Target) -> None:
 
 @pytest.mark.row("Calls", ".remote_gen")
 def test_many_items_come_whole(target: Target) -> None:
-    assert list(target.deploy("calls.py").function("count").remote_gen(3000)) == list(range(3000))
+    assert list(target.deploy("calls.py").function("count").remote_gen(1000)) == list(range(1000))
 
 
 @pytest.mark.row("Calls", ".remote_gen that raises")
@@ -49,3 +49,15 @@ def test_a_consumer_may_close_a_generator_and_its_function_can_be_called_again(t
     assert [next(items), next(items)] == [0, 1]
     items.close()
     assert list(generator.remote_gen(2)) == [0, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.row("Calls", ".remote_gen that is closed early")
+@pytest.mark.emulator_only("where it is said how long a reader is waited for")
+def test_a_generator_whose_consumer_has_left_runs_to_its_end(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("emulator.protocol.containers.READER_AWAITED", 0.1)
+    flood = target.deploy("calls.py").function("flood")
+    items = flood.remote_gen(30)
+    next(items)
+    items.close()
+    target.emulator.wait(lambda: flood.get_current_stats().num_running_inputs == 0, within=30)

@@ -168,4 +168,4 @@ def test_a_calls_output_is_found_by_the_call(target: Target) -> None:
     one, other = sleep.spawn(0.01), sleep.spawn(0.02)
     assert (one.get(), other.get()) == (0.01, 0.02)
     eventually(lambda: [entry.message for entry in one.logs.fetch()] == ["sleeping for 0.01 s\n"])
-    assert [entry.message for entry in other.logs.stream(timeout=10)] == ["sleeping for 0.02 s\n"]
+    assert [entry.message for entry in other.logs.stream()] == ["sleeping for 0.02 s\n"]

@@ -106,6 +106,12 @@ def note(folder, name=None):
 
 
 @app.function()
+def flood(megabytes):
+    for _ in range(megabytes):
+        yield bytes(1 << 20)
+
+
+@app.function()
 def echo(data, more=0):
     return data + bytes(more)
 
