@@ -50,7 +50,9 @@ class Cycle(RequestResponseCycle):
         try:
             await super().run_asgi(app)
         finally:
-            self.scope["extensions"] = {}  # or else it would hold itself
+            # Or else it would hold itself, and its connection would.
+            self.scope["extensions"] = {}
+            del self.protocol
 
     def write_now(self, body: bytes) -> bool:
         if not self.chunked_encoding or self.flow.write_paused or self.disconnected or self.response_complete:
@@ -64,6 +66,7 @@ class Cycle(RequestResponseCycle):
             self.protocol.loop.call_soon(lost)
         else:
             self.protocol.watchers.add(lost)
+            self.flow.resume_reading()  # a long body has paused it, and who does not read does not see the end
 
     def forget(self, lost: Callable[[], object]) -> None:
         self.protocol.watchers.discard(lost)

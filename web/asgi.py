@@ -154,9 +154,10 @@ class Presence:
             self._connection.forget(self._leave)
         if self._watcher is not None:
             self._watcher.cancel()
-        if not self.left or self._inside is None:
+        inside, self._inside = self._inside, None  # a call that is already on its way finds nobody
+        if not self.left or inside is None:
             return False
-        others_cancel_too = self._inside.uncancel() > self._cancels_before
+        others_cancel_too = inside.uncancel() > self._cancels_before
         return isinstance(error, asyncio.CancelledError) and not others_cancel_too
 
     async def _watch(self) -> None:

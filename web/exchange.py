@@ -90,6 +90,8 @@ class Exchange:
                 self._answer.close()
             else:
                 self._upstream.let_go(self._answer)
+            # It holds what hears it, and that the prompt: a circle waits for the collector, which seldom comes.
+            self._answer = self._reader = None
         if self._asked and self._call.abort is not None:
             self._upstream.abort(self._target.url + "/abort_request", body=self._call.abort, headers=self._headers())
 

@@ -184,6 +184,7 @@ class Errors:
             if begun:
                 raise
             await self._tell(error, scope, body, send)
+            error.__traceback__ = None  # it holds the request, and is held by it
 
     async def _tell(self, error: Exception, scope: Scope, body: Reception, send: Send) -> None:
         if body.complete:

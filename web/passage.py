@@ -98,6 +98,7 @@ class Passage:
         finally:
             if self._metrics is not None:
                 self._count(self._metrics, error or self._error)
+            self._error = None  # its traceback holds the request
 
     # What the relay tells.
 

@@ -64,6 +64,7 @@ class Relay:
             raise
         finally:
             observation.ended(answer.usage, failed, self._clock.monotonic())
+            failed = None  # its traceback holds all of this
 
     async def collect(
         self, request: GenerationRequest, builder: AnswerBuilder,
@@ -83,6 +84,7 @@ class Relay:
             raise
         finally:
             observation.ended(answer.usage, failed, self._clock.monotonic())
+            failed = None  # its traceback holds all of this
 
     async def close(self) -> None:
         await self._upstream.close()
@@ -130,7 +132,7 @@ class Relay:
             if not isinstance(error, ServiceError):
                 log.exception("a stream failed")
             await out.end(answer.error(to_wire(error)))
-            return error
+            return error.with_traceback(None)  # that holds the request, and is held by it
         return None
 
     def _heartbeat(self, exchange: Exchange, out: Outlet | None) -> Heartbeat:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from functions.http_protocol import Cycle
 from tests.web.conftest import running, web_loop
 from web.extensions import CONNECTION, connection_of
 
@@ -142,6 +143,27 @@ async def test_who_watches_a_connection_is_told_once_that_it_is_lost_and_who_for
         writer.close()
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(application.ended.wait(), web_loop))
     assert told == ["lost", "late"]
+
+
+async def test_a_connection_is_watched_although_a_long_body_has_stopped_the_reading(
+    web_loop: asyncio.AbstractEventLoop,
+) -> None:
+    async def answer(connection: Connection, send: Send) -> None:
+        await send(START)
+        assert isinstance(connection, Cycle)
+        connection.flow.pause_reading()  # as under a body of which more than 64 KiB come at once
+        lost = asyncio.Event()
+        connection.watch(lost.set)
+        await lost.wait()
+
+    application = Application(answer)
+    with running(application, web_loop) as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(REQUEST)
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        ended = asyncio.run_coroutine_threadsafe(application.ended.wait(), web_loop)
+        await asyncio.wait_for(asyncio.wrap_future(ended), timeout=5)
 
 
 async def test_a_request_that_has_ended_holds_nothing_that_holds_it(ask: Any) -> None:

@@ -13,7 +13,7 @@ from web.dialects.openai import parse_chat, parse_text
 from web.dialects.openai_answer import OpenAIAnswer, OpenAIStream
 from web.dialects.pieces import EngineStream
 from web.dialects.sse import LONGEST_EVENT, EventReader
-from web.dialects.translation import StreamedAnswer
+from web.dialects.translation import StreamedAnswer, WholeAnswer
 from web.errors import EngineBroken, EngineFailed, EngineOverloaded, EngineRefused, EngineUnreachable, InvalidRequest
 from web.verdicts import Retry, judge, retry_delay
 
@@ -252,6 +252,23 @@ class TestTheShortWay:
         assert b'"finish_reason":"stop"' in told
         answer.feed(b"data: [DONE]\n\n")
         assert answer.done
+
+    @pytest.mark.parametrize("broken", ["\\", "\\ud83d", "\\u00"])
+    @pytest.mark.parametrize("stream", [True, False])
+    def test_of_events_that_came_together_those_before_one_that_is_none_are_told(
+        self, stream: bool, broken: str
+    ) -> None:
+        """Also where the beginning of the next text would complete what is broken."""
+        request = parse_chat(json.dumps({"model": MODEL, "messages": [USER]}).encode())
+        streamed = StreamedAnswer(request, OpenAIStream(request, answer_id="a", created=1))
+        whole = WholeAnswer(request, OpenAIAnswer(request, answer_id="a", created=1))
+        words = [self._event("chat", word) for word in ("one", "two", "three")]
+        torn = self._event("chat", "@").replace(b"@", broken.encode())
+        answer = streamed if stream else whole
+        told = answer.feed(b"".join([*words, torn, self._event("chat", "n0041")]))
+        assert isinstance(answer.failure, EngineBroken)
+        assert answer.heard == len(words)
+        assert not stream or b'"three"' in (told or b"")
 
     @staticmethod
     def _event(kind: str, word: str, *, escaped: bool = True, finish: str | None = None) -> bytes:

@@ -29,7 +29,7 @@ PHASES = {
 }
 
 
-@pytest.fixture(params=SERVERS.values(), ids=SERVERS.keys())
+@pytest.fixture(params=SERVERS.values(), ids=[*SERVERS])
 def http_protocol(request: pytest.FixtureRequest) -> Any:
     """Both, since they are told of it in different ways."""
     return request.param
@@ -158,3 +158,18 @@ async def test_leaving_tells_nobody_and_logs_no_error(
     response.leave()
     await until(lambda: engine.state()["active"] == 0)
     assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_leaving_is_noticed_after_a_long_prompt_too(served: Served, engine: ScriptedServer, stream: bool) -> None:
+    """A server stops reading when much of a body has come at once."""
+    body = json.dumps(chat({"ttft": 60}, stream=stream, messages=[{"role": "user", "content": "long " * 20_000}]))
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\n")
+    writer.write(b"Content-Length: %d\r\n\r\n" % len(body))
+    await reader.readuntil(b"100 Continue\r\n\r\n")  # the application waits for it
+    writer.write(body.encode())
+    await until(lambda: engine.state()["active"] == 1)
+    writer.transport.abort()
+    await until(lambda: engine.state()["active"] == 0, seconds=1)
+    assert engine.state()["aborted"] == 1

@@ -33,7 +33,7 @@ KERNELS = 40_000_000
 """Bytes: more than the sockets between an engine, the service and a caller hold, whatever they grow to."""
 
 
-@pytest.fixture(params=SERVERS.values(), ids=SERVERS.keys())
+@pytest.fixture(params=SERVERS.values(), ids=[*SERVERS])
 def http_protocol(request: pytest.FixtureRequest) -> Any:
     """Both, since they are written to in different ways."""
     return request.param

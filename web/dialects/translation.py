@@ -11,7 +11,7 @@ from web.dialects.sse import EventReader, payload_of
 from web.errors import EngineBroken, ServiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from web.dialects.base import AnswerBuilder, StreamRenderer
     from web.dialects.engines import PieceFilter
@@ -95,9 +95,10 @@ class Translation:
             self.heard += piece.kind != "finish"
         return pieces
 
-    def _pieces(self, texts: list[bytes], choice: int) -> list[Piece]:
-        """Of events that came together, by their texts (JSON strings without their quotes). Raises EngineBroken."""
-        return [Piece(choice, "text", string(text), None) for text in texts]
+    def _pieces(self, texts: list[bytes], choice: int) -> Iterable[Piece]:
+        """Of events that came together, by their texts (JSON strings without their quotes). Raises EngineBroken, once
+        it has given those before the one that is none."""
+        return (Piece(choice, "text", string(text), None) for text in texts)
 
     def _understand(self, event: bytes, payload: bytes) -> list[Piece]:
         pieces = self._engine.read(payload)
@@ -119,11 +120,13 @@ class WholeAnswer(Translation):
         """The answer, once it is done."""
         return self._client.body(self._engine.usage)
 
-    def _pieces(self, texts: list[bytes], choice: int) -> list[Piece]:
+    def _pieces(self, texts: list[bytes], choice: int) -> Iterable[Piece]:
         """One of all of them: they are put together in any case."""
-        if self.filter is not None:  # it may want to see what the engine said, as it said it
+        text = b"".join(texts)
+        # A filter may want to see what the engine said, as it said it; and an escape must end in its own event.
+        if self.filter is not None or b"\\" in text:
             return super()._pieces(texts, choice)
-        piece = Piece(choice, "text", string(b"".join(texts)), None)
+        piece = Piece(choice, "text", string(text), None)
         self.heard += len(texts) - 1
         return [piece]
 
