@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
@@ -53,7 +54,19 @@ class Sessioned:
             request.reply.text(400, BAD_TIMEOUT)
             return
         key = (request.head.first(b"x-idempotency-key") or b"").decode("latin-1")
-        session = await self._sessions.start(idle_timeout=float(text), key=key)
+        waiting = asyncio.ensure_future(self._sessions.start(idle_timeout=float(text), key=key))
+
+        def give_up() -> None:
+            waiting.cancel()
+
+        request.on_left(give_up)
+        try:
+            session = await waiting
+        except asyncio.CancelledError:
+            if request.left:
+                return  # nobody waits for a place any more
+            raise
+        request.on_left(None)
         if session is None:
             request.reply.text(503, NO_ROOM)
             return

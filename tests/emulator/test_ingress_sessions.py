@@ -141,6 +141,19 @@ async def test_a_start_waits_for_room_and_is_demand_meanwhile() -> None:
         assert (await late).status == 503
 
 
+async def test_who_leaves_while_waiting_for_room_is_no_demand_any_more() -> None:
+    first, second = target("ta-1"), await target("ta-2").start()
+    async with serving(first, most=1) as (url, server, client, _):
+        await start(client, url)
+        waiting = asyncio.create_task(client.post(url + START))
+        await until(lambda: server.waiting == 1)
+        waiting.cancel()
+        await until(lambda: server.waiting == 0)
+        server.change(first, second)
+        await start(client, url)
+        assert (first.active, second.active) == (1, 1)
+
+
 async def test_a_start_that_is_repeated_makes_no_second_session() -> None:
     container = target("ta-1")
     async with serving(container) as (url, _, client, _):
