@@ -125,8 +125,10 @@ class CallHandlers:
         return (f"{owner}.{method}" if method else owner), record.definition.module_name
 
     async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, _: Caller) -> Empty:
-        if self._calls.expired(request.function_call_id) is None:  # else there is nothing left to cancel
-            self._scheduler.cancel(self._get(request.function_call_id), terminate=request.terminate_containers)
+        call = self._calls.get(request.function_call_id)
+        if call is None and self._calls.expired(request.function_call_id) is not None:
+            return Empty()  # there is nothing left to cancel
+        self._scheduler.cancel(call or self._get(request.function_call_id), terminate=request.terminate_containers)
         return Empty()
 
     async def FunctionCallGetDataOut(

@@ -47,6 +47,7 @@ class DataStream:
         self._read_index = 0
         self._limit = AHEAD_BYTES if expects_reader else UNSEEN_BYTES
         self._readers = 0
+        self._came = False
         self._abandoned = False
         self._closed = False
         self._changed = Signal()
@@ -69,7 +70,7 @@ class DataStream:
     @property
     def left(self) -> bool:
         """Whether readers have come, and none is there now."""
-        return self._read_index > 0 and not self._readers
+        return self._came and not self._readers
 
     @property
     def whole(self) -> bool:
@@ -117,6 +118,7 @@ class DataStream:
         """The same, with all that is there at once in one list."""
         self._limit = AHEAD_BYTES
         self._readers += 1
+        self._came = True
         try:
             while True:
                 if last_index + 1 < self._first:
