@@ -19,6 +19,7 @@ from emulator.containers import choose_runtime
 from emulator.containers.base import ContainerStartError
 from emulator.containers.isolation import Isolation
 from tests.emulator.containers_kit import WITHIN, Output, arguments_of, control_plane, machine, spec_of
+from tests.emulator.traces import below
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -261,6 +262,21 @@ async def test_a_start_that_is_called_off_leaves_no_container(tmp_path: Path) ->
         assert named(mark) == []
     finally:
         await runtime.close()
+
+
+@pytest.mark.parametrize("how", ["", "user"])
+async def test_a_warm_process_that_is_let_go_before_it_is_warm_is_gone_at_once(how: str) -> None:
+    before = below(os.getpid())
+    runtime: Any = choose_runtime("zygote", isolation=Isolation(how=how))
+    warming = asyncio.create_task(runtime.warm())
+    async with asyncio.timeout(WITHIN):
+        while len(started := below(os.getpid()) - before) < (2 if how else 1):
+            if warming.done():
+                pytest.skip("this machine has no user namespaces")
+            await asyncio.sleep(0.001)
+    await runtime.close()
+    await asyncio.wait([warming])
+    await until_gone(*started)
 
 
 async def test_threads_and_exit_functions_of_user_code_have_their_turn(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def fork_isolated(how: str) -> None:
         os.closerange(3, 1024)  # the channel among them: its other end is to see the end of the container, not this one
         _, status = os.waitpid(child, 0)
         os._exit(status and 1)
+    linux.set_death_signal(signal.SIGKILL)
 
 
 def fork_into_processes() -> int:
