@@ -72,18 +72,24 @@ def from_query(schema: Sequence[api_pb2.ClassParameterSpec], query: bytes) -> by
     specs = {spec.name: spec for spec in schema}
     given: dict[str, bytes] = {}
     for part in query.split(b"&"):
-        name, _, value = (unquote_to_bytes(text.replace(b"+", b" ")) for text in part.partition(b"="))
-        if (known := name.decode(errors="replace")) in specs:
-            given[known] = value
+        key, _, text = part.partition(b"=")
+        name = _unquoted(key).decode(errors="replace")
+        if name in specs:
+            given[name] = _unquoted(text)
     values = api_pb2.ClassParameterSet()
     for name, value in given.items():
         _add(values, specs[name], _parsed(specs[name], value))
     for name, spec in specs.items():
         if name not in given:
-            if not spec.has_default:
+            default = spec.WhichOneof("default_oneof")
+            if default is None:
                 raise ValueError(f"Missing required parameter: {name}")
-            _add(values, spec, getattr(spec, spec.WhichOneof("default_oneof")))
+            _add(values, spec, getattr(spec, default))
     return values.SerializeToString(deterministic=True)
+
+
+def _unquoted(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" "))
 
 
 def _kind(spec: api_pb2.ClassParameterSpec) -> str:

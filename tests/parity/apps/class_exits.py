@@ -57,7 +57,7 @@ class Lingers:
     @modal.exit()
     def stay(self):
         note(self.key, "begun")
-        for _ in range(45):
+        for _ in range(34):
             time.sleep(1)
             note(self.key, "still here")
         note(self.key, "ended")
