@@ -8,7 +8,7 @@ import modal
 
 app = modal.App("servers")
 
-PROGRAM = '''
+PROGRAM = """
 import asyncio, os, sys
 
 TASK = os.environ["MODAL_TASK_ID"].encode()
@@ -62,7 +62,7 @@ async def main():
     await asyncio.Event().wait()
 
 asyncio.run(main())
-'''
+"""
 
 
 class Base:
@@ -89,9 +89,7 @@ class Fresh(Base):
     pass
 
 
-@app.server(
-    port=9123, env={"WHO": "me"}, cpu=0.25, memory=256, max_containers=1, name="private", exit_grace_period=5
-)
+@app.server(port=9123, env={"WHO": "me"}, cpu=0.25, memory=256, max_containers=1, name="private", exit_grace_period=5)
 class Private(Base):
     port = 9123
 
