@@ -20,13 +20,21 @@ _PREFIX = "modal-emulator-"
 _LOCK = "lock"
 _LINKS = "links"
 """Lists, a line each, the links that were made outside of the folder."""
+LONGEST_PARENT = 103 - len(f"/{_PREFIX}12345678/s/12345678")
+"""Bytes: the path of a Unix socket has 103 at most where it has fewest (macOS), and containers' sockets are inside."""
+
+
+def temporary_folder() -> Path:
+    """The machine's, or `/tmp` where the path of that one is too long to hold sockets."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(os.fsencode(usual)) <= LONGEST_PARENT else Path("/tmp")  # noqa: S108 - mkdtemp's, and private
 
 
 class RunFolder:
     """A private folder that lives as long as its runtime. Making one removes what killed emulators left behind."""
 
     def __init__(self, parent: Path | None = None) -> None:
-        self._parent = parent or Path(tempfile.gettempdir())
+        self._parent = parent or temporary_folder()
         sweep(self._parent)
         self.path, self._lock = self._make()
 

@@ -10,8 +10,8 @@ HOLD = 0.005
 """Seconds that a write takes at least while its writer does not pause: about a network's round trip."""
 
 PAUSE = 0.03
-"""Seconds without a write after which there was a pause: enough of them that a busy machine does not look like one. What
-comes more than `HOLD` after the write before it is passed on without delay in any case."""
+"""Seconds without a write after which there was a pause: enough of them that a busy machine does not look like one.
+What comes more than `HOLD` after the write before it is passed on without delay in any case."""
 
 IN_A_ROW = 3
 """Writes without a pause before one is held: an answer of a few pieces is over by then."""

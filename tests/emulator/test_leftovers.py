@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import tempfile
+from pathlib import Path
+
+import pytest
 
 from emulator.containers.folder import RunFolder
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KILLED = """
 import os, signal
@@ -21,9 +22,26 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_the_next_emulator_removes_what_a_killed_one_left_in_the_temporary_folder(tmp_path: Path) -> None:
-    killed = subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "TMPDIR": str(tmp_path)}, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    assert any(tmp_path.iterdir())
-    RunFolder(tmp_path).close()
-    assert list(tmp_path.iterdir()) == []
+def test_the_next_emulator_removes_what_a_killed_one_left_in_the_temporary_folder() -> None:
+    with tempfile.TemporaryDirectory(prefix="tmp-") as folder:
+        temporary = Path(folder)
+        killed = subprocess.run([sys.executable, "-c", KILLED], env={**os.environ, "TMPDIR": folder}, check=False)
+        assert killed.returncode == -signal.SIGKILL
+        assert any(temporary.iterdir())
+        RunFolder(temporary).close()
+        assert list(temporary.iterdir()) == []
+
+
+def test_a_temporary_folder_whose_path_is_too_long_for_sockets_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("long" * 20)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    folder = RunFolder()
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(folder.make("s") / "12345678"))
+    finally:
+        folder.close()
+    assert list(long.iterdir()) == []

@@ -108,9 +108,7 @@ def test_what_modal_refuses_is_refused_and_says_of_which_function(definition: ap
         (api_pb2.Function(proxy_id="pr-1"), "Proxy"),
         (api_pb2.Function(_experimental_group_size=2), "clusters of containers"),
         (
-            api_pb2.Function(
-                network_access=api_pb2.NetworkAccess(network_access_type=api_pb2.NetworkAccess.ALLOWLIST)
-            ),
+            api_pb2.Function(network_access=api_pb2.NetworkAccess(network_access_type=api_pb2.NetworkAccess.ALLOWLIST)),
             "a list of allowed addresses",
         ),
         (api_pb2.Function(rate_limit=api_pb2.RateLimit(limit=1)), "a rate limit"),

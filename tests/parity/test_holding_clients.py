@@ -25,9 +25,9 @@ LOST = ("The emulator was stopped", "Connect call failed", "Could not connect", 
 
 
 @contextmanager
-def serving(tmp_path: Path) -> Iterator[Commanded]:
+def serving(tmp_path: Path, temporary: Path) -> Iterator[Commanded]:
     (tmp_path / "app.py").write_text("import modal\napp = modal.App('first')\n")
-    with commanded("up", "--port", "0", "--no-reload", cwd=tmp_path, temporary=tmp_path / "tmp") as command:
+    with commanded("up", "--port", "0", "--no-reload", cwd=tmp_path, temporary=temporary) as command:
         command.says("Ready: ")
         yield command
 

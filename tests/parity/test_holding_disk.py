@@ -32,6 +32,12 @@ def main(n: int):
 FULL = "No space left on device"
 
 
+@pytest.fixture
+def tmp_path(temporary: Path) -> Path:
+    """The disks are mounted in it, and hold an emulator's temporary files."""
+    return temporary
+
+
 def on_small_disk(
     command: Sequence[str], tmp_path: Path, *, mount: str, variable: str = "TMPDIR"
 ) -> subprocess.CompletedProcess[str]:

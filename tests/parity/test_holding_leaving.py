@@ -34,11 +34,13 @@ def mark() -> str:
 
 
 @contextmanager
-def up(tmp_path: Path, mark: str, *, containers: str = "auto", busy: bool = True) -> Iterator[Commanded]:
+def up(
+    tmp_path: Path, temporary: Path, mark: str, *, containers: str = "auto", busy: bool = True
+) -> Iterator[Commanded]:
     """`emulator up` with containers that boot, serve pages, are idle, and (`busy`) work on inputs for ever."""
     shutil.copy(APPS / "lives.py", tmp_path / "app.py")
     arguments = ("up", "--port", "0", "--no-reload", "--containers", containers)
-    with commanded(*arguments, cwd=tmp_path, temporary=tmp_path / "tmp", MARK=mark) as command:
+    with commanded(*arguments, cwd=tmp_path, temporary=temporary, MARK=mark) as command:
         command.says("Ready: ", *ALL_UP)
         client = client_of(read(tmp_path / ".modal-emulator"))
         if busy:
@@ -67,9 +69,9 @@ def state_is_clean(tmp_path: Path) -> None:
     ],
 )
 def test_a_signal_ends_it_all_after_exit_handlers_have_run(
-    number: signal.Signals, containers: str, tmp_path: Path, mark: str
+    number: signal.Signals, containers: str, tmp_path: Path, temporary: Path, mark: str
 ) -> None:
-    with up(tmp_path, mark, containers=containers, busy=False) as command:
+    with up(tmp_path, temporary, mark, containers=containers, busy=False) as command:
         state = tmp_path / ".modal-emulator"
         assert [stat.S_IMODE(path.stat().st_mode) for path in (state, state / "running.json")] == [0o700, 0o600]
         secret = read(state)["MODAL_TOKEN_SECRET"]
@@ -87,8 +89,8 @@ def test_a_signal_ends_it_all_after_exit_handlers_have_run(
 @pytest.mark.slow
 @pytest.mark.row("How it holds", "Ctrl-C, SIGTERM, SIGHUP")
 @pytest.mark.parametrize("containers", WAYS)
-def test_a_second_ctrl_c_waits_for_nobody(containers: str, tmp_path: Path, mark: str) -> None:
-    with up(tmp_path, mark, containers=containers) as command:
+def test_a_second_ctrl_c_waits_for_nobody(containers: str, tmp_path: Path, temporary: Path, mark: str) -> None:
+    with up(tmp_path, temporary, mark, containers=containers) as command:
         traces = command.traces()
         assert len(with_argument(mark)) >= 2
         command.send(signal.SIGINT)
@@ -104,9 +106,9 @@ def test_a_second_ctrl_c_waits_for_nobody(containers: str, tmp_path: Path, mark:
 @pytest.mark.row("How it holds", "`kill -9`")
 @pytest.mark.parametrize("containers", ["auto", pytest.param("process", marks=pytest.mark.slow)])
 def test_what_a_killed_emulator_ran_dies_by_itself_and_the_next_removes_its_files(
-    containers: str, tmp_path: Path, mark: str
+    containers: str, tmp_path: Path, temporary: Path, mark: str
 ) -> None:
-    with up(tmp_path, mark, containers=containers) as command:
+    with up(tmp_path, temporary, mark, containers=containers) as command:
         traces = command.traces()
         command.send(signal.SIGKILL)
         command.ends()
@@ -120,11 +122,11 @@ def test_what_a_killed_emulator_ran_dies_by_itself_and_the_next_removes_its_file
 
 @pytest.mark.slow
 @pytest.mark.row("How it holds", "`kill -9`")
-def test_up_starts_again_where_one_was_killed(tmp_path: Path, mark: str) -> None:
-    with up(tmp_path, mark) as command:
+def test_up_starts_again_where_one_was_killed(tmp_path: Path, temporary: Path, mark: str) -> None:
+    with up(tmp_path, temporary, mark) as command:
         command.send(signal.SIGKILL)
         command.ends()
-    with up(tmp_path, mark) as command:
+    with up(tmp_path, temporary, mark) as command:
         command.send(signal.SIGTERM)
         command.says("emulator | stopping")
         command.send(signal.SIGTERM)
@@ -137,11 +139,11 @@ def test_up_starts_again_where_one_was_killed(tmp_path: Path, mark: str) -> None
 @pytest.mark.slow
 @pytest.mark.row("How it holds", "`kill -9`")
 @pytest.mark.parametrize("command", ["--before", "deploy"])
-def test_what_up_runs_itself_ends_with_it(command: str, tmp_path: Path, mark: str) -> None:
+def test_what_up_runs_itself_ends_with_it(command: str, tmp_path: Path, temporary: Path, mark: str) -> None:
     busy = f"import subprocess\nprint('deep', flush=True)\nsubprocess.run('setsid sleep {mark}; true', shell=True)"
     (tmp_path / "app.py").write_text(busy)
     before = ("--before", f"{shutil.which('python3')} app.py; true") if command == "--before" else ()
-    with commanded("up", "--port", "0", *before, cwd=tmp_path, temporary=tmp_path / "tmp") as running:
+    with commanded("up", "--port", "0", *before, cwd=tmp_path, temporary=temporary) as running:
         running.says("deep")
         traces = running.traces()
         running.send(signal.SIGKILL)
@@ -156,11 +158,11 @@ def test_what_up_runs_itself_ends_with_it(command: str, tmp_path: Path, mark: st
 @pytest.mark.timeout(150)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_exec_leaves_nothing_of_its_command_and_its_containers(
-    number: signal.Signals, tmp_path: Path, mark: str
+    number: signal.Signals, tmp_path: Path, temporary: Path, mark: str
 ) -> None:
     shutil.copy(APPS / "lives.py", tmp_path / "lives.py")
     arguments = ("exec", "--", "modal", "run", "lives.py")
-    with commanded(*arguments, cwd=tmp_path, temporary=tmp_path / "tmp", MARK=mark) as command:
+    with commanded(*arguments, cwd=tmp_path, temporary=temporary, MARK=mark) as command:
         command.says("stubborn works", *ALL_UP)
         traces = command.traces()
         command.send(number)
@@ -176,9 +178,9 @@ def test_exec_leaves_nothing_of_its_command_and_its_containers(
 
 @pytest.mark.slow
 @pytest.mark.row("How it holds", "Ctrl-C, SIGTERM, SIGHUP")
-def test_a_signal_before_anything_has_started_is_heeded(tmp_path: Path) -> None:
+def test_a_signal_before_anything_has_started_is_heeded(tmp_path: Path, temporary: Path) -> None:
     (tmp_path / "app.py").write_text("import modal\napp = modal.App('x')\n")
-    with commanded("up", "--port", "0", cwd=tmp_path, temporary=tmp_path / "tmp") as command:
+    with commanded("up", "--port", "0", cwd=tmp_path, temporary=temporary) as command:
         command.send(signal.SIGTERM)
         command.ends()
     assert list(command.temporary.iterdir()) == []
