@@ -27,14 +27,13 @@ RUN_SECONDS = 240
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """`package`: whose version is told. `quick`: `make test` runs it too. `behind_the_bridge`: it is run through the
+    """`package`: whose version is told. `behind_the_bridge`: it is run through the
     emulator too; the others' way there is one of those'."""
 
     name: str
     package: str
     scripts: tuple[str, ...]
     environment: Callable[[], Environment]
-    quick: bool = False
     behind_the_bridge: bool = False
 
     def checks(self) -> list[str]:
@@ -50,7 +49,7 @@ CLIENTS = [
     Client(
         name="openai-python", package="openai",
         scripts=("openai_python.py", "openai_python_errors.py", "openai_python_newest.py"),
-        environment=environments.own, quick=True, behind_the_bridge=True,
+        environment=environments.own, behind_the_bridge=True,
     ),
     Client(
         name="websockets", package="websockets", scripts=("websocket_python.py",), environment=environments.own,

@@ -12,13 +12,9 @@ if TYPE_CHECKING:
     from tests.conformance.conftest import Runner
     from tests.conformance.runs import Client
 
-EVERY = [
-    pytest.param(
-        client, name, id=f"{client.name}-{name}",
-        marks=[pytest.mark.timeout(700)] if client.quick else [pytest.mark.slow, pytest.mark.timeout(700)],
-    )
-    for client in CLIENTS for name in client.checks()
-]  # fmt: skip
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(700)]
+
+EVERY = [pytest.param(client, name, id=f"{client.name}-{name}") for client in CLIENTS for name in client.checks()]
 
 
 @pytest.mark.parametrize(("client", "name"), EVERY)

@@ -112,7 +112,14 @@ def test_tokens_are_sent_as_they_are_made(target: Target) -> None:
     assert [b - a > 0.2 for a, b in itertools.pairwise(event.at for event in said)] == [True, True]
 
 
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/messages"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/chat/completions",
+        pytest.param("/v1/responses", marks=pytest.mark.slow),
+        pytest.param("/v1/messages", marks=pytest.mark.slow),
+    ],
+)
 def test_no_stream_is_silent_for_long_not_even_before_the_engine_answers(target: Target, path: str) -> None:
     needs(target, "heartbeat", "scripted", *([path.removeprefix("/v1/")] if "chat" not in path else []))
     script = {"ttft": 3 * HEARTBEAT_SECONDS, "tokens": 2, "gap": 2.5 * HEARTBEAT_SECONDS}

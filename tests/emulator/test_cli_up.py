@@ -98,6 +98,7 @@ async def test_a_stop_in_the_middle_of_starting_ends_what_was_started(folder: Pa
         await all_gone(below)
 
 
+@pytest.mark.slow
 async def test_a_second_ctrl_c_does_not_wait(folder: Path) -> None:
     stubborn = "trap '' TERM; echo started; while :; do sleep 0.1; done"
     async with running("up", "--port", "0", "--before", stubborn, cwd=folder) as up:

@@ -188,7 +188,9 @@ async def test_random_numbers_differ_between_containers(runtime: SupervisedRunti
         pytest.param("process without namespaces", True, marks=pytest.mark.slow),
     ],
 )
-async def test_nothing_outlives_an_emulator_that_is_killed(kind: str, held: bool, tmp_path: Path) -> None:
+async def test_nothing_outlives_an_emulator_that_is_killed(
+    kind: str, held: bool, tmp_path: Path, temporary: Path
+) -> None:
     """`held`: while a process that it has forked still holds its sockets."""
     mark = f"200{os.getpid()}"
     (tmp_path / "code.py").write_text(
@@ -215,7 +217,7 @@ async def main():
 asyncio.run(main())
 """
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", emulator, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(tmp_path)}
+        sys.executable, "-c", emulator, stdout=subprocess.PIPE, env={**os.environ, "TMPDIR": str(temporary)}
     )
     assert process.stdout is not None
     pid, fork = map(int, (await process.stdout.readline()).split())
@@ -231,7 +233,7 @@ asyncio.run(main())
         with contextlib.suppress(ProcessLookupError):
             os.kill(fork, signal.SIGKILL)
     await until_gone(fork)
-    await _until_swept(tmp_path)
+    await _until_swept(temporary)
 
 
 async def _until_swept(parent: Path) -> None:

@@ -163,6 +163,7 @@ def test_a_model_that_cannot_start_is_told_with_its_reason_at_once_and_harms_no_
     assert len(list(service.stream("steady", tokens=2))) > 2
 
 
+@pytest.mark.slow
 def test_an_idle_engine_is_gone_with_its_process_and_the_next_request_boots_another(service: Standalone) -> None:
     list(service.stream("brief", tokens=1))
     (engine,) = service.engines("--model-name brief")
@@ -227,6 +228,7 @@ def status_of(service: Standalone) -> str:
         return error.read().decode()
 
 
+@pytest.mark.slow
 def test_a_second_signal_does_not_wait_for_streams(tmp_path: Path) -> None:
     with running(tmp_path / "log", [scripted("steady")]) as service:
         stream = iter(service.stream("steady", tokens=10_000, gap=0.02))
@@ -242,6 +244,7 @@ def test_a_second_signal_does_not_wait_for_streams(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's promise is Linux's")
+@pytest.mark.slow
 def test_engines_do_not_outlive_a_service_that_is_killed(tmp_path: Path) -> None:
     marker = f"orphan-{tmp_path.name}"
     with running(tmp_path / "log", [DEMO, scripted(marker)]) as service:

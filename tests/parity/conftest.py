@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,10 +53,3 @@ def target(request: pytest.FixtureRequest) -> Iterator[kit.Target]:
     finally:
         target.stop_apps()
         target.server.close()
-
-
-@pytest.fixture
-def temporary() -> Iterator[Path]:
-    """An emulator's `TMPDIR`: not pytest's own, whose path is too long for the sockets in it."""
-    with tempfile.TemporaryDirectory(prefix="tmp-") as folder:
-        yield Path(folder)

@@ -45,6 +45,7 @@ async def test_a_booting_engine_is_announced_with_comments_and_then_answers(serv
     assert lines[-1] == "data: [DONE]"
 
 
+@pytest.mark.slow
 async def test_an_idle_engine_is_gone_with_its_process_and_the_next_request_boots_it_again(service: Service) -> None:
     assert content(await read(service, body("brief", tokens=2))) == "t0 t1 "
     engine = list(processes("--model-name brief"))
@@ -88,6 +89,7 @@ async def test_the_sdk_raises_for_a_stream_whose_engine_died(service: Service) -
     await client.close()
 
 
+@pytest.mark.slow
 async def test_a_killed_container_is_replaced(service: Service) -> None:
     await read(service, body("steady", tokens=1))
     (container,) = service.emulator.containers(function="engine-steady")

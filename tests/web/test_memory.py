@@ -34,9 +34,11 @@ ENDINGS = {
 @pytest.fixture
 def uncollected() -> Iterator[None]:
     gc.collect()
+    gc.freeze()  # so that there is little to look through
     gc.disable()
     yield
     gc.enable()
+    gc.unfreeze()
 
 
 def held() -> int:
