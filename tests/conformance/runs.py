@@ -27,8 +27,8 @@ RUN_SECONDS = 240
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """`package`: whose version is told. `behind_the_bridge`: it is run through the emulator too; the others' way there is
-    one of those'."""
+    """`package`: whose version is told. `behind_the_bridge`: it is run through the emulator too; the others' way there
+    is one of those'."""
 
     name: str
     package: str

@@ -48,9 +48,9 @@ def is_told(output: str) -> bool:
     ids=["remote", "map", "generator"],
 )
 def test_modal_run_fails_and_says_why(
-    arguments: tuple[str, ...], says: str, number: signal.Signals, tmp_path: Path
+    arguments: tuple[str, ...], says: str, number: signal.Signals, tmp_path: Path, temporary: Path
 ) -> None:
-    with serving(tmp_path) as command:
+    with serving(tmp_path, temporary) as command:
         environment = {**without_modal(), **PLAIN, **read(tmp_path / ".modal-emulator")}
         with cli_server().start(*arguments, cwd=APPS, env=environment) as run:
             run.wait_for(says)
@@ -61,8 +61,10 @@ def test_modal_run_fails_and_says_why(
 
 @BOTH
 @pytest.mark.row("How it holds", "a client whose emulator goes")
-def test_modal_app_logs_ends_and_modal_serve_says_that_nobody_is_there(number: signal.Signals, tmp_path: Path) -> None:
-    with serving(tmp_path) as command:
+def test_modal_app_logs_ends_and_modal_serve_says_that_nobody_is_there(
+    number: signal.Signals, tmp_path: Path, temporary: Path
+) -> None:
+    with serving(tmp_path, temporary) as command:
         environment = {**without_modal(), **PLAIN, **read(tmp_path / ".modal-emulator")}
         server = cli_server()
         with (
@@ -77,8 +79,8 @@ def test_modal_app_logs_ends_and_modal_serve_says_that_nobody_is_there(number: s
 
 @BOTH
 @pytest.mark.row("How it holds", "a client whose emulator goes")
-def test_a_call_of_the_sdk_raises(number: signal.Signals, tmp_path: Path) -> None:
-    with serving(tmp_path) as command:
+def test_a_call_of_the_sdk_raises(number: signal.Signals, tmp_path: Path, temporary: Path) -> None:
+    with serving(tmp_path, temporary) as command:
         environment = {**without_modal(), **PLAIN, **read(tmp_path / ".modal-emulator")}
         assert cli_server().run("deploy", "lasting.py", cwd=APPS, env=environment).returncode == 0
         client = client_of(environment)
