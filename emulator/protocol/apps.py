@@ -17,6 +17,7 @@ from emulator.protocol.endings import (
     stopped_by_user,
     system_output,
 )
+from emulator.protocol.lookup import app_of
 from emulator.protocol.metadata import app_layout, app_metadata, lifecycle
 from emulator.protocol.named import environment_named
 from emulator.state import WORKSPACE, App
@@ -111,19 +112,19 @@ class AppHandlers:
         return response
 
     async def AppGetLayout(self, request: api_pb2.AppGetLayoutRequest, _: Caller) -> api_pb2.AppGetLayoutResponse:
-        return api_pb2.AppGetLayoutResponse(app_layout=app_layout(self._state, self._get(request.app_id)))
+        return api_pb2.AppGetLayoutResponse(app_layout=app_layout(self._state, app_of(self._state, request.app_id)))
 
     async def AppGetLifecycle(
         self, request: api_pb2.AppGetLifecycleRequest, _: Caller
     ) -> api_pb2.AppGetLifecycleResponse:
-        return api_pb2.AppGetLifecycleResponse(lifecycle=lifecycle(self._get(request.app_id)))
+        return api_pb2.AppGetLifecycleResponse(lifecycle=lifecycle(app_of(self._state, request.app_id)))
 
     async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, _: Caller) -> Empty:
-        self._get(request.app_id).last_heartbeat = self._clock.monotonic()
+        app_of(self._state, request.app_id).last_heartbeat = self._clock.monotonic()
         return Empty()
 
     async def AppClientDisconnect(self, request: api_pb2.AppClientDisconnectRequest, _: Caller) -> Empty:
-        app = self._get(request.app_id)
+        app = app_of(self._state, request.app_id)
         if app.state == api_pb2.APP_STATE_DETACHED:
             app.state = api_pb2.APP_STATE_DETACHED_DISCONNECTED
             await self._detached.left(app, disconnected(request))
@@ -134,7 +135,7 @@ class AppHandlers:
         return Empty()
 
     async def AppStop(self, request: api_pb2.AppStopRequest, _: Caller) -> Empty:
-        app = self._get(request.app_id)
+        app = app_of(self._state, request.app_id)
         await self.stop(app, stopped_by_user(request.source), by=WORKSPACE)
         return Empty()
 
@@ -233,8 +234,3 @@ class AppHandlers:
                 if (request.app_id == app.app_id if request.app_id else app.environment == environment)
             ]
         )
-
-    def _get(self, app_id: str) -> App:
-        if app_id not in self._state.apps:
-            raise not_found(f"No App with ID {app_id}")
-        return self._state.apps[app_id]

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
-from emulator.protocol.dispatch import invalid, not_found
+from emulator.protocol.dispatch import invalid
+from emulator.protocol.lookup import function_of
 from emulator.scheduler.server_pool import ServerPool
 from emulator.scheduler.settings import default_settings, effective_settings, refusal, static_settings
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from emulator.protocol.dispatch import Caller
     from emulator.scheduler.pool import Pool
     from emulator.scheduler.scheduler import Scheduler
-    from emulator.state import FunctionRecord, State
+    from emulator.state import State
 
 
 class AutoscalerHandlers:
@@ -25,7 +26,7 @@ class AutoscalerHandlers:
     async def FunctionUpdateSchedulingParams(
         self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, _: Caller
     ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
-        record = self._function(request.function_id)
+        record = function_of(self._state, request.function_id)
         overrides = api_pb2.AutoscalerSettings()
         overrides.CopyFrom(record.overrides)
         overrides.MergeFrom(request.settings)
@@ -42,7 +43,7 @@ class AutoscalerHandlers:
     async def FunctionGetSchedulingParams(
         self, request: api_pb2.FunctionGetSchedulingParamsRequest, _: Caller
     ) -> api_pb2.FunctionGetSchedulingParamsResponse:
-        record = self._function(request.function_id)
+        record = function_of(self._state, request.function_id)
         return api_pb2.FunctionGetSchedulingParamsResponse(
             autoscaler_configuration=api_pb2.AutoscalerConfiguration(
                 settings=effective_settings(record.definition, record.overrides),
@@ -55,14 +56,8 @@ class AutoscalerHandlers:
     async def FunctionGetCurrentStats(
         self, request: api_pb2.FunctionGetCurrentStatsRequest, _: Caller
     ) -> api_pb2.FunctionStats:
-        pool = self._scheduler.pool(self._function(request.function_id).function_id)
+        pool = self._scheduler.pool(function_of(self._state, request.function_id).function_id)
         return api_pb2.FunctionStats() if pool is None else _stats(pool)
-
-    def _function(self, function_id: str) -> FunctionRecord:
-        record = self._state.functions.get(function_id)
-        if record is None:
-            raise not_found(f"No Function with ID {function_id}")
-        return record
 
 
 def _stats(pool: Pool) -> api_pb2.FunctionStats:

@@ -10,6 +10,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import invalid, not_found
+from emulator.protocol.lookup import function_of
 from emulator.protocol.metadata import CLASS_SUFFIX
 from emulator.scheduler.streams import StreamLost
 from emulator.scheduler.summary import call_graph, summary
@@ -32,9 +33,7 @@ class CallHandlers:
         self._scheduler = scheduler
 
     async def FunctionMap(self, request: api_pb2.FunctionMapRequest, _: Caller) -> api_pb2.FunctionMapResponse:
-        record = self._state.functions.get(request.function_id)
-        if record is None:
-            raise not_found(f"No Function with ID {request.function_id}")
+        record = function_of(self._state, request.function_id)
         if record.definition.is_server:
             raise invalid(f"{record.tag} is a Server: it takes HTTP requests, not calls")
         call = self._calls.create(

@@ -68,7 +68,7 @@ FIELDS: dict[str, Fate] = {
         """
         pty_info cloud_bucket_mounts s3_mounts shared_volume_mounts proxy_id rate_limit _experimental_group_size
         _experimental_fabric_size _experimental_task_templates _experimental_task_templates_enabled
-        _experimental_custom_scaling pty_info
+        _experimental_custom_scaling
         """,
     ),
     **_all("server's", "web_url web_url_info custom_domain_info flash_service_urls flash_service_label"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import exists, failed_precondition, not_found
+from emulator.protocol.lookup import app_of, function_of
 from emulator.protocol.publishing import VERSIONS_KEPT
 from emulator.state import WORKSPACE
 
@@ -35,8 +36,7 @@ class DeploymentHandlers:
         app = self._live(request.app_id)
         async with app.publishing:
             for function_id in {*request.function_ids.values(), *request.definition_ids}:
-                if function_id not in self._state.functions:
-                    raise not_found(f"No Function with ID {function_id}")
+                function_of(self._state, function_id)
             self._publisher.choose(request.definition_ids)
             deployed_at = await self._publish(self._live(request.app_id), request, caller)
         return api_pb2.AppPublishResponse(url=self._url(app), deployed_at=deployed_at)
@@ -165,7 +165,7 @@ class DeploymentHandlers:
     async def AppDeploymentHistory(
         self, request: api_pb2.AppDeploymentHistoryRequest, _: Caller
     ) -> api_pb2.AppDeploymentHistoryResponse:
-        app = self._get(request.app_id)
+        app = app_of(self._state, request.app_id)
         entries = []
         for noted in reversed(app.history):  # newest first: the client shows the first one in bold
             entry = History()
@@ -176,13 +176,8 @@ class DeploymentHandlers:
             app_deployment_histories=entries, production_app_version=app.version
         )
 
-    def _get(self, app_id: str) -> App:
-        if app_id not in self._state.apps:
-            raise not_found(f"No App with ID {app_id}")
-        return self._state.apps[app_id]
-
     def _live(self, app_id: str) -> App:
-        app = self._get(app_id)
+        app = app_of(self._state, app_id)
         if not app.live:
             raise failed_precondition(f"App {app_id} is stopped")
         return app

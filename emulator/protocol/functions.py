@@ -10,6 +10,7 @@ from modal_proto import api_pb2
 from emulator.ids import new_id
 from emulator.protocol.definition import check, doubts
 from emulator.protocol.dispatch import invalid, not_found
+from emulator.protocol.lookup import app_of, function_of
 from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
 from emulator.protocol.options import remark, unsupported
 from emulator.protocol.pinning import pinned
@@ -89,9 +90,7 @@ class FunctionHandlers:
         )
 
     def _app(self, app_id: str) -> App:
-        app = self._state.apps.get(app_id)
-        if app is None:
-            raise not_found(f"No App with ID {app_id}")
+        app = app_of(self._state, app_id)
         if not app.live:
             raise GRPCError(Status.FAILED_PRECONDITION, f"App {app_id} is stopped")
         return app
@@ -155,10 +154,7 @@ class FunctionHandlers:
         return app
 
     def function(self, function_id: str) -> FunctionRecord:
-        record = self._state.functions.get(function_id)
-        if record is None:
-            raise not_found(f"No Function with ID {function_id}")
-        return record
+        return function_of(self._state, function_id)
 
     async def FunctionBindParams(
         self, request: api_pb2.FunctionBindParamsRequest, _: Caller

@@ -9,6 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import not_found
+from emulator.protocol.lookup import app_of, function_of
 from emulator.protocol.metadata import app_metadata
 from emulator.protocol.named import environment_named
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from emulator.protocol.dispatch import Caller
     from emulator.scheduler.history import History
     from emulator.scheduler.scheduler import Scheduler
-    from emulator.state import App, FunctionRecord, State
+    from emulator.state import FunctionRecord, State
 
 SIMILAR = 0.75
 """How much alike two names are, of 1, for one to be suggested for the other."""
@@ -31,18 +32,18 @@ class InspectionHandlers:
         self._history = history
 
     async def AppGetInfo(self, request: api_pb2.AppGetInfoRequest, _: Caller) -> api_pb2.AppGetInfoResponse:
-        app = self._app(request.app_id)
+        app = app_of(self._state, request.app_id)
         response = api_pb2.AppGetInfoResponse(info=app_metadata(self._state, app))
         for function_id in app.function_ids.values():
             response.function_info_summaries[function_id].CopyFrom(_summary(self._state.functions[function_id]))
         return response
 
     async def AppSetTags(self, request: api_pb2.AppSetTagsRequest, _: Caller) -> Empty:
-        self._app(request.app_id).tags = dict(request.tags)
+        app_of(self._state, request.app_id).tags = dict(request.tags)
         return Empty()
 
     async def AppGetTags(self, request: api_pb2.AppGetTagsRequest, _: Caller) -> api_pb2.AppGetTagsResponse:
-        return api_pb2.AppGetTagsResponse(tags=self._app(request.app_id).tags)
+        return api_pb2.AppGetTagsResponse(tags=app_of(self._state, request.app_id).tags)
 
     async def TaskGetInfo(self, request: api_pb2.TaskGetInfoRequest, _: Caller) -> api_pb2.TaskGetInfoResponse:
         task = self._history.task(request.task_id)
@@ -61,8 +62,7 @@ class InspectionHandlers:
     async def FunctionListVariants(
         self, request: api_pb2.FunctionListVariantsRequest, _: Caller
     ) -> api_pb2.FunctionListVariantsResponse:
-        if request.function_id not in self._state.functions:
-            raise not_found(f"No Function with ID {request.function_id}")
+        function_of(self._state, request.function_id)
         running = {pool.record.function_id: len(pool.slots) for pool in self._scheduler.pools}
         variants = [r for r in self._state.functions.values() if r.base_function_id == request.function_id]
         variants.sort(key=lambda record: running.get(record.function_id, 0), reverse=True)
@@ -93,11 +93,6 @@ class InspectionHandlers:
                 is_server = self._state.functions[function_id].definition.is_server
                 if is_server == (kind == kinds.OBJECT_SUGGEST_KIND_SERVER):
                     yield f"{app.name}/{tag}", (app.name, tag)
-
-    def _app(self, app_id: str) -> App:
-        if app_id not in self._state.apps:
-            raise not_found(f"No App with ID {app_id}")
-        return self._state.apps[app_id]
 
 
 def _summary(record: FunctionRecord) -> api_pb2.AppGetInfoResponse.FunctionInfoSummary:

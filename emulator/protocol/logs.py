@@ -8,6 +8,7 @@ from modal_proto import api_pb2
 
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.entries import entries, filter_of, seconds, selected
+from emulator.protocol.lookup import app_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -58,11 +59,11 @@ class LogHandlers:
 
     def _followed(self, request: api_pb2.AppGetLogsRequest) -> App:
         if request.app_id:
-            return self._get(request.app_id)
+            return app_of(self._state, request.app_id)
         if request.task_id:
             if (task := self._history.task(request.task_id)) is None:
                 raise not_found(f"No container with ID {request.task_id}")
-            return self._get(task.app_id)
+            return app_of(self._state, task.app_id)
         raise invalid("Logs of what? Neither an App nor a container is named")
 
     def _ended(self, task_id: str) -> bool:
@@ -70,13 +71,13 @@ class LogHandlers:
         return task is not None and bool(task.finished_at)
 
     async def AppFetchLogs(self, request: api_pb2.AppFetchLogsRequest, _: Caller) -> api_pb2.AppFetchLogsResponse:
-        log = self._get(request.app_id).log
+        log = app_of(self._state, request.app_id).log
         found = entries(log.after(""), filter_of(request), seconds(request.since), seconds(request.until))
         last = found[-request.limit :] if request.limit else found
         return api_pb2.AppFetchLogsResponse(batches=[line.message() for line in last])
 
     async def AppCountLogs(self, request: api_pb2.AppCountLogsRequest, _: Caller) -> api_pb2.AppCountLogsResponse:
-        app = self._get(request.app_id)
+        app = app_of(self._state, request.app_id)
         size = request.bucket_secs or 60
         buckets: dict[int, api_pb2.AppCountLogsResponse.LogBucket] = {}
         found = entries(app.log.after(""), filter_of(request), seconds(request.since), seconds(request.until))
@@ -91,8 +92,3 @@ class LogHandlers:
             else:
                 bucket.stdout_logs += 1
         return api_pb2.AppCountLogsResponse(app_id=app.app_id, buckets=[buckets[start] for start in sorted(buckets)])
-
-    def _get(self, app_id: str) -> App:
-        if app_id not in self._state.apps:
-            raise not_found(f"No App with ID {app_id}")
-        return self._state.apps[app_id]

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
-from emulator.protocol.dispatch import not_found
 from emulator.protocol.entries import seconds
+from emulator.protocol.lookup import app_of, function_of
 from emulator.protocol.metadata import lifecycle
 from emulator.protocol.schema import has_field, made
 
@@ -72,9 +72,7 @@ class StatsHandlers:
         return infos
 
     def _functions(self, function_id: str, *, all_variants: bool) -> frozenset[str]:
-        if function_id not in self._state.functions:
-            raise not_found(f"No Function with ID {function_id}")
-        found = {function_id}
+        found = {function_of(self._state, function_id).function_id}
         if all_variants:
             found |= {r.function_id for r in self._state.functions.values() if r.base_function_id == function_id}
         return frozenset(found)
@@ -133,9 +131,7 @@ class StatsHandlers:
     async def AppGetTimeRangeStats(
         self, request: api_pb2.AppGetTimeRangeStatsRequest, _: Caller
     ) -> api_pb2.AppGetTimeRangeStatsResponse:
-        app = self._state.apps.get(request.app_id)
-        if app is None:
-            raise not_found(f"No App with ID {request.app_id}")
+        app = app_of(self._state, request.app_id)
         since, until = seconds(request.since), seconds(request.until)
         response = api_pb2.AppGetTimeRangeStatsResponse(
             since=request.since,

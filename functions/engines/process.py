@@ -36,8 +36,7 @@ class ServerProcess:
     On Linux it has a session of its own: Ctrl-C in a terminal is this process's to hear, which has answers to finish.
     It is killed when this process dies without a word, and what it has started is killed when it is gone. Elsewhere
     nothing sees to the former, so it stays in the caller's process group: whoever kills that kills it too. What it
-    writes goes to this process's stderr, and its last lines into the
-    error when it dies while starting.
+    writes goes to this process's stderr, and its last lines into the error when it dies while starting.
     """
 
     def __init__(

@@ -30,6 +30,7 @@ class Deployer:
     """What the client does, request by request."""
 
     def __init__(self, machine: FakeMachine, ingress: Ingress) -> None:
+        self.state = machine.state
         EnvironmentHandlers(machine.state, machine.clock)
         binder = Binder(machine.state, machine.scheduler, machine.said.append)
         self.front = IngressFront(

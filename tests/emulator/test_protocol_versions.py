@@ -206,7 +206,7 @@ async def test_what_a_deploy_or_a_reload_starts_is_younger_than_it(
 
 async def running_app(deployer: Deployer, state: api_pb2.AppState.ValueType) -> App:
     created = await deployer.apps.AppCreate(api_pb2.AppCreateRequest(app_state=state, description="run"), CLIENT)
-    return deployer.apps._get(created.app_id)
+    return deployer.state.apps[created.app_id]
 
 
 def last_words(app: App) -> str:

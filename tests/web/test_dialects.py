@@ -12,7 +12,7 @@ from web.dialects.engines import engine_call
 from web.dialects.openai import parse_chat, parse_text
 from web.dialects.openai_answer import OpenAIAnswer, OpenAIStream
 from web.dialects.pieces import EngineStream
-from web.dialects.sse import LONGEST_EVENT, EventReader
+from web.dialects.sse import LONGEST_EVENT, EventReader, payload_of
 from web.dialects.translation import StreamedAnswer, WholeAnswer
 from web.errors import EngineBroken, EngineFailed, EngineOverloaded, EngineRefused, EngineUnreachable, InvalidRequest
 from web.verdicts import Retry, judge, retry_delay
@@ -162,15 +162,20 @@ def test_pauses_between_attempts_grow_with_the_wait_and_stay_short() -> None:
 def test_events_are_whole_however_they_are_cut(size: int) -> None:
     stream = b": hello\n\ndata: one\n\ndata:two\n\nevent: x\n\nerror: {}\n\ndata: [DONE]\n\n"
     reader = EventReader()
-    found = [event for start in range(0, len(stream), size) for event in reader.feed(stream[start : start + size])]
-    assert found == [b"one", b"two", b'{"error": {}}', b"[DONE]"]
+    events = [event for start in range(0, len(stream), size) for event in reader.split(stream[start : start + size])]
+    assert [payload for event in events if (payload := payload_of(event)) is not None] == [
+        b"one",
+        b"two",
+        b'{"error": {}}',
+        b"[DONE]",
+    ]
 
 
 def test_an_event_without_an_end_is_given_up() -> None:
     reader = EventReader()
     with pytest.raises(EngineBroken):
         for _ in range(LONGEST_EVENT // 1_000_000 + 2):
-            reader.feed(b"x" * 1_000_000)
+            reader.split(b"x" * 1_000_000)
 
 
 def test_a_tool_call_without_index_or_id_gets_them_and_opens_without_arguments() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import orjson
 from pydantic import ValidationError
 
 from web.dialects.fields import FIELDS
@@ -36,18 +35,6 @@ class Asked:
     """None: not said."""
     device: Device | None = None
     events: bool = False
-
-
-def json_object(body: bytes | str, *, what: str = "The request's body") -> Json:
-    """The JSON object that a body is. Raises InvalidRequest, which calls it `what`."""
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        reason = str(error).partition(":")[0]
-        raise InvalidRequest(f"{what} is not JSON: {reason}.", code="invalid_json") from None
-    if not isinstance(given, dict):
-        raise InvalidRequest(f"{what} is not a JSON object.", code="invalid_json")
-    return given
 
 
 def chat_dialect(body: Json) -> Spoken:

@@ -14,11 +14,6 @@ class EventReader:
         self._rest = b""
         self.empty = True
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """The `data` of each event that is now whole, as `payload_of` tells it; comments are dropped. Raises
-        EngineBroken when one never ends."""
-        return [payload for event in self.split(data) if (payload := payload_of(event)) is not None]
-
     def split(self, data: bytes) -> list[bytes]:
         """Each event that is now whole, without the empty line (LF) that ends it. Raises EngineBroken when one never
         ends."""

@@ -21,6 +21,18 @@ SURELY_SHALLOW = 200
 """Brackets in a body that cannot be nested too deeply."""
 
 
+def json_object(body: bytes | str, *, what: str = "The request's body") -> Json:
+    """The JSON object that a body is. Raises InvalidRequest, which calls it `what`."""
+    try:
+        given = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        reason = str(error).partition(":")[0]
+        raise InvalidRequest(f"{what} is not JSON: {reason}.", code="invalid_json") from None
+    if not isinstance(given, dict):
+        raise InvalidRequest(f"{what} is not a JSON object.", code="invalid_json")
+    return given
+
+
 def validated(
     body: bytes, schema: type[BaseModel], *, refused: Mapping[str, str], codes: Mapping[str, str] | None = None
 ) -> Json:
@@ -30,13 +42,7 @@ def validated(
     empty. `codes`: the error's code, of those that have one of their own. Raises InvalidRequest naming the parameter at
     fault.
     """
-    try:
-        given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        reason = str(error).partition(":")[0]
-        raise InvalidRequest(f"The request's body is not JSON: {reason}.", code="invalid_json") from None
-    if not isinstance(given, dict):
-        raise InvalidRequest("The request's body is not a JSON object.", code="invalid_json")
+    given = json_object(body)
     if body.count(b"{") + body.count(b"[") > SURELY_SHALLOW:
         _check_depth(given)
     for name in given:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from web.asgi import Presence, read_body
 from web.caller import caller_of
 from web.dialects.overheard import ListeningDialect
-from web.dialects.service import chat_dialect, json_object, parse_chat, parse_text, text_dialect
+from web.dialects.service import chat_dialect, parse_chat, parse_text, text_dialect
 from web.dialects.service_answer import Elapsed, ServiceDialect, ServiceStream
 from web.dialects.service_device import device_headers, device_of, fallback
+from web.dialects.validation import json_object
 from web.errors import ModelNotFound, SessionDeleted, to_wire
 from web.sessions import SessionKey, owner_of
 

@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from web.asgi import read_body
 from web.caller import caller_of
-from web.dialects.service import json_object
-from web.dialects.validation import explained
+from web.dialects.validation import explained, json_object
 from web.sessions import SessionKey, owner_of
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from web.asgi import header
 from web.auth import accepted_subprotocol, refuse_handshake
 from web.caller import caller_of
 from web.dialects.overheard import ListeningRenderer
-from web.dialects.service import json_object, parse_chat
+from web.dialects.service import parse_chat
 from web.dialects.service_answer import Elapsed
 from web.dialects.service_frames import JsonTalk, PlainTalk
 from web.dialects.service_schema import SPELLINGS
+from web.dialects.validation import json_object
 from web.errors import InvalidRequest, PermissionDenied, ReaderStalled, ServiceError, to_wire
 from web.interruption import Interruptible
 from web.routes.service import device_for
