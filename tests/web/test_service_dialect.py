@@ -15,11 +15,12 @@ from openai.types import completion_create_params
 from infra.settings import Model, Models, Settings
 from web.dialects.fields import FIELDS
 from web.dialects.pieces import Piece, Usage
-from web.dialects.service import OPENAIS_OWN, chat_dialect, json_object, parse_chat, parse_text, text_dialect
+from web.dialects.service import OPENAIS_OWN, chat_dialect, parse_chat, parse_text, text_dialect
 from web.dialects.service_answer import Elapsed, ServiceAnswer, ServiceStream
 from web.dialects.service_device import device_headers, device_of, fallback
 from web.dialects.service_frames import JsonFrames, PlainFrames, frames
 from web.dialects.service_schema import SPELLINGS, session_id_fault
+from web.dialects.validation import json_object
 from web.errors import InvalidRequest, to_wire
 
 Json = dict[str, Any]
