@@ -35,6 +35,18 @@ class MountedFile:
 
 
 @dataclass(frozen=True)
+class OwnPython:
+    """An image's own Python environment, in the place of the emulator's."""
+
+    interpreter: Path
+    """Its `bin/python`: of a virtual environment, which the container sees read-only."""
+    client: Path
+    """A folder with the `modal` client and what it needs, looked through after the environment's own packages."""
+    shown: tuple[Path, ...] = ()
+    """Folders of this machine that a container has to see for it."""
+
+
+@dataclass(frozen=True)
 class ContainerSpec:
     """Everything that is needed to start one container. Holds no reference to the emulator's state."""
 
@@ -46,6 +58,8 @@ class ContainerSpec:
     environment: Mapping[str, str]
     """The image's variables, the Secrets' and the function's own: all that user code sees, beside an allow-list."""
     image_id: str
+    python: OwnPython | None = None
+    """Of an image that needs other packages, or another Python, than the emulator's own environment has."""
     workdir: str = "/root"
     files: Sequence[MountedFile] = ()
     volumes: Mapping[str, Path] = field(default_factory=dict)
