@@ -85,6 +85,11 @@ class Aws:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    def reset(self) -> None:
+        """Forget everything stored."""
+        if self._server is not None:  # else moto was never asked, nor loaded
+            forget(self._account)
+
     def close(self) -> None:
         """Stop serving and forget everything stored. Waits for the server's thread; safe to call twice."""
         with self._change:

@@ -176,6 +176,11 @@ class Emulator:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     @property
+    def options(self) -> Options:
+        """As it was made."""
+        return self._options
+
+    @property
     def core(self) -> Core:
         """Its parts, which belong to its own loop. Raises `RuntimeError` when it does not run."""
         if self._core is None:

@@ -30,17 +30,18 @@ LogSink = Callable[[LogLine], None]
 
 
 class ConsoleSink:
-    """Writes whole lines, prefixed with who said them, but for those that a client shows already."""
+    """Writes whole lines, prefixed with who said them; those that a client shows already only for `everything`."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, *, everything: bool = False) -> None:
         self._stream = stream or sys.stderr
+        self._everything = everything
         self._partial: dict[tuple[str, str], str] = {}
 
     def __call__(self, line: LogLine) -> None:
         if line.stream == "emulator":
             self._write(f"emulator | {line.text}")
             return
-        if line.followed:
+        if line.followed and not self._everything:
             return
         key = (line.task_id, line.stream)
         *whole, rest = (self._partial.pop(key, "") + line.text).split("\n")

@@ -11,6 +11,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# The project is not installed, so its entry point is not there: by name. `pytester` is pytest's own, for its plugins.
+pytest_plugins = ["emulator.pytest_plugin", "pytester"]
+
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:

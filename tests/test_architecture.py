@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "emulator": set(),
 }
 CLIENT = "modal"
-PRIVATE_NAMES_LIVE_IN = "emulator/containers/compat.py"
+PRIVATE_NAMES_LIVE_IN = ROOT / "emulator/containers"  # in files named compat…
 
 
 def sources(room: str) -> list[Path]:
@@ -50,8 +50,9 @@ def test_the_web_tier_knows_nothing_of_modal() -> None:
         assert not any(module.split(".")[0] == CLIENT for module in imports(path)), path
 
 
-def test_the_private_names_of_the_client_live_in_one_module() -> None:
+def test_the_private_names_of_the_client_live_in_one_place() -> None:
     for room in sorted(ROOMS):
         for path in sources(room):
             private = {m for m in imports(path) if m.split(".")[0] == CLIENT and "._" in m}
-            assert not private or path == ROOT / PRIVATE_NAMES_LIVE_IN, f"{path.relative_to(ROOT)} imports {private}"
+            known = path.parent == PRIVATE_NAMES_LIVE_IN and path.name.startswith("compat")
+            assert not private or known, f"{path.relative_to(ROOT)} imports {private}"
