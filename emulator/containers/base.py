@@ -68,6 +68,8 @@ class ContainerSpec:
     """Mount paths of volumes that it may not write to: said, not enforced, where it has no root of its own."""
     private_network: bool = False
     """A loopback of its own, where the machine allows that: for Servers, which bind fixed ports."""
+    bare: bool = False
+    """Without the client's runtime: nothing runs in it but what is executed, and it ends with the main one of these."""
     block_network: bool = False
     """No way out of that loopback but `shared_ports`. Refused where it can have none of its own."""
     fixed_ports: Sequence[int] = ()
@@ -79,11 +81,49 @@ class ContainerSpec:
     """
 
 
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """One more program to run in a container that is there."""
+
+    words: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """On top of the container's own."""
+    workdir: str = ""
+    """Absolute; the container's own if empty."""
+    terminal: tuple[int, int] | None = None
+    """(rows, columns) of a terminal that its three streams are to be."""
+    main: bool = False
+    """A bare container ends with it."""
+
+
 @dataclass(frozen=True)
 class ContainerExit:
     """How a container ended: `code` as `subprocess` gives it (negative: killed by that signal)."""
 
     code: int
+
+
+class Running(Protocol):
+    """A command that runs in a container.
+
+    Descriptors are non-blocking, and the caller's to close. With a terminal all output is `stdout`, `stderr` is None,
+    and what reads `stdout` meets `OSError` (EIO) at its end.
+    """
+
+    @property
+    def stdin(self) -> int: ...
+
+    @property
+    def stdout(self) -> int: ...
+
+    @property
+    def stderr(self) -> int | None: ...
+
+    async def wait(self) -> ContainerExit:
+        """Return when it has ended. What it has started may still run."""
+
+    def kill(self) -> None:
+        """SIGKILL it and its process group. Does nothing once it has ended."""
 
 
 class Container(Protocol):
@@ -110,6 +150,12 @@ class Container(Protocol):
     def kill(self) -> None:
         """SIGKILL the container and everything that it started. Does nothing once it has ended."""
 
+    async def execute(self, command: Command) -> Running:
+        """Run a command in it, beside what runs there: same files, processes, network and environment.
+
+        Raises `CommandError` for a command that cannot be run, and `ContainerStartError` when the container has ended.
+        """
+
     async def dial(self, port: int) -> socket.socket:
         """A non-blocking TCP socket connected to `port` on the container's 127.0.0.1.
 
@@ -129,3 +175,11 @@ class ContainerRuntime(Protocol):
 
 class ContainerStartError(Exception):
     """This machine could not start a container: the message says why and what can be done."""
+
+
+class CommandError(Exception):
+    """A command could not be run. `code`: the exit status that a shell would give it."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text)
+        self.code = code

@@ -64,9 +64,10 @@ def container_environment(
     """All variables of one container.
 
     `spec.environment` wins over what is inherited, Modal's own variables win over all. `PYTHONPATH` gets `source_root`
-    after the container's own entries, as on Modal, where `/root` is importable whatever the image says.
+    after the container's own entries, as on Modal, where `/root` is importable whatever the image says. A bare
+    container has no runtime of the client's, so its user may give it tokens.
     """
-    given = {name: value for name, value in spec.environment.items() if not _is_platforms(name)}
+    given = {name: value for name, value in spec.environment.items() if spec.bare or not _is_platforms(name)}
     path = [entry for entry in given.pop("PYTHONPATH", "").split(":") if entry]
     return {
         **inherited(machine),
@@ -77,11 +78,19 @@ def container_environment(
         **({"NO_PROXY": _NOT_PROXIED, "no_proxy": _NOT_PROXIED} if private_network else _proxies(machine)),
         **given,
         "PYTHONPATH": ":".join(dict.fromkeys([*path, source_root])),
-        "MODAL_SERVER_URL": f"unix://{control_socket}",
         "MODAL_TASK_ID": spec.task_id,
+        "MODAL_IMAGE_ID": spec.image_id,
+        **({} if spec.bare else _runtimes(control_socket, arguments)),
+    }
+
+
+def _runtimes(control_socket: str, arguments: str) -> dict[str, str]:
+    """What the client's runtime finds its control plane by."""
+    return {
+        # With a host: the client speaks without TLS to what commands in containers go through, if it is this machine's.
+        "MODAL_SERVER_URL": f"unix://localhost{control_socket}",
         "MODAL_IS_REMOTE": "1",
         "MODAL_CONTAINER_ARGUMENTS_PATH": arguments,
-        "MODAL_IMAGE_ID": spec.image_id,
     }
 
 

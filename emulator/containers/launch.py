@@ -27,6 +27,8 @@ class Launch:
     workdir: str
     path: list[str]
     """What goes in front of the installed packages on `sys.path`."""
+    bare: bool = False
+    """No main process: `entry` is not called, and the container ends with the main one of the commands it is told."""
     how: str = ""
     """By which right to make namespaces: "root", "user"; "" makes none (see `guest.namespaces`)."""
     root: str = ""

@@ -108,6 +108,7 @@ def _with_root(
         environment=environment,
         workdir=spec.workdir,
         path=_import_path(spec.workdir, environment),
+        bare=spec.bare,
         how=isolation.how,
         root=str(root),
         binds=[*plan.binds, *shown],
@@ -147,6 +148,7 @@ def _without_root(
         environment=environment,
         workdir=workdir,
         path=_import_path(workdir, environment),
+        bare=spec.bare,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from emulator.containers.base import ContainerStartError
 from emulator.containers.channel import send_own_life
+from emulator.containers.ends import Ends
 from emulator.containers.folder import RunFolder, remove
 from emulator.containers.forward import machines_proxy
 from emulator.containers.isolation import Isolation, detect
@@ -15,7 +16,7 @@ from emulator.containers.launch import MODAL_ENTRY
 from emulator.containers.links import VolumeLinks
 from emulator.containers.prepare import prepare
 from emulator.containers.rootplan import Survey, survey
-from emulator.containers.supervised import Ends, SupervisedContainer
+from emulator.containers.supervised import SupervisedContainer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import logging
 import os
 import signal
@@ -12,84 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emulator.containers.base import ContainerExit, ContainerStartError
-from emulator.containers.channel import Decoder, Message, encode, receive
+from emulator.containers.channel import Decoder, Message, receive
+from emulator.containers.ends import Ends, Outbox, Output
+from emulator.containers.executions import Executions
 from emulator.containers.forward import serve_way_out
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from emulator.containers.base import OnOutput, Stream
+    from emulator.containers.base import Command, OnOutput, Running, Stream
 
-_READ = 65536
-_READS_AT_ONCE = 4
 _READY_SOCKETS = 4
 
 _log = logging.getLogger("emulator.containers")
-
-
-class Ends:
-    """The three descriptors that a container's init gets, and the emulator's ends of them."""
-
-    def __init__(self) -> None:
-        self.control, self.init_control = socket.socketpair()
-        self.control.setblocking(False)
-        self.stdout, self.init_stdout = os.pipe()
-        self.stderr, self.init_stderr = os.pipe()
-
-    def given(self) -> tuple[int, int, int]:
-        """What init gets: control, stdout, stderr."""
-        return self.init_control.fileno(), self.init_stdout, self.init_stderr
-
-    def hand_over(self) -> None:
-        """Close init's ends here: it has its own copies now."""
-        self.init_control.close()
-        os.close(self.init_stdout)
-        os.close(self.init_stderr)
-
-    def close(self) -> None:
-        """Close the emulator's ends, of a container that never came to be."""
-        self.control.close()
-        os.close(self.stdout)
-        os.close(self.stderr)
-
-
-class Output:
-    """One stream of a container, decoded as it comes."""
-
-    def __init__(self, descriptor: int, write: Callable[[str], None]) -> None:
-        self._descriptor = descriptor
-        self._write = write
-        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        os.set_blocking(descriptor, False)
-        self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(descriptor, self._read)
-
-    def _read(self) -> bool:
-        try:
-            data = os.read(self._descriptor, _READ)
-        except BlockingIOError:
-            return False
-        if text := self._decode.decode(data, final=not data):
-            self._write(text)
-        if not data:
-            self._loop.remove_reader(self._descriptor)
-        return bool(data)
-
-    def read(self) -> None:
-        """Hand on what is in the pipe now; no more of it than a few reads' worth, however fast it is filled."""
-        for _ in range(_READS_AT_ONCE):
-            if not self._read():
-                return
-
-    def close(self) -> None:
-        """Hand on what is still in the pipe, without waiting for an end that an escaped process may hold back."""
-        while self._read():
-            pass
-        if text := self._decode.decode(b"", final=True):
-            self._write(text)
-        self._write("")
-        self._loop.remove_reader(self._descriptor)
-        os.close(self._descriptor)
 
 
 class SupervisedContainer:
@@ -117,7 +51,8 @@ class SupervisedContainer:
         self._started: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[ContainerExit] = self._loop.create_future()
         self._decoder = Decoder()
-        self._unsent = b""
+        self._outbox = Outbox(self._control)
+        self._executions = Executions(self._outbox.put)
         self._code: int | None = None
         self._outputs = [
             Output(descriptor, self._writer(stream, on_output))
@@ -155,7 +90,7 @@ class SupervisedContainer:
         return await asyncio.shield(self._ended)
 
     def terminate(self) -> None:
-        self._tell({"signal": int(signal.SIGTERM)})
+        self._outbox.put({"signal": int(signal.SIGTERM)})
 
     def read_output(self) -> None:
         if not self._ended.done() and self._control.fileno() >= 0:
@@ -163,10 +98,15 @@ class SupervisedContainer:
                 output.read()
 
     def interrupt(self) -> None:
-        self._tell({"signal": int(signal.SIGINT)})
+        self._outbox.put({"signal": int(signal.SIGINT)})
 
     def kill(self) -> None:
-        self._tell({"kill": True})
+        self._outbox.put({"kill": True})
+
+    async def execute(self, command: Command) -> Running:
+        if self._ended.done() or self._control.fileno() < 0:
+            raise ContainerStartError(f"container {self._task_id} has ended")
+        return await self._executions.start(command)
 
     async def dial(self, port: int) -> socket.socket:
         connection = await self._socket()
@@ -185,7 +125,7 @@ class SupervisedContainer:
             return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if self._ended.done():
             raise ConnectionRefusedError(f"container {self._task_id} has ended")
-        self._tell({"sockets": 1})
+        self._outbox.put({"sockets": 1})
         made = await self._sockets.get()
         if made is None:
             self._sockets.put_nowait(None)
@@ -196,7 +136,7 @@ class SupervisedContainer:
         """Init has made the main process: learn its number here."""
         self._pid = _pid_here(message.fds[0]) if message.fds else message.body["started"]
         if self._private_network:
-            self._tell({"sockets": _READY_SOCKETS})
+            self._outbox.put({"sockets": _READY_SOCKETS})
         if not self._started.done():
             self._started.set_result(None)
 
@@ -207,23 +147,6 @@ class SupervisedContainer:
 
     def _writer(self, stream: Stream | str, on_output: OnOutput) -> Callable[[str], None]:
         return lambda text: on_output(self._task_id, stream, text)  # type: ignore[arg-type]
-
-    def _tell(self, body: dict[str, object]) -> None:
-        """Send what init takes now, and the rest as it takes it: a burst of dials is more than a socket holds."""
-        if self._control.fileno() >= 0:
-            self._unsent += encode(body)
-            self._send()
-
-    def _send(self) -> None:
-        try:
-            while self._unsent:
-                self._unsent = self._unsent[self._control.send(self._unsent) :]
-        except BlockingIOError:
-            self._loop.add_writer(self._control, self._send)
-            return
-        except OSError:  # init is gone, as will be read
-            self._unsent = b""
-        self._loop.remove_writer(self._control)
 
     def _readable(self) -> None:
         try:
@@ -254,6 +177,8 @@ class SupervisedContainer:
             self._run(serve_way_out(connection, message.body["connection"], self._upstream))
         elif "socket" in message.body:
             self._sockets.put_nowait(socket.socket(fileno=message.fds[0]))
+        elif "execution" in message.body:
+            self._executions.hear(message.body)
         elif "error" in message.body:
             self._fail(f"the container could not be set up: {message.body['error']}")
         elif "exit" in message.body:
@@ -268,9 +193,10 @@ class SupervisedContainer:
         """Init is gone, and with it all that it had started."""
         self._fail("the container's init ended before the container had started")
         self._loop.remove_reader(self._control)
-        self._loop.remove_writer(self._control)
+        self._outbox.close()
         self._control.close()
         self._decoder.close()
+        self._executions.end()
         for output in self._outputs:
             output.close()
         self._sockets.put_nowait(None)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from emulator.containers.ends import Ends
     from emulator.containers.isolation import Isolation
-    from emulator.containers.supervised import Ends
 
 _log = logging.getLogger("emulator.containers")
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emulator.containers.base import ContainerStartError
-from emulator.containers.supervised import Ends, SupervisedContainer
+from emulator.containers.ends import Ends
+from emulator.containers.supervised import SupervisedContainer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

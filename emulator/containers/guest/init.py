@@ -1,10 +1,11 @@
 """A container's init: parent of its main process, the only one that talks to the emulator, and the one who cleans up.
 
 It tells `{"started": pid}` or `{"error": why}`, later `{"exit": code}`, and does as told: `{"signal": n}` goes to the
-main process, `{"kill": true}` to everything, `{"sockets": n}` gets sockets of the container's network. Who connects to
-one of the machine's ports inside that network is handed over as `{"connection": port}` (0: to the proxy): so the
-emulator holds descriptors for connections only, however many ports there are. An emulator that is gone is a kill: the
-connection ends, or the descriptor of its life (`{"emulator": true}`) says so.
+main process, `{"kill": true}` to everything, `{"sockets": n}` gets sockets of the container's network, and
+`{"execute": n, …}` runs a command beside the main process (see `commands`), or as that of a bare container. Who
+connects to one of the machine's ports inside that network is handed over as `{"connection": port}` (0: to the proxy):
+so the emulator holds descriptors for connections only, however many ports there are. An emulator that is gone is a
+kill: the connection ends, or the descriptor of its life (`{"emulator": true}`) says so.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.containers.channel import Decoder, Message, receive, send
 from emulator.containers.guest import descendants, namespaces, network, root
+from emulator.containers.guest.commands import Commands
 
 if TYPE_CHECKING:
     from emulator.containers.launch import Launch
@@ -32,7 +34,7 @@ def supervise(launch: Launch, control: socket.socket) -> None:
         listeners = _isolate(launch)
         wakeup = _wake_on_child()
         init = os.getpid()
-        child = os.fork()
+        child = None if launch.bare else os.fork()
     except OSError as error:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # an emulator that is gone needs no answer
             send(control, {"error": str(error)})
@@ -45,7 +47,7 @@ def supervise(launch: Launch, control: socket.socket) -> None:
         _become_main_process(init)
         return
     try:
-        _Init(control, wakeup[0], child, listeners).run()
+        _Init(launch, control, wakeup[0], child, listeners).run()
     except (BrokenPipeError, ConnectionResetError):
         pass  # an emulator that is gone is a kill
     except BaseException:
@@ -94,7 +96,15 @@ def _become_main_process(init: int) -> None:
 
 
 class _Init:
-    def __init__(self, control: socket.socket, wakeup: int, main: int, listeners: dict[int, socket.socket]) -> None:
+    def __init__(
+        self,
+        launch: Launch,
+        control: socket.socket,
+        wakeup: int,
+        main: int | None,
+        listeners: dict[int, socket.socket],
+    ) -> None:
+        self._commands = Commands(launch)
         self._control = control
         self._wakeup = wakeup
         self._main = main
@@ -121,6 +131,7 @@ class _Init:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wakeup, 4096)
                 code = self._reap()
+        self._commands.kill_all()
         ended = descendants.kill_all(self._main)
         code = ended if code is None else code
         with contextlib.suppress(OSError):
@@ -129,9 +140,10 @@ class _Init:
 
     def _tell_started(self) -> None:
         """The process goes as a descriptor where there are such: its number means nothing in another namespace."""
-        body: dict[str, Any] = {"started": self._main}
+        started = os.getpid() if self._main is None else self._main
+        body: dict[str, Any] = {"started": started}
         if hasattr(os, "pidfd_open"):
-            process = os.pidfd_open(self._main)
+            process = os.pidfd_open(started)
             send(self._control, body, [process])
             os.close(process)
         else:
@@ -150,8 +162,12 @@ class _Init:
         return messages is not None and all(self._do(message) for message in messages)
 
     def _do(self, message: Message) -> bool:
-        if "signal" in message.body:
+        if "of" in message.body:
+            self._commands.signal(message.body["of"], message.body["signal"])
+        elif "signal" in message.body and self._main is not None:
             os.kill(self._main, message.body["signal"])
+        if "execute" in message.body:
+            self._execute(message)
         if "emulator" in message.body:
             (self._emulator,) = message.fds
             self._poll.register(self._emulator, select.POLLIN)
@@ -159,6 +175,17 @@ class _Init:
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
                 send(self._control, {"socket": True}, [one.fileno()])
         return "kill" not in message.body
+
+    def _execute(self, message: Message) -> None:
+        answer: dict[str, Any] = {"execution": message.body["execute"]}
+        try:
+            child = self._commands.start(message)
+        except OSError as error:
+            answer |= {"error": error.strerror, "errno": error.errno}
+        else:
+            if message.body["main"]:
+                self._main = child
+        send(self._control, answer)
 
     def _reap(self) -> int | None:
         """Collect every child that has ended, orphans too. The main process's exit status if it was among them."""
@@ -170,5 +197,7 @@ class _Init:
                 return code
             if pid == 0:
                 return code
+            if (number := self._commands.ended(pid)) is not None:
+                send(self._control, {"execution": number, "code": os.waitstatus_to_exitcode(status)})
             if pid == self._main:
                 code = os.waitstatus_to_exitcode(status)
