@@ -27,6 +27,7 @@ from emulator.protocol.blobs import BlobHandlers
 from emulator.protocol.calls import CallHandlers
 from emulator.protocol.containers import ContainerHandlers
 from emulator.protocol.deployments import DeploymentHandlers
+from emulator.protocol.dicts import DictHandlers
 from emulator.protocol.dispatch import Dispatcher, Token
 from emulator.protocol.entries import container_output, container_state
 from emulator.protocol.environments import EnvironmentHandlers, ProxyTokenHandlers
@@ -37,6 +38,7 @@ from emulator.protocol.inspection import InspectionHandlers
 from emulator.protocol.logs import LogHandlers
 from emulator.protocol.mounts import MountHandlers
 from emulator.protocol.publishing import Publisher
+from emulator.protocol.queues import QueueHandlers
 from emulator.protocol.secrets import SecretHandlers
 from emulator.protocol.server import ControlPlane, bind
 from emulator.protocol.stats import StatsHandlers
@@ -181,6 +183,7 @@ class Core:
                 BlobHandlers(self._blobs, self._blob_server.url),
                 CallHandlers(state, self.calls, self.scheduler),
                 ContainerHandlers(self.calls, self.scheduler, clock),
+                DictHandlers(state, clock),
                 DeploymentHandlers(state, clock, publisher, self.server_url),
                 EnvironmentHandlers(state, clock),
                 FlashHandlers(state, flash),
@@ -190,6 +193,7 @@ class Core:
                 LogHandlers(state, clock, history),
                 MountHandlers(state, content, self._blobs),
                 ProxyTokenHandlers(state, clock),
+                QueueHandlers(state, clock),
                 SecretHandlers(state, clock),
                 StatsHandlers(state, self.calls, self.scheduler, history),
                 VolumeHandlers(state, clock, folder / "volumes", temporary=self._temporary / "volumes"),

@@ -1,4 +1,4 @@
-"""What the emulator knows: apps, functions, classes, images, mounts, secrets, volumes, tokens. Plain data, in memory.
+"""What the emulator knows: apps, functions, classes, images, mounts, storage, tokens. Plain data, in memory.
 
 It belongs to the server and outlives every container. Names are scoped by environment.
 """
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from modal_proto import api_pb2
 
 from emulator.signals import Signal
+from emulator.storage.dicts import DictContents
+from emulator.storage.queues import QueueContents
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -226,6 +228,24 @@ class Volume:
     created_at: float
 
 
+@dataclass(eq=False)
+class DictRecord:
+    dict_id: str
+    name: str
+    environment: str
+    created_at: float
+    contents: DictContents = field(default_factory=DictContents)
+
+
+@dataclass(eq=False)
+class QueueRecord:
+    queue_id: str
+    name: str
+    environment: str
+    created_at: float
+    contents: QueueContents = field(default_factory=QueueContents)
+
+
 @dataclass(frozen=True)
 class ProxyToken:
     token_id: str
@@ -252,6 +272,8 @@ class State:
     mounts: dict[str, MountRecord] = field(default_factory=dict)
     secrets: dict[str, Secret] = field(default_factory=dict)
     volumes: dict[str, Volume] = field(default_factory=dict)
+    dicts: dict[str, DictRecord] = field(default_factory=dict)
+    queues: dict[str, QueueRecord] = field(default_factory=dict)
     proxy_tokens: dict[str, ProxyToken] = field(default_factory=dict)
     environments: dict[str, Environment] = field(default_factory=dict)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from emulator.protocol.dispatch import not_found
+from emulator.protocol.dispatch import Handover, not_found
 from emulator.scheduler.server_pool import ServerPool
 from emulator.scheduler.streams import READER_AWAITED, StreamLost
 
@@ -59,12 +60,12 @@ class ContainerHandlers:
 
     async def FunctionGetInputs(
         self, request: api_pb2.FunctionGetInputsRequest, caller: Caller
-    ) -> api_pb2.FunctionGetInputsResponse:
+    ) -> api_pb2.FunctionGetInputsResponse | Handover:
         pool, slot = self._place(caller)
         taken = await pool.next_inputs(slot, batch=request.batch_max_size, linger=request.batch_linger_ms / 1000)
         if taken is None:
             return api_pb2.FunctionGetInputsResponse(inputs=[api_pb2.FunctionGetInputsItem(kill_switch=True)])
-        return api_pb2.FunctionGetInputsResponse(
+        response = api_pb2.FunctionGetInputsResponse(
             inputs=[
                 api_pb2.FunctionGetInputsItem(
                     input_id=item.input_id,
@@ -76,11 +77,12 @@ class ContainerHandlers:
                 for item in taken
             ]
         )
+        return Handover(response, partial(self._not_delivered, caller, [item.input_id for item in taken]))
 
-    def undelivered_FunctionGetInputs(self, response: api_pb2.FunctionGetInputsResponse, caller: Caller) -> None:
+    def _not_delivered(self, caller: Caller, input_ids: list[str]) -> None:
         if (place := self._scheduler.find(caller.task_id)) is not None:
             pool, slot = place
-            pool.not_delivered(slot, [item.input_id for item in response.inputs])
+            pool.not_delivered(slot, input_ids)
 
     async def FunctionPutOutputs(self, request: api_pb2.FunctionPutOutputsRequest, caller: Caller) -> Empty:
         pool, slot = self._place(caller)

@@ -2,8 +2,7 @@
 
 A handler method takes (request, caller). For a unary RPC it is a coroutine that returns the response; for one that
 streams, an async generator of responses, or of lists of them, which leave together. Errors are raised as
-`grpclib.GRPCError`. Where an answer hands something over, `undelivered_<RPC>` takes it back: called with
-(response, caller) when a unary answer could not be sent.
+`grpclib.GRPCError`. A unary answer that hands something over is a `Handover`, so that it can be taken back.
 """
 
 from __future__ import annotations
@@ -41,7 +40,6 @@ MEANT = {
 """What an RPC is for, where its name does not say it."""
 
 Method = Callable[[Any, "Caller"], Any]
-Undelivered = Callable[[Any, "Caller"], None]
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,14 @@ class Caller:
     task_id: str = ""
     client_version: str = ""
     """Of a client outside, as it says itself."""
+
+
+@dataclass(frozen=True)
+class Handover:
+    """A unary answer, and what takes back what it hands over where it could not be sent."""
+
+    response: Message
+    take_back: Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,6 @@ class Dispatcher:
 
     def __init__(self, handlers: Iterable[object], say: Callable[[str], None]) -> None:
         self._methods: dict[str, Method] = {}
-        self._undelivered: dict[str, Undelivered] = {}
         self._say = say
         self._missing: set[str] = set()
         for handler in handlers:
@@ -80,8 +85,6 @@ class Dispatcher:
                     if name in self._methods:
                         raise ValueError(f"two handlers answer {name}")
                     self._methods[name] = method
-                    if (take_back := getattr(handler, f"undelivered_{name}", None)) is not None:
-                        self._undelivered[name] = take_back
 
     @property
     def implemented(self) -> frozenset[str]:
@@ -100,7 +103,7 @@ class Dispatcher:
         elif rpc.server_streaming:
             serve = _streaming(method, caller)
         else:
-            serve = _unary(method, caller, self._undelivered.get(rpc.name))
+            serve = _unary(method, caller)
         if token is not None:
             serve = _guarded(serve, token)
         cardinality = Cardinality.UNARY_STREAM if rpc.server_streaming else Cardinality.UNARY_UNARY
@@ -131,7 +134,7 @@ class Servable:
 Serve = Callable[["Stream[Any, Any]"], Awaitable[None]]
 
 
-def _unary(method: Method, caller: Caller, undelivered: Undelivered | None) -> Serve:
+def _unary(method: Method, caller: Caller) -> Serve:
     async def serve(stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
         who = caller
@@ -139,14 +142,16 @@ def _unary(method: Method, caller: Caller, undelivered: Undelivered | None) -> S
             sent: Mapping[str, Any] = stream.metadata or {}
             who = Caller(client_version=str(sent.get("x-modal-client-version", "")))
         try:
-            response = await cast("Awaitable[Message]", method(request, who))
+            answer = await cast("Awaitable[Message | Handover]", method(request, who))
         except OSError as error:
             raise GRPCError(Status.RESOURCE_EXHAUSTED, f"The emulator can not use its disk: {error}") from error
+        if not isinstance(answer, Handover):
+            await stream.send_message(answer)
+            return
         try:
-            await stream.send_message(response)
+            await stream.send_message(answer.response)
         except BaseException:
-            if undelivered is not None:
-                undelivered(response, caller)
+            answer.take_back()
             raise
 
     return serve
@@ -210,6 +215,11 @@ def invalid(message: str) -> GRPCError:
 
 def exists(message: str) -> GRPCError:
     return GRPCError(Status.ALREADY_EXISTS, message)
+
+
+def too_large(what: str) -> GRPCError:
+    """What the client takes for HTTP's 413, with which Modal's front refuses requests. Not a status that it retries."""
+    return GRPCError(Status.OUT_OF_RANGE, f"Received :status = '413': {what}")
 
 
 def failed_precondition(message: str) -> GRPCError:

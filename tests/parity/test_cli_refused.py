@@ -48,10 +48,6 @@ def test_a_shell_is_refused_by_name(target: Target) -> None:
 @pytest.mark.parametrize(
     ("words", "missing"),
     [
-        pytest.param(["dict", "list"], "DictList", marks=pytest.mark.row("CLI", "modal dict")),
-        pytest.param(["dict", "create", "d"], "DictGetOrCreate", marks=pytest.mark.row("CLI", "modal dict")),
-        pytest.param(["queue", "list"], "QueueList", marks=pytest.mark.row("CLI", "modal queue")),
-        pytest.param(["queue", "create", "q"], "QueueGetOrCreate", marks=pytest.mark.row("CLI", "modal queue")),
         pytest.param(["nfs", "list"], "SharedVolumeList", marks=pytest.mark.row("CLI", "modal nfs")),
         pytest.param(["image", "names", "list"], "ImageListTags", marks=pytest.mark.row("CLI", "modal image")),
         pytest.param(["endpoint", "list"], "EndpointList", marks=pytest.mark.row("CLI", "modal endpoint")),
