@@ -27,6 +27,8 @@ Wsgi = Any
 """A WSGI application: (environ, start_response) -> iterable of bytes."""
 
 REGION = "us-east-1"
+AWS_PORT = "#aws"
+"""Under which its port is kept, beside the labels of web addresses."""
 _POLL = 0.02
 _BACKLOG = 128
 
@@ -34,8 +36,10 @@ _BACKLOG = 128
 class Aws:
     """S3 and DynamoDB of one emulator, on 127.0.0.1. Use as a context manager, or `start` and `close`."""
 
-    def __init__(self, *, port: int = 0, preload: bool = False) -> None:
+    def __init__(self, *, port: int = 0, usual_port: int = 0, preload: bool = False) -> None:
+        """Where no port is asked for, the usual one is taken if it is free, else any."""
         self._port = port
+        self._usual_port = usual_port
         self._preload = preload
         self._account = "".join(secrets.choice("0123456789") for _ in range(12))
         self._listener: socket.socket | None = None
@@ -48,13 +52,12 @@ class Aws:
 
     def start(self) -> None:
         """Listen: requests are accepted from now on. Raises `OSError` when the port is taken."""
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind(("127.0.0.1", self._port))
+            listener = _bound(self._port or self._usual_port)
         except OSError:
-            listener.close()
-            raise
+            if self._port or not self._usual_port:
+                raise
+            listener = _bound(0)
         listener.listen(_BACKLOG)
         self._listener = listener
         self._thread = threading.Thread(target=self._serve, name="emulator-aws", daemon=True)
@@ -133,6 +136,17 @@ class Aws:
             selector.register(self._woken, selectors.EVENT_READ)
             ready = [key.fileobj for key, _ in selector.select()]
         return self._woken not in ready
+
+
+def _bound(port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def make_server(listener: socket.socket, account: str) -> BaseWSGIServer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from modal_proto import api_pb2
 
-from emulator.aws import Aws
+from emulator.aws import AWS_PORT, Aws
 from emulator.clock import RealClock
 from emulator.containers import choose_runtime
 from emulator.containers.base import ContainerStartError
@@ -51,6 +51,7 @@ from emulator.scheduler.services import Services
 from emulator.signals import Signal
 from emulator.state import State
 from emulator.storage.content import BlobStore, ContentStore
+from emulator.storage.store import NothingKept
 
 if TYPE_CHECKING:
     import socket
@@ -60,8 +61,10 @@ if TYPE_CHECKING:
     from emulator.clock import Clock
     from emulator.containers import Kind
     from emulator.containers.base import Stream
+    from emulator.kept import Kept
     from emulator.logs import LogSink
     from emulator.scheduler.history import Task
+    from emulator.storage.store import Store
 
 
 STOP_LIMIT = 20.0
@@ -83,13 +86,15 @@ class Options:
     """How an emulator is to be. Ports of 0 are any that is free."""
 
     state_directory: Path | None = None
-    """Where volumes and content are kept; `None`: a temporary folder that goes with the emulator."""
+    """Where everything is kept that outlives an emulator; `None`: a temporary folder that goes with it."""
     clock: Clock = field(default_factory=RealClock)
     containers: Kind = "auto"
     port: int = 0
     """Of the control plane."""
     web_port: int = 0
     """Of the first web function that is deployed."""
+    web_for: str = ""
+    """What `web_port` is for: over restarts an address has it as long as this is the same."""
     aws_port: int = 0
     """Of S3 and DynamoDB."""
     ingress_port: int = 0
@@ -119,11 +124,18 @@ class Core:
         folder = (options.state_directory or self._temporary / "state").absolute()
         self._listener = self._bind(options.port)
         self.server_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._kept: Kept | None = None
         try:
+            if options.state_directory is not None:
+                from emulator.kept import Kept
+
+                self._kept = Kept(folder, state=self.state, clock=options.clock, say=self.say)
             self._assemble(folder)
         except BaseException:
             self._listener.close()
             self._run_folder.close()
+            if self._kept is not None:
+                self._kept.close()
             raise
 
     def _bind(self, port: int) -> socket.socket:
@@ -134,7 +146,9 @@ class Core:
             raise
 
     def _assemble(self, folder: Path) -> None:
-        options, clock, state = self.options, self.options.clock, self.state
+        options, clock, state, kept = self.options, self.options.clock, self.state, self._kept
+        self.store: Store = kept.store if kept is not None else NothingKept()
+        ports = kept.ports if kept is not None else {}
         self._blobs = BlobStore(folder / "blobs")
         content = ContentStore(folder / "content", self._blobs.scratch)
         self._blob_server = BlobServer(self._blobs)
@@ -142,7 +156,7 @@ class Core:
         self.calls = Calls(clock, discard_blob=self._blobs.discard, blob_size=self._blobs.size, done=history.done)
         sockets = self._temporary / "s"
         sockets.mkdir()
-        self.aws = Aws(port=options.aws_port)
+        self.aws = Aws(port=options.aws_port, usual_port=ports.get(AWS_PORT, 0))
         self._launcher = ContainerLauncher(
             state=state,
             content=content,
@@ -165,7 +179,7 @@ class Core:
         )
         self.scheduler = Scheduler(services)
         flash = FlashTokens(clock)
-        self.ingress = Ingress(clock=clock, authorize=Admission(state, flash), web_port=options.web_port)
+        self.ingress = Ingress(clock=clock, authorize=Admission(state, flash), web_port=options.web_port, ports=ports)
         binder = Binder(state, self.scheduler, self.say)
         self._front = IngressFront(
             self.ingress,
@@ -174,7 +188,7 @@ class Core:
             read_blob=self._blobs.read,
             bind=binder.for_request,
         )
-        publisher = Publisher(state, self.scheduler, self._front)
+        publisher = self._publisher = Publisher(state, self.scheduler, self._front)
         self._apps = AppHandlers(state, clock, self.scheduler, self._front, publisher, self.server_url, self.say)
         self.dispatcher = Dispatcher(
             [
@@ -199,16 +213,23 @@ class Core:
                 VolumeHandlers(state, clock, folder / "volumes", temporary=self._temporary / "volumes"),
             ],
             self.say,
+            *([kept.keep] if kept is not None else []),
         )
         self._launcher.connect(self.dispatcher)
         self._control_plane = ControlPlane(self.dispatcher, self._token)
 
     async def start(self) -> None:
-        """Open every port. Raises `OSError` or `PortTaken` when one that was asked for is in use."""
+        """Open every port, and serve what is kept.
+
+        Raises `OSError` or `PortTaken` when a port that was asked for is in use.
+        """
         try:
             self.aws.start()
             await self._blob_server.start()
             await self.ingress.start(self.options.ingress_port)
+            if self._kept is not None:
+                self._kept.watch(self.ingress, aws_port=self.aws.port, web_for=self.options.web_for)
+                await self._kept.restore(self._publisher, self.scheduler)
             await self._control_plane.start(self._listener)
         except BaseException:
             await self.stop()
@@ -232,11 +253,16 @@ class Core:
             "the blob server": self._blob_server.close,
             "S3 and DynamoDB": lambda: asyncio.to_thread(self.aws.close),
             "its folder": lambda: asyncio.to_thread(self._run_folder.close),
+            "what is kept": self._close_kept,
         }
         async with AsyncExitStack() as closing:
             closing.callback(self._listener.close)
             for name, close in reversed(in_order.items()):
                 closing.push_async_callback(self._close, name, close)
+
+    async def _close_kept(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
 
     def hurry(self) -> None:
         """Wait no longer for containers that are asked to leave: kill them."""

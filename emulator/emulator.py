@@ -69,7 +69,8 @@ class Emulator:
 
     `with Emulator() as emulator:` runs it in a thread of its own, so that the code inside may block; `async with` does
     the same without blocking the caller's loop. Everything that it started is gone when the block ends. `log` gets
-    every `LogLine`, from the emulator's thread.
+    every `LogLine`, from the emulator's thread. With a `state_directory` it goes on from what an earlier one has left
+    there (docs/emulator.md has what that is), and no other may use it meanwhile.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Emulator:
         containers: Kind = "auto",
         port: int = 0,
         web_port: int = 0,
+        web_for: str = "",
         ingress_port: int = 0,
         aws_port: int = 0,
         log: LogSink | None = None,
@@ -93,6 +95,7 @@ class Emulator:
             containers=containers,
             port=port,
             web_port=web_port,
+            web_for=web_for,
             ingress_port=ingress_port,
             aws_port=aws_port,
             log=log,
@@ -107,7 +110,11 @@ class Emulator:
     # Life
 
     def start(self) -> None:
-        """Start it. Raises `OSError` (`PortTaken` for the ingress's) when a port that was asked for is in use."""
+        """Start it.
+
+        Raises `OSError` (`PortTaken` for the ingress's) when a port that was asked for is in use, and `StateError` for
+        a state directory that another emulator uses (`InUseError`), or whose content can not be read.
+        """
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="emulator", daemon=True)
         self._thread.start()

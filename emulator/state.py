@@ -1,4 +1,4 @@
-"""What the emulator knows: apps, functions, classes, images, mounts, storage, tokens. Plain data, in memory.
+"""What the emulator knows: apps, functions, classes, images, mounts, storage, tokens. Plain data.
 
 It belongs to the server and outlives every container. Names are scoped by environment.
 """
@@ -38,6 +38,10 @@ LIVE_STATES = frozenset(
         api_pb2.APP_STATE_DEPLOYED,
     }
 )
+
+
+NOT_KEPT = {"kept": False}
+"""Metadata of a field that is of the running emulator alone: it has a default (see `storage/shapes.py`)."""
 
 
 @dataclass(eq=False)
@@ -113,7 +117,7 @@ class App:
     environment: str
     state: api_pb2.AppState.ValueType
     created_at: float
-    last_heartbeat: float
+    last_heartbeat: float = field(default=0.0, metadata=NOT_KEPT)
     name: str = ""
     """Set once deployed."""
     deployed_at: float = 0.0
@@ -121,15 +125,17 @@ class App:
     stopped_by: str = ""
     version: int = 0
     """In force; 0 before the first deploy."""
-    function_ids: dict[str, str] = field(default_factory=dict)
-    class_ids: dict[str, str] = field(default_factory=dict)
+    function_ids: dict[str, str] = field(default_factory=dict, metadata=NOT_KEPT)
+    """Of the version in force, as is the next."""
+    class_ids: dict[str, str] = field(default_factory=dict, metadata=NOT_KEPT)
     tags: dict[str, str] = field(default_factory=dict)
-    history: list[api_pb2.AppDeploymentHistory] = field(default_factory=list)
-    versions: dict[int, AppVersion] = field(default_factory=dict)
+    history: list[api_pb2.AppDeploymentHistory] = field(default_factory=list, metadata=NOT_KEPT)
+    """It and the versions are kept entry by entry."""
+    versions: dict[int, AppVersion] = field(default_factory=dict, metadata=NOT_KEPT)
     """By number: those of the history that can be rolled back to."""
-    publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    publishing: asyncio.Lock = field(default_factory=asyncio.Lock, metadata=NOT_KEPT)
     """Held while something is put in force: the second writer comes after the first."""
-    log: AppLog = field(default_factory=AppLog)
+    log: AppLog = field(default_factory=AppLog, metadata=NOT_KEPT)
 
     @property
     def live(self) -> bool:
@@ -234,7 +240,7 @@ class DictRecord:
     name: str
     environment: str
     created_at: float
-    contents: DictContents = field(default_factory=DictContents)
+    contents: DictContents = field(default_factory=DictContents, metadata=NOT_KEPT)
 
 
 @dataclass(eq=False)
@@ -243,7 +249,7 @@ class QueueRecord:
     name: str
     environment: str
     created_at: float
-    contents: QueueContents = field(default_factory=QueueContents)
+    contents: QueueContents = field(default_factory=QueueContents, metadata=NOT_KEPT)
 
 
 @dataclass(frozen=True)
@@ -263,10 +269,15 @@ class Environment:
 
 @dataclass(eq=False)
 class State:
-    """Everything by id. Handlers look names up by walking: there are never many."""
+    """Everything by id. Handlers look names up by walking: there are never many.
+
+    Under a state directory each dictionary is kept (see `storage/keeper.py`) but for what has no name, where it may
+    have one, and is filled before any handler is made.
+    """
 
     apps: dict[str, App] = field(default_factory=dict)
-    functions: dict[str, FunctionRecord] = field(default_factory=dict)
+    functions: dict[str, FunctionRecord] = field(default_factory=dict, metadata=NOT_KEPT)
+    """Made anew from the versions of the apps."""
     classes: dict[str, ClassRecord] = field(default_factory=dict)
     images: dict[str, ImageRecord] = field(default_factory=dict)
     mounts: dict[str, MountRecord] = field(default_factory=dict)

@@ -22,6 +22,7 @@ from emulator.problem import Problem
 from emulator.ready import wait_until_ready
 from emulator.record import hold
 from emulator.scheduler.leaving import EXIT_GRACE
+from emulator.storage.store import StateError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -127,6 +128,7 @@ class Session:
                 state_directory=options.state,
                 containers=options.containers,
                 web_port=options.port,
+                web_for=options.app_ref,
                 log=self._log,
                 exit_grace=EXIT_GRACE,
             )
@@ -147,6 +149,8 @@ class Session:
             emulator.start()
         except PortTaken as error:
             raise Problem(f"{error}: stop what listens there, or choose another with --port") from error
+        except StateError as error:
+            raise Problem(str(error)) from error
         except (OSError, ValueError) as error:
             raise Problem(f"the emulator can not start: {error}") from error
 

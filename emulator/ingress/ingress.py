@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from emulator.ingress.servers import ServerSite
 from emulator.ingress.tasks import Tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
 
     from emulator.clock import Clock
     from emulator.ingress.auth import Authorize
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 """Nothing else: inputs are pickles, so who can reach an emulator can run code in it."""
+
+SHARED, NOBODY = "#shared", ""
+"""No keys: whose port is the shared one, and who has none."""
 
 NOT_FOUND = "modal-http: invalid function call"
 """Modal's own words for an address that means nothing."""
@@ -63,7 +67,10 @@ class Ingress:
     `emulator up` promises.
     """
 
-    def __init__(self, *, clock: Clock, authorize: Authorize, web_port: int = 0) -> None:
+    def __init__(
+        self, *, clock: Clock, authorize: Authorize, web_port: int = 0, ports: Mapping[str, int] | None = None
+    ) -> None:
+        """`ports` are those that keys have had before: they get them again where they are free."""
         self._clock = clock
         self._authorize = authorize
         self._web_port = web_port
@@ -72,8 +79,29 @@ class Ingress:
         self._sites: dict[str, _Site] = {}
         self._listeners: dict[str, _Listener] = {}
         self._retired: list[_Listener] = []
-        self._ports: dict[str, int] = {}
+        self._ports = dict(ports or {})
+        self._withheld_for: str | None = None
         self._tasks = Tasks()
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Every key's port, of those that are gone the last; the shared one's key is `SHARED`."""
+        return self._ports | {key: listener.port for key, listener in self._listeners.items()}
+
+    @property
+    def web_key(self) -> str | None:
+        """The key that has `web_port`."""
+        found = (key for key, listener in self._listeners.items() if listener.port == self._web_port)
+        return next(found, None)
+
+    @contextmanager
+    def web_port_for(self, key: str | None) -> Iterator[None]:
+        """Meanwhile, nobody but that key gets `web_port`."""
+        withheld, self._withheld_for = self._withheld_for, key or NOBODY
+        try:
+            yield
+        finally:
+            self._withheld_for = withheld
 
     @property
     def url(self) -> str:
@@ -86,7 +114,8 @@ class Ingress:
         """Open the shared port (0: any). Raises `PortTaken` or `OSError`, also for `web_port`."""
         if self._web_port:
             self._unclaimed = await self._open(None, _bind(self._web_port))
-        self._shared = await _Listener.open(_bind(port), self._serve_shared, self._clock)
+        self._shared = await _Listener.open(self._socket(SHARED, port), self._serve_shared, self._clock)
+        self._ports[SHARED] = self._shared.port
 
     async def reserve(self, key: str, *, public: bool) -> str:
         """The URL that `key` will have once it is added; until then it answers that nothing is there yet.
@@ -102,6 +131,8 @@ class Ingress:
         return listener.url
 
     def _claim_web_port(self, key: str) -> _Listener | None:
+        if self._withheld_for not in (None, key):
+            return None
         listener, self._unclaimed = self._unclaimed, None
         if listener is not None:
             listener.key = key

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from google.protobuf.message_factory import GetMessageClass
@@ -75,7 +76,15 @@ class Token:
 class Dispatcher:
     """Knows every RPC of the installed `modal_proto`; those without a handler answer UNIMPLEMENTED by name."""
 
-    def __init__(self, handlers: Iterable[object], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        handlers: Iterable[object],
+        say: Callable[[str], None],
+        keep: Callable[[str], None] = lambda _rpc: None,
+    ) -> None:
+        """`keep` is called with an RPC's name once it has been carried out: it is answered when that returns, and fails
+        with its `OSError`."""
+        self._keep = keep
         self._methods: dict[str, Method] = {}
         self._say = say
         self._missing: set[str] = set()
@@ -103,7 +112,7 @@ class Dispatcher:
         elif rpc.server_streaming:
             serve = _streaming(method, caller)
         else:
-            serve = _unary(method, caller)
+            serve = _unary(method, caller, partial(self._keep, rpc.name))
         if token is not None:
             serve = _guarded(serve, token)
         cardinality = Cardinality.UNARY_STREAM if rpc.server_streaming else Cardinality.UNARY_UNARY
@@ -134,7 +143,7 @@ class Servable:
 Serve = Callable[["Stream[Any, Any]"], Awaitable[None]]
 
 
-def _unary(method: Method, caller: Caller) -> Serve:
+def _unary(method: Method, caller: Caller, keep: Callable[[], None]) -> Serve:
     async def serve(stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
         who = caller
@@ -144,17 +153,23 @@ def _unary(method: Method, caller: Caller) -> Serve:
         try:
             answer = await cast("Awaitable[Message | Handover]", method(request, who))
         except OSError as error:
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"The emulator can not use its disk: {error}") from error
-        if not isinstance(answer, Handover):
-            await stream.send_message(answer)
-            return
+            raise _no_disk(error) from error
         try:
-            await stream.send_message(answer.response)
+            try:
+                keep()
+            except OSError as error:
+                raise _no_disk(error) from error
+            await stream.send_message(answer.response if isinstance(answer, Handover) else answer)
         except BaseException:
-            answer.take_back()
+            if isinstance(answer, Handover):
+                answer.take_back()
             raise
 
     return serve
+
+
+def _no_disk(error: OSError) -> GRPCError:
+    return GRPCError(Status.RESOURCE_EXHAUSTED, f"The emulator can not use its disk: {error}")
 
 
 def _streaming(method: Method, caller: Caller) -> Serve:

@@ -25,7 +25,8 @@ class EnvironmentHandlers:
     def __init__(self, state: State, clock: Clock) -> None:
         self._state = state
         self._clock = clock
-        self._create(DEFAULT_ENVIRONMENT)
+        if not self._known(DEFAULT_ENVIRONMENT):
+            self._create(DEFAULT_ENVIRONMENT)
 
     def _known(self, name: str) -> bool:
         return any(e.name == (name or DEFAULT_ENVIRONMENT) for e in self._state.environments.values())

@@ -94,7 +94,7 @@ class Publisher:
                 rebind(bound, record)
                 self._scheduler.published(bound)
         if app.state == api_pb2.APP_STATE_DEPLOYED:
-            self._scheduler.timers.follow(records)
+            self._scheduler.timers.follow(records, since=app.deployed_at)
         for function_id in removed:
             await self._remove(function_id)
         await self.drop_staged(app)

@@ -39,14 +39,16 @@ class Timers:
         self._say = say
         self._timers: dict[str, Timer] = {}
         self._changed = Signal()
+        self.ran: Callable[[FunctionRecord, float], None] = lambda _record, _at: None
+        """Told of each run before it begins, and of when it is (seconds since the epoch)."""
 
     @property
     def all(self) -> list[Timer]:
         """In the order in which they were deployed."""
         return list(self._timers.values())
 
-    def follow(self, records: Iterable[FunctionRecord]) -> None:
-        """These functions have been deployed now: theirs are the schedules that count. A `Period` starts anew."""
+    def follow(self, records: Iterable[FunctionRecord], *, since: float) -> None:
+        """These functions were deployed at `since`: theirs are the schedules that count. A `Period` starts then."""
         now = self._clock.time()
         for record in records:
             self._timers.pop(record.function_id, None)
@@ -57,8 +59,18 @@ class Timers:
             except InvalidScheduleError as error:  # refused when it is created: only a record from elsewhere gets here
                 self._say(f"{record.tag}: {error}: it is not run")
                 continue
-            self._timers[record.function_id] = Timer(record, schedule, now, schedule.after(now, since=now))
+            self._timers[record.function_id] = Timer(record, schedule, since, schedule.after(now, since=since))
         self._changed.notify()
+
+    def missed(self, function_id: str, *, ran: float) -> float | None:
+        """When it was due first since its deployment, or since it `ran` last under an earlier emulator, if it was.
+
+        That run is not made up for: Modal, which is never away, runs nothing at another time than its schedule's.
+        """
+        if (timer := self._timers.get(function_id)) is None:
+            return None
+        due = timer.schedule.after(max(timer.since, ran), since=timer.since)
+        return due if due is not None and due <= self._clock.time() else None
 
     def drop(self, function_ids: Iterable[str]) -> None:
         """These functions are gone. Harmless for those without a schedule."""
@@ -82,6 +94,7 @@ class Timers:
 
     def _fire(self, timer: Timer) -> None:
         try:
+            self.ran(timer.record, self._clock.time())
             self._run(timer.record)
         except Exception as error:  # one function's trouble is not to keep the others from being run
             self._say(f"{timer.record.tag} could not be run on its schedule: {error!r}")

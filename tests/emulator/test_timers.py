@@ -32,7 +32,7 @@ def scheduled(machine: FakeMachine, schedule: api_pb2.Schedule | None) -> Functi
     """Deploy `f` (again) with that schedule."""
     machine.deploy(schedule=schedule)
     record = machine.state.functions["fu-1"]
-    machine.scheduler.timers.follow([record])
+    machine.scheduler.timers.follow([record], since=machine.clock.time())
     return record
 
 
@@ -115,7 +115,7 @@ async def test_one_function_that_cannot_be_run_does_not_stop_the_others(machine:
         unknown = FunctionRecord("fu-2", "ap-1", "g", api_pb2.Function(schedule=every(minutes=1)))
         broken = FunctionRecord("fu-3", "ap-1", "h", api_pb2.Function(schedule=cron("nonsense")))
         record = scheduled(machine, every(minutes=1))
-        machine.scheduler.timers.follow([unknown, broken, record])
+        machine.scheduler.timers.follow([unknown, broken, record], since=machine.clock.time())
         await machine.clock.turn(60)
         assert {call.function_id for call in machine.calls._calls.values()} == {"fu-1", "fu-2"}
         assert any("h: Cron('nonsense')" in line for line in machine.said)
