@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from emulator.images.commands import Install
     from emulator.protocol.addresses import Address
 
 WORKSPACE = "local"
@@ -197,14 +198,17 @@ class ClassRecord:
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """An image as its layers describe it; what cannot be honoured here is listed."""
+    """An image as its layers describe it."""
 
     image_id: str
     environment: Mapping[str, str]
     workdir: str
     copied: tuple[tuple[str, str, int], ...] = ()
     """Files that a layer copies in: (path in the container, sha256, mode)."""
-    not_honoured: tuple[str, ...] = ()
+    python: str = ""
+    """The series that it asks for, e.g. "3.12"; empty: any."""
+    installs: tuple[Install, ...] = ()
+    """What makes its Python environment, of all layers, the oldest first."""
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,8 @@ class MountRecord:
     mount_id: str
     files: tuple[api_pb2.MountFile, ...]
     checksum: str = ""
+    python: str = ""
+    """The series of the standalone Python that it would be on Modal, e.g. "3.12"."""
 
 
 @dataclass(eq=False)

@@ -1,30 +1,37 @@
-"""Images: recorded layer by layer and answered as built. What a layer asks for that is not honoured is said once."""
+"""Images: described layer by layer, and built as far as they need a Python environment of their own."""
 
 from __future__ import annotations
 
-import platform
+import hashlib
 from typing import TYPE_CHECKING
 
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from emulator.ids import derived_id
+from emulator.images.dockerfile import Layers, apply_commands
 from emulator.protocol.dispatch import not_found
 from emulator.state import IMAGE_BUILDER_VERSION, ImageRecord
-from emulator.storage.dockerfile import Layers, apply_commands, is_install
-from emulator.storage.installs import not_installed, packages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
+    from emulator.clock import Clock
+    from emulator.images.builds import Build, ImageBuilder
     from emulator.protocol.dispatch import Caller
     from emulator.state import State
+    from emulator.storage.content import ContentStore
+
+_STREAMED = 55.0
+"""Seconds of one stream, unless the client says: it asks again."""
 
 
 class ImageHandlers:
-    def __init__(self, state: State, say: Callable[[str], None]) -> None:
+    def __init__(self, state: State, clock: Clock, content: ContentStore, builder: ImageBuilder) -> None:
         self._state = state
-        self._say = say
+        self._clock = clock
+        self._content = content
+        self._builder = builder
 
     async def ImageGetOrCreate(
         self, request: api_pb2.ImageGetOrCreateRequest, _: Caller
@@ -36,51 +43,118 @@ class ImageHandlers:
             )
         # The context counts by its content: its mount's id is derived from that.
         image_id = derived_id("im", image.SerializeToString(deterministic=True))
-        if image_id not in self._state.images:
-            record = self._state.images[image_id] = self._describe(image_id, image)
-            self._warn(record)
-        return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=_built(), metadata=_metadata())
+        record = self._state.images.get(image_id)
+        if record is None:
+            record = self._state.images[image_id] = self._describe(image_id, request)
+        force = request.force_build or request.ignore_cache
+        if not await self._builder.pending(record, force=force):
+            return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=_built(), metadata=self._metadata(record))
+        self._builder.begin(record, steps=image.dockerfile_commands, secrets=self._secrets(image), force=force)
+        return api_pb2.ImageGetOrCreateResponse(image_id=image_id)
 
-    def _describe(self, image_id: str, image: api_pb2.Image) -> ImageRecord:
-        layers = Layers()
+    def _describe(self, image_id: str, request: api_pb2.ImageGetOrCreateRequest) -> ImageRecord:
+        image, layers = request.image, Layers()
         for base in image.base_images:
             if (record := self._state.images.get(base.image_id)) is not None:
                 layers.environment.update(record.environment)
                 layers.workdir = record.workdir
                 layers.copied += record.copied
+                layers.installs += record.installs
+                layers.python = record.python or layers.python
         context = self._state.mounts.get(image.context_mount_id)
-        apply_commands(layers, image.dockerfile_commands, context.files if context else ())
+        files = [*(context.files if context else ()), *self._context_files(image)]
+        apply_commands(layers, image.dockerfile_commands, files, build_arguments=image.build_args)
+        layers.python = (context.python if context else "") or layers.python
+        if request.namespace != api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL:  # else one of the client's own bases
+            self._warn(layers)
         return ImageRecord(
-            image_id, layers.environment, layers.workdir, tuple(layers.copied), tuple(layers.not_honoured)
+            image_id,
+            layers.environment,
+            layers.workdir,
+            tuple(layers.copied),
+            layers.python,
+            tuple(layers.installs),
         )
 
-    def _warn(self, record: ImageRecord) -> None:
-        others = [command for command in record.not_honoured if not is_install(command)]
-        if others:
-            shown = "; ".join(command[:80] for command in others[:3])
-            self._say(f"image {record.image_id}: not run, since images are not built here: {shown}")
-        if missing := not_installed(name for command in record.not_honoured for name in packages(command)):
-            names = " ".join(missing)
-            self._say(f"image {record.image_id} wants packages that are not installed here: pip install {names}")
+    def _context_files(self, image: api_pb2.Image) -> list[api_pb2.MountFile]:
+        """Files that came with the request itself."""
+        files = []
+        for file in image.context_files:
+            sha256 = hashlib.sha256(file.data).hexdigest()
+            self._content.add(sha256, file.data)
+            files.append(api_pb2.MountFile(filename=file.filename, sha256_hex=sha256))
+        return files
+
+    def _warn(self, layers: Layers) -> None:
+        for command in layers.not_honoured:
+            if command.startswith("FROM "):
+                what = f"{command[5:]} is not pulled: containers of it have this machine's files and Python"
+            else:
+                what = f"not honoured in images: {command[:120]}"
+            self._builder.say_once(what)
+        for shell in layers.shells:
+            self._builder.say_once(f"not run, since images have no operating system here: {shell.command[:120]}")
+
+    def _secrets(self, image: api_pb2.Image) -> dict[str, str]:
+        values: dict[str, str] = {}
+        for secret_id in image.secret_ids:
+            if (secret := self._state.secrets.get(secret_id)) is not None:
+                values.update(secret.values)
+        return values
 
     async def ImageFromId(self, request: api_pb2.ImageFromIdRequest, _: Caller) -> api_pb2.ImageFromIdResponse:
-        if request.image_id not in self._state.images:
-            raise not_found(f"No Image with ID {request.image_id}")
-        return api_pb2.ImageFromIdResponse(image_id=request.image_id, metadata=_metadata())
+        record = self._found(request.image_id)
+        return api_pb2.ImageFromIdResponse(image_id=request.image_id, metadata=self._metadata(record))
 
     async def ImageJoinStreaming(
         self, request: api_pb2.ImageJoinStreamingRequest, _: Caller
     ) -> AsyncIterator[api_pb2.ImageJoinStreamingResponse]:
-        if request.image_id not in self._state.images:
-            raise not_found(f"No Image with ID {request.image_id}")
-        yield api_pb2.ImageJoinStreamingResponse(result=_built(), eof=True, metadata=_metadata())
+        record = self._found(request.image_id)
+        build = self._builder.build_of(request.image_id)
+        if build is None:
+            yield api_pb2.ImageJoinStreamingResponse(result=_built(), eof=True, metadata=self._metadata(record))
+            return
+        sent = int(request.last_entry_id.partition("-")[0] or 0)
+        deadline = self._clock.monotonic() + (request.timeout or _STREAMED)
+        while not build.done or sent < len(build.pieces):
+            if sent < len(build.pieces):
+                text, sent = "".join(build.pieces[sent:]), len(build.pieces)
+                yield api_pb2.ImageJoinStreamingResponse(task_logs=[self._log(text)], entry_id=f"{sent}-0")
+                continue
+            try:
+                async with self._clock.timeout(deadline - self._clock.monotonic()):
+                    await build.changed.wait()
+            except TimeoutError:
+                return
+        yield api_pb2.ImageJoinStreamingResponse(
+            result=_result(build), entry_id=f"{sent}-0", eof=True, metadata=self._metadata(record)
+        )
+
+    def _log(self, text: str) -> api_pb2.TaskLogs:
+        return api_pb2.TaskLogs(
+            data=text, file_descriptor=api_pb2.FILE_DESCRIPTOR_STDOUT, timestamp=self._clock.time()
+        )
+
+    def _metadata(self, image: ImageRecord) -> api_pb2.ImageMetadata:
+        return api_pb2.ImageMetadata(
+            python_version_info=f"Python {self._builder.python_version(image)}",
+            image_builder_version=IMAGE_BUILDER_VERSION,
+            workdir=image.workdir,
+        )
+
+    def _found(self, image_id: str) -> ImageRecord:
+        record = self._state.images.get(image_id)
+        if record is None:
+            raise not_found(f"No Image with ID {image_id}")
+        return record
+
+
+def _result(build: Build) -> api_pb2.GenericResult:
+    if not build.failed:
+        return _built()
+    return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception=build.why)
 
 
 def _built() -> api_pb2.GenericResult:
     return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
 
-
-def _metadata() -> api_pb2.ImageMetadata:
-    return api_pb2.ImageMetadata(
-        python_version_info=f"Python {platform.python_version()}", image_builder_version=IMAGE_BUILDER_VERSION
-    )

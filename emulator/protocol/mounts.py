@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from emulator.protocol.dispatch import Caller
     from emulator.state import State
     from emulator.storage.content import BlobStore, ContentStore
+
+_PYTHON_BUILD = re.compile(r"python-build-standalone\.\d+\.(3\.\d+)")
 
 
 class MountHandlers:
@@ -68,7 +71,9 @@ class MountHandlers:
     ) -> api_pb2.MountGetOrCreateResponse:
         if request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL:
             # The client's own package and its Python builds: containers run in this very installation, which has them.
-            return self._respond(MountRecord(derived_id("mo", request.deployment_name.encode()), ()))
+            python = _PYTHON_BUILD.match(request.deployment_name)
+            mount_id = derived_id("mo", request.deployment_name.encode())
+            return self._respond(MountRecord(mount_id, (), python=python[1] if python else ""))
         if not request.files and request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
             raise not_found(f"Mount '{request.deployment_name}' not found")
         for file in request.files:

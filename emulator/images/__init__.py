@@ -1,0 +1,1 @@
+"""Images, as far as a machine without a container engine builds them: cached virtual environments, and files."""
