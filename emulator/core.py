@@ -16,6 +16,7 @@ from emulator.containers import choose_runtime
 from emulator.containers.base import ContainerStartError
 from emulator.containers.folder import RunFolder
 from emulator.front import Admission, IngressFront
+from emulator.images.builds import image_builder
 from emulator.ingress.ingress import Ingress
 from emulator.launcher import ContainerLauncher
 from emulator.logs import LogLine
@@ -157,12 +158,16 @@ class Core:
         sockets = self._temporary / "s"
         sockets.mkdir()
         self.aws = Aws(port=options.aws_port, usual_port=ports.get(AWS_PORT, 0))
+        self._images = image_builder(
+            state_directory=options.state_directory, content=content, scratch=self._temporary / "builds", say=self.say
+        )
         self._launcher = ContainerLauncher(
             state=state,
             content=content,
             sockets=sockets,
             environment=self.aws.environment,
             shared_ports=self._shared_ports,
+            python_of=self._images.python_of,
         )
         self._runtime = choose_runtime(options.containers)
         services = Services(
@@ -202,7 +207,7 @@ class Core:
                 EnvironmentHandlers(state, clock),
                 FlashHandlers(state, flash),
                 FunctionHandlers(state, self.scheduler, self._front, binder, self.say),
-                ImageHandlers(state, self.say),
+                ImageHandlers(state, clock, content, self._images),
                 InspectionHandlers(state, self.scheduler, history),
                 LogHandlers(state, clock, history),
                 MountHandlers(state, content, self._blobs),
@@ -248,6 +253,7 @@ class Core:
             "the ingress": self.ingress.close,
             "the scheduler": self._close_scheduler,
             "the runtime": self._runtime.close,
+            "what is built": self._images.close,
             "the containers' sockets": self._launcher.close,
             "the control plane": self._control_plane.close,
             "the blob server": self._blob_server.close,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from modal_proto import api_pb2
 
 from emulator.containers.base import ContainerSpec, ContainerStartError, MountedFile
+from emulator.images.environments import BuildFailed
 from emulator.protocol.definition import blocks_network
 from emulator.protocol.dispatch import Caller
 from emulator.protocol.grpc import GrpcServer
@@ -16,9 +17,10 @@ from emulator.state import ImageRecord
 from emulator.storage.volumes import part_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from emulator.containers.base import OwnPython
     from emulator.protocol.dispatch import Dispatcher
     from emulator.state import FunctionRecord, State
     from emulator.storage.content import ContentStore
@@ -37,13 +39,18 @@ class ContainerLauncher:
         sockets: Path,
         environment: Callable[[], Mapping[str, str]],
         shared_ports: Callable[[], tuple[int, ...]],
+        python_of: Callable[[ImageRecord], Awaitable[OwnPython | None]],
     ) -> None:
-        """`shared_ports` are this machine's that containers reach; the first is the blobs', which all of them need."""
+        """`shared_ports` are this machine's that containers reach; the first is the blobs', which all of them need.
+
+        `python_of` gives the environment of an image's own, or raises `BuildFailed`.
+        """
         self._state = state
         self._content = content
         self._sockets = sockets
         self._environment = environment
         self._shared_ports = shared_ports
+        self._python_of = python_of
         self._servers: dict[str, GrpcServer] = {}
         self._dispatcher: Dispatcher | None = None
 
@@ -56,7 +63,14 @@ class ContainerLauncher:
         server = GrpcServer(self._dispatcher.servable(Caller(task_id)))
         self._servers[task_id] = server
         await server.start(path=str(path))
-        return self._spec(function, task_id, path)
+        return self._spec(function, task_id, path, await self._python(function))
+
+    async def _python(self, function: FunctionRecord) -> OwnPython | None:
+        image = self._state.images.get(function.definition.image_id, BARE_IMAGE)
+        try:
+            return await self._python_of(image)
+        except BuildFailed as error:
+            raise ContainerStartError(f"its image {image.image_id} could not be built: {error}") from error
 
     async def release(self, task_id: str) -> None:
         server = self._servers.pop(task_id, None)
@@ -70,7 +84,7 @@ class ContainerLauncher:
             await self.release(task_id)
         shutil.rmtree(self._sockets, ignore_errors=True)
 
-    def _spec(self, function: FunctionRecord, task_id: str, socket: Path) -> ContainerSpec:
+    def _spec(self, function: FunctionRecord, task_id: str, socket: Path, python: OwnPython | None) -> ContainerSpec:
         definition = function.definition
         image = self._state.images.get(definition.image_id, BARE_IMAGE)
         app = self._state.apps[function.app_id]
@@ -97,6 +111,7 @@ class ContainerLauncher:
                 **_whereabouts(definition),
             },
             image_id=definition.image_id,
+            python=python,
             workdir=image.workdir,
             files=self._files(definition, image),
             volumes=self._volumes(definition),

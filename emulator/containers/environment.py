@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from emulator.containers.base import ContainerSpec
+    from emulator.containers.base import ContainerSpec, OwnPython
 
 ALLOWED = frozenset(
     (
@@ -39,15 +39,39 @@ ALLOWED = frozenset(
 _NOT_PROXIED = "localhost,127.0.0.1,::1,172.20.0.2"
 """The last is the private network's own `eth0` (see `guest.network`)."""
 
+CLIENT_VARIABLE = "EMULATOR_CLIENT_PATH"
+"""Names the folder with the `modal` client, in containers whose Python environment is the image's own."""
+
+_DEFAULT_PATH = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+"""What `$PATH` is in images; Docker's have their Python in the second of these."""
+
 CERTIFICATE_FILES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 
 
-def inherited(machine: Mapping[str, str]) -> dict[str, str]:
-    """The allowed part of the machine's environment, with this interpreter's folder first on `PATH`."""
+def inherited(machine: Mapping[str, str], python: OwnPython | None = None) -> dict[str, str]:
+    """The allowed part of the machine's environment, with the interpreter's folder first on `PATH`."""
     kept = {name: value for name, value in machine.items() if name in ALLOWED or name.startswith("LC_")}
-    folders = [str(Path(sys.executable).parent), *kept.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":")]
+    folders = [_commands(python), *kept.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":")]
     kept["PATH"] = ":".join(dict.fromkeys(folders))
     return kept
+
+
+def client_path(python: OwnPython | None) -> dict[str, str]:
+    """Where an environment of an image's own finds the client (see `images.tree`)."""
+    return {} if python is None else {CLIENT_VARIABLE: str(python.client)}
+
+
+def _commands(python: OwnPython | None) -> str:
+    """The folder of the interpreter, and of the commands that packages have brought."""
+    return str((Path(sys.executable) if python is None else python.interpreter).parent)
+
+
+def _images_path(path: str, python: OwnPython | None) -> str:
+    """An image's `PATH`, which may have begun as `/more:$PATH`: with the interpreter's folder where Python's is."""
+    folders = path.split(":")
+    begins = len(folders) - len(_DEFAULT_PATH)
+    place = begins if folders[begins:] == _DEFAULT_PATH else 0
+    return ":".join(dict.fromkeys([*folders[:place], _commands(python), *folders[place:]]))
 
 
 def container_environment(
@@ -70,13 +94,15 @@ def container_environment(
     given = {name: value for name, value in spec.environment.items() if spec.bare or not _is_platforms(name)}
     path = [entry for entry in given.pop("PYTHONPATH", "").split(":") if entry]
     return {
-        **inherited(machine),
+        **inherited(machine, spec.python),
         "HOME": home,
         **({"TMPDIR": temporary} if temporary else {}),
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
         **({"NO_PROXY": _NOT_PROXIED, "no_proxy": _NOT_PROXIED} if private_network else _proxies(machine)),
         **given,
+        **({"PATH": _images_path(given["PATH"], spec.python)} if "PATH" in given else {}),
+        **client_path(spec.python),
         "PYTHONPATH": ":".join(dict.fromkeys([*path, source_root])),
         "MODAL_TASK_ID": spec.task_id,
         "MODAL_IMAGE_ID": spec.image_id,

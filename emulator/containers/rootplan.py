@@ -46,10 +46,11 @@ class RootPlan:
     overlays: list[tuple[str, str, str, str]] = field(default_factory=list)
 
 
-def survey(machine: Mapping[str, str]) -> Survey:
-    """Look at this machine, whose environment is `machine`."""
+def survey(machine: Mapping[str, str], shown: Iterable[Path] = ()) -> Survey:
+    """Look at this machine, whose environment is `machine`. `shown` are more folders that containers are to see."""
     system = [Path(name) for name in SYSTEM if Path(name).exists() and (Path(name).is_symlink() or _holds(name))]
-    others = uncovered((*interpreter_folders(), *linked_files(machine)), system)
+    more = [*shown, *(link for path in shown for link in links_on_the_way(path))]
+    others = uncovered((*interpreter_folders(), *more, *linked_files(machine)), system)
     return Survey(tuple(map(str, system)), tuple(map(str, others)))
 
 

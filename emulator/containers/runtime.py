@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from emulator.containers.base import Container, ContainerSpec, OnOutput
+    from emulator.containers.base import Container, ContainerSpec, OnOutput, OwnPython
 
 
 class Spawner(Protocol):
     """How an init process comes to be."""
 
-    async def spawn(self, launch_file: Path, ends: Ends, isolation: Isolation, /) -> None:
+    async def spawn(self, launch_file: Path, ends: Ends, isolation: Isolation, python: OwnPython | None, /) -> None:
         """Start an init with `ends.given()` that reads `launch_file`. Raises `ContainerStartError`."""
+
+    def ended(self, python: OwnPython | None, /) -> None:
+        """A container that it has started with that environment is gone, or never came to be."""
 
     async def warm(self, isolation: Isolation, /) -> object:
         """Do ahead what can be done ahead."""
@@ -60,7 +63,7 @@ class SupervisedRuntime:
         self._given = isolation
         self._detection: asyncio.Task[Isolation] | None = None
         self._links = VolumeLinks(lambda path, target: self._run_folder().link(path, target))
-        self._survey: Survey | None = None
+        self._surveys: dict[OwnPython | None, Survey] = {}
         self._containers: dict[str, SupervisedContainer] = {}
 
     async def isolation(self) -> Isolation:
@@ -129,7 +132,8 @@ class SupervisedRuntime:
 
     def _prepare(self, spec: ContainerSpec, folder: Path, isolation: Isolation) -> Path:
         machine = self._environment
-        seen = self._survey = self._survey or survey(machine)
+        if (seen := self._surveys.get(spec.python)) is None:
+            seen = self._surveys[spec.python] = survey(machine, spec.python.shown if spec.python else ())
         return prepare(
             spec, folder, entry=self._entry, machine=machine, isolation=isolation, links=self._links, seen=seen
         )
@@ -139,9 +143,10 @@ class SupervisedRuntime:
     ) -> SupervisedContainer:
         ends = Ends()
         try:
-            await self._spawner.spawn(launch_file, ends, isolation)
+            await self._spawner.spawn(launch_file, ends, isolation, spec.python)
         except BaseException:
             ends.close()
+            self._spawner.ended(spec.python)
             raise
         finally:
             ends.hand_over()
@@ -149,6 +154,7 @@ class SupervisedRuntime:
 
         async def release() -> None:
             self._containers.pop(spec.task_id, None)
+            self._spawner.ended(spec.python)
             await asyncio.to_thread(remove, folder)
 
         private = spec.private_network and isolation.private_network

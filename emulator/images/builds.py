@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from emulator.clock import RealClock
-from emulator.images.environments import BuildFailed
+from emulator.images.cache import EnvironmentCache, chosen_folder
+from emulator.images.environments import BuildFailed, Environments
+from emulator.images.installers import Tools, find_tools
 from emulator.images.pythons import Interpreter, find, own
 from emulator.images.requirements import Undecidable, asked_for, unmet
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from emulator.containers.base import OwnPython
     from emulator.images.commands import Install
-    from emulator.images.environments import Environments
-    from emulator.images.installers import Tools
     from emulator.state import ImageRecord
     from emulator.storage.content import ContentStore
 
@@ -207,6 +209,16 @@ class ImageBuilder:
         if text not in self._said:
             self._said.add(text)
             self._say(text)
+
+
+def image_builder(
+    *, state_directory: Path | None, content: ContentStore, scratch: Path, say: Callable[[str], None]
+) -> ImageBuilder:
+    """The builder of an emulator with that state (None: one that keeps none), on this machine."""
+    tools = find_tools()
+    cache = EnvironmentCache(chosen_folder(os.environ, state_directory))
+    environments = Environments(cache, content, tools, scratch)
+    return ImageBuilder(environments=environments, content=content, tools=tools, say=say)
 
 
 def _unsaid(_text: str) -> None:

@@ -42,8 +42,16 @@ class Entry:
     """Seconds since the epoch."""
 
 
-def default_folder(machine: Mapping[str, str]) -> Path:
-    """One for each user, for emulators that keep no state."""
+FOLDER_VARIABLE = "EMULATOR_IMAGES"
+"""Names the folder of environments, for all emulators."""
+
+
+def chosen_folder(machine: Mapping[str, str], state: Path | None) -> Path:
+    """Where environments are kept: with the state, or, for emulators that keep none, in one folder for each user."""
+    if named := machine.get(FOLDER_VARIABLE):
+        return Path(named).absolute()
+    if state is not None:
+        return state.absolute() / "images"
     base = machine.get("XDG_CACHE_HOME") or Path(machine.get("HOME") or "~").expanduser() / ".cache"
     return Path(base) / "modal-emulator/images"
 

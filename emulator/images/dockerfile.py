@@ -99,7 +99,8 @@ def _begin(layers: Layers, rest: str) -> None:
 
 
 def _run(layers: Layers, rest: str) -> None:
-    run = parse_run(rest, environment=layers.environment, workdir=layers.workdir, copied=layers.copied)
+    known = {**layers.arguments, **layers.environment}
+    run = parse_run(rest, environment=known, workdir=layers.workdir, copied=layers.copied)
     if isinstance(run, Install):
         # `uv sync` makes an environment of its own, whatever was installed before.
         layers.installs = [*([] if run.tool == "sync" else layers.installs), run]

@@ -7,11 +7,13 @@ import shutil
 import stat
 from pathlib import Path
 
-CLIENT_VARIABLE = "EMULATOR_CLIENT_PATH"
-"""Names the folder with the `modal` client, in containers whose environment is the image's own."""
+from emulator.containers.environment import CLIENT_VARIABLE
 
 _HOOK = "_emulator_client.pth"
-_HOOK_TEXT = f"import os, sys; sys.path.extend(filter(None, [os.environ.get({CLIENT_VARIABLE!r})]))\n"
+_HOOK_TEXT = (
+    f"import os, sys; path = os.environ.get({CLIENT_VARIABLE!r}); "
+    "path and path not in sys.path and sys.path.append(path)\n"
+)
 """As on Modal: the platform's packages come after the image's own."""
 
 

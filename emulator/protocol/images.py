@@ -131,9 +131,7 @@ class ImageHandlers:
         )
 
     def _log(self, text: str) -> api_pb2.TaskLogs:
-        return api_pb2.TaskLogs(
-            data=text, file_descriptor=api_pb2.FILE_DESCRIPTOR_STDOUT, timestamp=self._clock.time()
-        )
+        return api_pb2.TaskLogs(data=text, file_descriptor=api_pb2.FILE_DESCRIPTOR_STDOUT, timestamp=self._clock.time())
 
     def _metadata(self, image: ImageRecord) -> api_pb2.ImageMetadata:
         return api_pb2.ImageMetadata(
@@ -157,4 +155,3 @@ def _result(build: Build) -> api_pb2.GenericResult:
 
 def _built() -> api_pb2.GenericResult:
     return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
-

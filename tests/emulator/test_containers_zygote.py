@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from emulator.containers.base import OwnPython
 from emulator.containers.guest_command import guest_command, guest_environment
 from emulator.containers.isolation import Isolation
 from emulator.containers.zygote import Zygote, ZygoteSpawner
@@ -42,7 +43,7 @@ async def test_starts_that_come_while_a_dead_one_is_put_away_share_its_successor
         async def close(self) -> None:
             await put_away.wait()
 
-    async def warm(_how: str) -> FakeZygote:
+    async def warm(_how: str, _python: OwnPython | None) -> FakeZygote:
         made.append(FakeZygote())
         return made[-1]
 

@@ -10,11 +10,15 @@ from modal_proto import api_pb2
 from emulator.containers.base import ContainerSpec, ContainerStartError
 from emulator.launcher import ContainerLauncher
 from emulator.protocol.dispatch import Dispatcher
-from emulator.state import App, FunctionRecord, Secret, State, Volume
+from emulator.state import App, FunctionRecord, ImageRecord, Secret, State, Volume
 from emulator.storage.content import ContentStore
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+async def no_environment(_image: ImageRecord) -> None:
+    """The emulator's own is used."""
 
 
 class Deployed:
@@ -37,6 +41,7 @@ class Deployed:
             sockets=self.folder,
             environment=dict,
             shared_ports=lambda: web_ports,
+            python_of=no_environment,
         )
         launcher.connect(Dispatcher([], print))
         record = FunctionRecord("fu-1", "ap-1", "f", api_pb2.Function(function_name="f", **definition))

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import site
 import sys
 import sysconfig
 from pathlib import Path
 
+CLIENT_VARIABLE = "EMULATOR_CLIENT_PATH"
+"""As in `environment`."""
+
 
 def installed_roots() -> list[Path]:
-    """The folders of the standard library and of installed packages, of this environment and of the one below it."""
+    """The folders of the standard library and of installed packages, of this environment and of the one below it.
+
+    The client's own folder too, where the environment is an image's, which does not have it.
+    """
     names = ("stdlib", "platstdlib", "purelib", "platlib")
-    return [Path(sysconfig.get_path(name)) for name in names] + [Path(folder) for folder in site.getsitepackages()]
+    roots = [Path(sysconfig.get_path(name)) for name in names] + [Path(folder) for folder in site.getsitepackages()]
+    return [*roots, Path(client)] if (client := os.environ.get(CLIENT_VARIABLE)) else roots
 
 
 def installed_only(path: list[str], roots: list[Path]) -> list[str]:

@@ -5,7 +5,7 @@ import os
 import modal
 
 label = os.environ.get("LABEL", "mine")
-image = modal.Image.debian_slim().pip_install("fastapi[standard]").env({"LABEL": label})
+image = modal.Image.debian_slim().pip_install("fastapi").env({"LABEL": label})
 app = modal.App("labels", image=image)
 
 

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import modal
 
-image = modal.Image.debian_slim().pip_install("fastapi[standard]")
+image = modal.Image.debian_slim().pip_install("fastapi")
 app = modal.App("web", image=image)
 
 PIECE = 1 << 16
