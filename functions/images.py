@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from infra.settings import Model, Settings
 
 PYTHON = "3.11"
+"""On Modal. Deployed to this machine, the service has the Python that it is deployed with, whose packages are here."""
 SGLANG_IMAGE = "lmsysorg/sglang:v0.5.23"
 """SGLang's own image: CUDA, kernels and server, as its team releases them."""
 SETTINGS_READERS = ("pydantic-settings>=2.12,<3", "aiohttp>=3.12,<4")
@@ -32,7 +33,7 @@ def model_folder(model: Model) -> str:
 
 def web_image(settings: Settings) -> modal.Image:
     """The web container: slim, no torch."""
-    base = modal.Image.debian_slim(python_version=PYTHON)
+    base = modal.Image.debian_slim(python_version=_python(settings))
     return _with_source(base.uv_pip_install(requirements=[str(ROOT / "requirements/web.txt")]), settings)
 
 
@@ -42,9 +43,13 @@ def engine_image(model: Model, settings: Settings) -> modal.Image:
     if engine == "sglang":
         base = modal.Image.from_registry(SGLANG_IMAGE).entrypoint([]).uv_pip_install(*SETTINGS_READERS)
     else:
-        base = modal.Image.debian_slim(python_version=PYTHON).apt_install("libgomp1")
+        base = modal.Image.debian_slim(python_version=_python(settings)).apt_install("libgomp1")
         base = base.uv_pip_install(requirements=[str(ROOT / "requirements/cpu.txt")])
     return _with_files(_with_source(base.env({"HF_HOME": f"{WEIGHTS}/huggingface"}), settings), model)
+
+
+def _python(settings: Settings) -> str | None:
+    return None if settings.deploy.target == "local" else PYTHON
 
 
 def _with_source(image: modal.Image, settings: Settings) -> modal.Image:
