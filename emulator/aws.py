@@ -18,6 +18,9 @@ from collections.abc import Iterator, MutableMapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from emulator.faults.aws import with_faults
+from emulator.faults.plans import Plans
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -36,17 +39,20 @@ _BACKLOG = 128
 class Aws:
     """S3 and DynamoDB of one emulator, on 127.0.0.1. Use as a context manager, or `start` and `close`."""
 
-    def __init__(self, *, port: int = 0, usual_port: int = 0, preload: bool = False) -> None:
+    def __init__(
+        self, *, port: int = 0, usual_port: int = 0, preload: bool = False, plans: Plans | None = None
+    ) -> None:
         """Where no port is asked for, the usual one is taken if it is free, else any."""
         self._port = port
         self._usual_port = usual_port
+        self._plans = plans or Plans()
         self._preload = preload
         self._account = "".join(secrets.choice("0123456789") for _ in range(12))
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._server: BaseWSGIServer | None = None
         self._wake, self._woken = socket.socketpair()
-        self._closing = False
+        self._closing = threading.Event()
         self._change = threading.Lock()
         self._error: BaseException | None = None
 
@@ -96,7 +102,7 @@ class Aws:
     def close(self) -> None:
         """Stop serving and forget everything stored. Waits for the server's thread; safe to call twice."""
         with self._change:
-            self._closing = True
+            self._closing.set()
             self._wake.close()
             if self._server is not None:
                 self._server.shutdown()
@@ -117,9 +123,9 @@ class Aws:
         assert self._listener is not None
         if not self._preload and not self._first_request():
             return
-        server = make_server(self._listener, self._account)
+        server = make_server(self._listener, self._account, self._plans, self._closing)
         with self._change:
-            if not self._closing:
+            if not self._closing.is_set():
                 self._server = server
         try:
             if self._server is not None:
@@ -149,7 +155,7 @@ def _bound(port: int) -> socket.socket:
     return listener
 
 
-def make_server(listener: socket.socket, account: str) -> BaseWSGIServer:
+def make_server(listener: socket.socket, account: str, plans: Plans, closing: threading.Event) -> BaseWSGIServer:
     """moto's server on an open listener, for one account. Imports moto: about a second."""
     from moto.moto_server import werkzeug_app as moto_server
     from moto.s3.models import s3_backends
@@ -166,7 +172,7 @@ def make_server(listener: socket.socket, account: str) -> BaseWSGIServer:
     if not isinstance(owners, BucketOwners):
         s3_backends.bucket_accounts = owners = BucketOwners()  # type: ignore[assignment]
     moto = moto_server.DomainDispatcherApplication(moto_server.create_backend_app)
-    application = local_only(one_account(moto, account, owners))
+    application = local_only(with_faults(one_account(moto, account, owners), plans, closing))
     host, port = listener.getsockname()
     return make_wsgi_server(host, port, application, threaded=True, request_handler=QuietHandler, fd=listener.fileno())
 

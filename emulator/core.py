@@ -15,6 +15,8 @@ from emulator.clock import RealClock
 from emulator.containers import choose_runtime
 from emulator.containers.base import ContainerStartError
 from emulator.containers.folder import RunFolder
+from emulator.faults.plans import Plans
+from emulator.faults.streams import planned_cut
 from emulator.front import Admission, IngressFront
 from emulator.images.builds import image_builder
 from emulator.ingress.ingress import Ingress
@@ -157,7 +159,8 @@ class Core:
         self.calls = Calls(clock, discard_blob=self._blobs.discard, blob_size=self._blobs.size, done=history.done)
         sockets = self._temporary / "s"
         sockets.mkdir()
-        self.aws = Aws(port=options.aws_port, usual_port=ports.get(AWS_PORT, 0))
+        self.plans = Plans(state.app_name)
+        self.aws = Aws(port=options.aws_port, usual_port=ports.get(AWS_PORT, 0), plans=self.plans)
         self._images = image_builder(
             state_directory=options.state_directory, content=content, scratch=self._temporary / "builds", say=self.say
         )
@@ -181,10 +184,17 @@ class Core:
             changed=self.changed,
             machine_limit=options.max_containers,
             history=history,
+            plans=self.plans,
         )
         self.scheduler = Scheduler(services)
         flash = FlashTokens(clock)
-        self.ingress = Ingress(clock=clock, authorize=Admission(state, flash), web_port=options.web_port, ports=ports)
+        self.ingress = Ingress(
+            clock=clock,
+            authorize=Admission(state, flash),
+            web_port=options.web_port,
+            ports=ports,
+            cut=lambda key: planned_cut(self.plans, state.functions.get(self._front.holder(key))),
+        )
         binder = Binder(state, self.scheduler, self.say)
         self._front = IngressFront(
             self.ingress,
@@ -200,7 +210,7 @@ class Core:
                 self._apps,
                 AutoscalerHandlers(state, self.scheduler),
                 BlobHandlers(self._blobs, self._blob_server.url),
-                CallHandlers(state, self.calls, self.scheduler),
+                CallHandlers(state, self.calls, self.scheduler, self.plans),
                 ContainerHandlers(self.calls, self.scheduler, clock),
                 DictHandlers(state, clock),
                 DeploymentHandlers(state, clock, publisher, self.server_url),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from emulator.clock import RealClock
 from emulator.core import DEFAULT_EXIT_GRACE, Core, Options
+from emulator.faults.faults import Faults
 from emulator.scheduler.schedules import shown
 
 if TYPE_CHECKING:
@@ -186,6 +187,11 @@ class Emulator:
     def options(self) -> Options:
         """As it was made."""
         return self._options
+
+    @property
+    def faults(self) -> Faults:
+        """To have things go wrong in it."""
+        return Faults(self, self.core.plans)
 
     @property
     def core(self) -> Core:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
     from emulator.emulator import Emulator
+    from emulator.faults.faults import Faults
     from emulator.testing.apps import Deploy
     from emulator.testing.aws import AwsAccess
     from emulator.testing.journal import Journal
@@ -160,3 +161,9 @@ def aws(emulator: Emulator) -> AwsAccess:
     from emulator.testing.aws import AwsAccess
 
     return AwsAccess(emulator)
+
+
+@pytest.fixture
+def faults(emulator: Emulator) -> Faults:
+    """What is to go wrong in the test's emulator: `faults.kill_at_input("price", 3)`."""
+    return emulator.faults

@@ -301,6 +301,11 @@ class State:
                 return app
         return None
 
+    def app_name(self, app_id: str) -> str:
+        """As it is called: empty when it is not there."""
+        app = self.apps.get(app_id)
+        return "" if app is None else app.name or app.description
+
     def authorizes(self, token_id: str, secret: str) -> bool:
         token = self.proxy_tokens.get(token_id)
         return token is not None and token.secret == secret

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from emulator.ingress.auth import refusal
 from emulator.ingress.connection import ClientConnection
+from emulator.ingress.cuts import break_off
 from emulator.ingress.functions import FunctionSite
 from emulator.ingress.routing import match
 from emulator.ingress.servers import ServerSite
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from emulator.clock import Clock
     from emulator.ingress.auth import Authorize
     from emulator.ingress.base import FunctionBackend, ServerBackend
+    from emulator.ingress.cuts import Cut
     from emulator.ingress.exchange import Request
 
 HOST = "127.0.0.1"
@@ -64,14 +66,21 @@ class Ingress:
     """HTTP and WebSockets from outside to what is deployed.
 
     `web_port` is kept for the first public address (no Server that asks for credentials) that is reserved: the one that
-    `emulator up` promises.
+    `emulator up` promises. `cut` says where the answer to a request for a key that comes now is to break off.
     """
 
     def __init__(
-        self, *, clock: Clock, authorize: Authorize, web_port: int = 0, ports: Mapping[str, int] | None = None
+        self,
+        *,
+        clock: Clock,
+        authorize: Authorize,
+        web_port: int = 0,
+        ports: Mapping[str, int] | None = None,
+        cut: Callable[[str], Cut | None] = lambda _: None,
     ) -> None:
         """`ports` are those that keys have had before: they get them again where they are free."""
         self._clock = clock
+        self._cut = cut
         self._authorize = authorize
         self._web_port = web_port
         self._unclaimed: _Listener | None = None
@@ -264,6 +273,8 @@ class Ingress:
         if refused is not None:
             request.reply.text(401, refused)
             return
+        if (cut := self._cut(key)) is not None:
+            break_off(request, cut)
         await site.handler.serve(request)
 
 

@@ -95,10 +95,9 @@ class Turns:
         self._wire.close()
 
     async def _run(self, request: Request) -> None:
-        reply = request.reply
         try:
             await self._serve(request)
-            if not reply.finished and not request.left:
+            if not request.reply.finished and not request.left:
                 raise RuntimeError("a request was left without a complete reply")
             if self._queue:
                 await self._wire.drain()
@@ -106,10 +105,10 @@ class Turns:
             pass
         except Exception:
             log.exception("serving %r failed", request.head.target)
-            if reply.started:
-                reply.cut()
+            if request.reply.started:
+                request.reply.cut()
             else:
-                reply.text(500, "modal-http: internal error")
+                request.reply.text(500, "modal-http: internal error")
         finally:
             self.current = self._task = None
             self._after(request)

@@ -9,6 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from emulator.faults.streams import broken_off
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.lookup import function_of
 from emulator.protocol.metadata import CLASS_SUFFIX
@@ -18,6 +19,7 @@ from emulator.scheduler.summary import call_graph, summary
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from emulator.faults.plans import Plans
     from emulator.protocol.dispatch import Caller
     from emulator.scheduler.calls import Call, Calls, Input
     from emulator.scheduler.scheduler import Scheduler
@@ -27,10 +29,11 @@ MAX_INPUTS_OUTSTANDING = 1000
 
 
 class CallHandlers:
-    def __init__(self, state: State, calls: Calls, scheduler: Scheduler) -> None:
+    def __init__(self, state: State, calls: Calls, scheduler: Scheduler, plans: Plans) -> None:
         self._state = state
         self._calls = calls
         self._scheduler = scheduler
+        self._plans = plans
 
     async def FunctionMap(self, request: api_pb2.FunctionMapRequest, _: Caller) -> api_pb2.FunctionMapResponse:
         record = function_of(self._state, request.function_id)
@@ -133,10 +136,13 @@ class CallHandlers:
     async def FunctionCallGetDataOut(
         self, request: api_pb2.FunctionCallGetDataRequest, _: Caller
     ) -> AsyncIterator[Sequence[api_pb2.DataChunk]]:
-        stream = self._get(request.function_call_id).data_out
+        call = self._get(request.function_call_id)
+        stream = call.data_out
+        record = self._state.functions.get(call.function_id)
+        fault = self._plans.generator(record) if record is not None else None
         try:
             async with aclosing(stream.batches(request.last_index)) as batches:
-                async for batch in batches:
+                async for batch in broken_off(batches, fault):
                     yield batch
         except StreamLost as error:
             raise GRPCError(Status.DATA_LOSS, str(error)) from error

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from emulator.faults.boots import StillBorn
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -71,6 +73,11 @@ class Lives:
         return why, failed or slot.boot_result is not None
 
     async def _start(self, slot: Slot) -> Container:
+        fault = self._services.plans.boot(self._record)
+        if fault is not None:
+            await self._services.clock.sleep(fault.seconds)
+        if fault is not None and fault.exit_code is not None:
+            return StillBorn(slot.task_id, fault.exit_code)
         spec = await self._services.launcher.prepare(self._record, slot.task_id)
         return await self._services.runtime.start(spec, self._services.on_output)
 

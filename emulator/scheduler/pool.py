@@ -199,7 +199,15 @@ class Pool:
     async def next_inputs(self, slot: Slot, *, batch: int, linger: float) -> list[Input] | None:
         """The next input, or up to `batch` of them, for a container that asks; `None` tells it to leave."""
         self.ready(slot)
-        return await self._handing.next_inputs(slot, batch=batch, linger=linger)
+        taken = await self._handing.next_inputs(slot, batch=batch, linger=linger)
+        if taken:
+            self._given(slot, len(taken))
+        return taken
+
+    def _given(self, slot: Slot, count: int) -> None:
+        """The container has got so many inputs, or requests, more: that may be its planned end."""
+        if self._services.plans.dies(self.record, slot.task_id, given=count):
+            self.kill(slot)
 
     def not_delivered(self, slot: Slot, input_ids: Sequence[str]) -> None:
         """The container never saw the inputs that it was to get: they are next in line again."""

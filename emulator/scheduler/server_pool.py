@@ -75,6 +75,7 @@ class ServerPool(Pool):
     def request_begins(self, slot: Slot) -> None:
         slot.requests += 1
         slot.idle_since = None
+        self._given(slot, 1)
         self.touch()
 
     def request_ends(self, slot: Slot) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from emulator.faults.plans import Plans
 from emulator.scheduler.history import History
 
 if TYPE_CHECKING:
@@ -44,5 +45,7 @@ class Services:
     machine_limit: int
     """Containers of one function when its definition sets no maximum."""
     history: History = field(default_factory=History)
+    plans: Plans = field(default_factory=Plans)
+    """What is to go wrong."""
     places: dict[str, tuple[Pool, Slot]] = field(default_factory=dict)
     """Every container that is there, by task id: each of its requests asks for it."""
