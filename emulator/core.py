@@ -84,6 +84,13 @@ class Warmable(Protocol):
     async def warm(self) -> None: ...
 
 
+@runtime_checkable
+class Openable(Protocol):
+    """A runtime that has to be open before anybody uses the emulator."""
+
+    async def open(self) -> None: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """How an emulator is to be. Ports of 0 are any that is free."""
@@ -172,7 +179,8 @@ class Core:
             shared_ports=self._shared_ports,
             python_of=self._images.python_of,
         )
-        self._runtime = choose_runtime(options.containers)
+        of_kind = {"clock": clock} if options.containers == "thread" else {}
+        self._runtime = choose_runtime(options.containers, **of_kind)
         services = Services(
             clock=clock,
             calls=self.calls,
@@ -239,6 +247,8 @@ class Core:
         Raises `OSError` or `PortTaken` when a port that was asked for is in use.
         """
         try:
+            if isinstance(self._runtime, Openable):
+                await self._runtime.open()
             self.aws.start()
             await self._blob_server.start()
             await self.ingress.start(self.options.ingress_port)

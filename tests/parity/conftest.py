@@ -23,6 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="emulator",
         help="what the parity tests run against (modal: the account of this machine, which costs money)",
     )
+    group.addoption(
+        "--containers",
+        choices=("auto", "zygote", "process", "thread"),
+        default="auto",
+        help="what containers the parity tests' emulator has",
+    )
 
 
 def chosen(config: pytest.Config) -> str:
@@ -42,7 +48,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def target(request: pytest.FixtureRequest) -> Iterator[kit.Target]:
     if chosen(request.config) == "emulator":
-        with Emulator() as emulator:
+        with Emulator(containers=request.config.getoption("containers")) as emulator:
             target = kit.for_emulator(emulator)
             yield target
             target.client.close()

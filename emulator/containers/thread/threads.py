@@ -1,0 +1,128 @@
+"""Threads, pools, waits and loops of a container's own: all of them carry its identity."""
+
+from __future__ import annotations
+
+import _thread
+import asyncio
+import threading
+import time  # noqa: TID251 - its `sleep` is exchanged, not asked
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from emulator.containers.thread.identity import being, current
+from emulator.containers.thread.interrupts import FOREVER
+from emulator.containers.thread.loops import ContainerLoop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from emulator.containers.thread.identity import Identity
+    from emulator.containers.thread.patching import Patches
+
+_OWNER = "_emulator_container"
+"""An attribute of pools: the container that made it."""
+
+
+def install(patches: Patches) -> None:
+    patches.wrap(threading.Thread, "start", _start)
+    patches.wrap(threading.Condition, "wait", _wait)
+    patches.wrap(ThreadPoolExecutor, "__init__", _executor)
+    patches.wrap(ThreadPoolExecutor, "submit", _submit)
+    patches.wrap(time, "sleep", _sleep)
+    policy: Any = asyncio.events.BaseDefaultEventLoopPolicy
+    patches.wrap(policy, "new_event_loop", _new_event_loop)
+
+
+def _start(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
+    def start(self: threading.Thread) -> None:
+        identity = current()
+        if identity is not None:
+            _bequeath(identity, self)
+        original(self)
+
+    return start
+
+
+def _bequeath(identity: Identity, thread: threading.Thread) -> None:
+    """Have a thread that is about to start be the container's."""
+    run = thread.run
+
+    def run_in_container() -> None:
+        del thread.run  # it refers to the thread
+        with being(identity):
+            run()
+
+    thread.run = run_in_container  # type: ignore[method-assign]
+    identity.threads.add(thread)
+
+
+def _wait(original: Callable[..., bool]) -> Callable[..., bool]:
+    """`Condition.wait`, on which events, queues and futures wait too, so that a container's wait can be ended."""
+
+    def wait(self: Any, timeout: float | None = None) -> bool:
+        identity = current()
+        if identity is None:
+            return original(self, timeout)
+        if not self._is_owned():
+            raise RuntimeError("cannot wait on un-acquired lock")
+        waiter = _thread.allocate_lock()
+        waiter.acquire()
+        self._waiters.append(waiter)
+        saved = self._release_save()
+        got = False
+        try:
+            got = identity.interrupts.wait(waiter, FOREVER if timeout is None else max(0.0, timeout))
+            return got
+        finally:
+            self._acquire_restore(saved)
+            if not got and waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    return wait
+
+
+def _sleep(original: Callable[[float], None]) -> Callable[[float], None]:
+    def sleep(secs: float, /) -> None:
+        identity = current()
+        if identity is None:
+            original(secs)
+        else:
+            identity.interrupts.sleep(secs)
+
+    return sleep
+
+
+def _executor(original: Callable[..., None]) -> Callable[..., None]:
+    def initialize(self: ThreadPoolExecutor, *args: Any, **named: Any) -> None:
+        original(self, *args, **named)
+        identity = current()
+        setattr(self, _OWNER, identity)
+        if identity is not None:
+            identity.executors.add(self)
+
+    return initialize
+
+
+def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A pool may be shared: what it is given runs as whoever gave it."""
+
+    def submit(self: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **named: Any) -> Any:
+        identity = current()
+        owner: Identity | None = getattr(self, _OWNER, None)
+
+        def run(*args: Any, **named: Any) -> Any:
+            with being(identity):
+                return fn(*args, **named)
+
+        with being(owner):  # for a worker's thread that this may start
+            return original(self, run, *args, **named)
+
+    return submit
+
+
+def _new_event_loop(original: Callable[[Any], asyncio.AbstractEventLoop]) -> Callable[[Any], asyncio.AbstractEventLoop]:
+    def new_event_loop(self: Any) -> asyncio.AbstractEventLoop:
+        identity = current()
+        return original(self) if identity is None else ContainerLoop(identity)
+
+    return new_event_loop

@@ -1,0 +1,139 @@
+"""Containers as threads of the test process: whose environment, output, modules and end it is."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import modal
+import pytest
+
+from emulator.emulator import Emulator
+from tests.emulator import thread_app
+from tests.parity.kit import client_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from emulator.logs import LogLine
+
+WITHIN = 30.0
+
+
+class Running:
+    """An emulator with thread containers, with `thread_app` deployed from this very process."""
+
+    def __init__(self, emulator: Emulator, client: modal.Client, lines: list[LogLine]) -> None:
+        self.emulator = emulator
+        self.client = client
+        self._lines = lines
+
+    def said(self, function: str) -> str:
+        """Everything that the containers of a function have written until now."""
+        return "".join(line.text for line in self._lines if line.function.removesuffix(".*") == function)
+
+    def wait_for_words(self, function: str, words: str) -> None:
+        self.emulator.wait(lambda: words in self.said(function), within=WITHIN)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Running]:
+    lines: list[LogLine] = []
+    with Emulator(containers="thread", log=lines.append) as emulator:
+        client = client_of({**os.environ, **emulator.environment})
+        thread_app.app.deploy(client=client)
+        yield Running(emulator, client, lines)
+        client.close()
+
+
+def test_a_function_runs_in_this_process_on_its_own_modules(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(thread_app, "GREETING", "patched")
+    assert thread_app.greet.remote("you") == ("patched you", os.getpid())
+
+
+def test_a_container_is_remote_while_the_test_is_local(running: Running) -> None:
+    inside, input_id, call_id = thread_app.whereabouts.remote()
+    assert not inside
+    assert input_id.startswith("in-")
+    assert call_id.startswith("fc-")
+    assert modal.is_local()
+    assert modal.current_input_id() is None
+
+
+def test_each_container_has_an_environment_of_its_own(running: Running) -> None:
+    first, second = thread_app.red.remote(), thread_app.blue.remote()
+    assert (first["COLOUR"], second["COLOUR"]) == ("red", "blue")
+    assert first["copied"] == first["imported"] == first["getenv"] == "red"
+    assert first["SECRET"] == "s3cret"
+    assert "COLOUR" not in os.environ
+    assert "MODAL_TOKEN_SECRET" not in first["names"]
+
+
+def test_what_a_container_sets_in_its_environment_stays_there(running: Running) -> None:
+    assert thread_app.sets_variable.remote("VALUE") == "VALUE"
+    assert "SET_INSIDE" not in os.environ
+    printed = subprocess.run(["env"], capture_output=True, text=True, check=True).stdout
+    assert "SET_INSIDE" not in printed
+
+
+def test_children_threads_and_executors_have_the_containers_environment(running: Running) -> None:
+    assert thread_app.heirs.remote() == {
+        "child": "green",
+        "child with its own": "mine",
+        "shell": "green",
+        "thread": "green",
+        "executor": "green",
+        "to_thread": "green",
+        "task": "green",
+    }
+
+
+def test_what_a_container_prints_is_in_its_log_and_nowhere_else(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print("the test's own")
+    thread_app.talks.remote("hello")
+    running.wait_for_words("talks", "thread: hello")
+    running.wait_for_words("talks", "child: hello")
+    said = running.said("talks")
+    assert all(f"{who}: hello" in said for who in ("stdout", "stderr", "thread", "loop", "child"))
+    assert "redirected" not in said
+    captured = capsys.readouterr()
+    assert captured.out == "the test's own\n"
+    assert "hello" not in captured.err
+
+
+def test_a_sleeping_input_is_cancelled_and_its_container_goes_on(running: Running) -> None:
+    call = thread_app.sleeps.spawn()
+    running.wait_for_words("sleeps", "sleeping")
+    call.cancel()
+    running.wait_for_words("sleeps", "InputCancellation: Input was cancelled by user")
+    assert thread_app.sleeps.remote(0) == "slept"
+
+
+def test_a_killed_container_ends_at_once_without_its_exit_handlers(running: Running) -> None:
+    call = thread_app.Lasting().work.spawn()
+    running.wait_for_words("Lasting", "working")
+    (container,) = [each for each in running.emulator.containers(function="Lasting") if each.active]
+    running.emulator.kill_container(container.task_id)
+    running.emulator.wait(
+        lambda: container.task_id not in {each.task_id for each in running.emulator.containers()}, within=WITHIN
+    )
+    call.cancel()
+    assert "exit handler" not in running.said("Lasting")
+
+
+def test_a_container_can_end_itself_as_a_process_would(running: Running) -> None:
+    call = thread_app.crashes.spawn()
+    running.wait_for_words("", "ended with exit code 3")
+    call.cancel()
+    assert "Traceback" not in running.said("crashes")
+
+
+def test_nothing_is_left_in_the_process_when_the_last_emulator_has_gone() -> None:
+    before = (os.environ._data, sys.modules, sys.stdout, subprocess.Popen.__init__, os.kill)  # type: ignore[attr-defined]
+    with Emulator(containers="thread"):
+        pass
+    assert before == (os.environ._data, sys.modules, sys.stdout, subprocess.Popen.__init__, os.kill)  # type: ignore[attr-defined]
