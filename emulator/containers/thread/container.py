@@ -11,8 +11,9 @@ import traceback
 from contextvars import Context
 from typing import TYPE_CHECKING
 
-from emulator.containers.base import ContainerExit
+from emulator.containers.base import CommandError, ContainerExit
 from emulator.containers.compat import thread as client
+from emulator.containers.executions import NOT_RUNNABLE
 from emulator.containers.thread import children
 from emulator.containers.thread.environment import encoded
 from emulator.containers.thread.identity import ContainerEnded, Identity, being
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from emulator.clock import Clock
-    from emulator.containers.base import ContainerSpec, OnOutput
+    from emulator.containers.base import Command, ContainerSpec, OnOutput, Running
 
+INSTEAD = "use containers='zygote' for it"
+"""The end of every message on what threads can not give."""
 ABANDONED_AFTER = 1.0
 """Seconds, of real time, that a killed container's thread has to end before it is left to itself."""
 THREAD_SECONDS = 0.2
@@ -91,6 +94,9 @@ class ThreadContainer:
     def read_output(self) -> None:
         if not self._ended.done():
             self._log.flush()
+
+    async def execute(self, _command: Command) -> Running:
+        raise CommandError(f"no command can be run in a container that is a thread: {INSTEAD}", NOT_RUNNABLE)
 
     async def dial(self, port: int) -> socket.socket:
         if self._ended.done():

@@ -9,7 +9,7 @@ from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING
 
-from emulator.containers.supervised import Output
+from emulator.containers.ends import Output
 from emulator.containers.thread.streams import NAMES
 
 if TYPE_CHECKING:

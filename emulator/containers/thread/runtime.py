@@ -19,7 +19,7 @@ from emulator.containers.folder import RunFolder, below, place_file, remove
 from emulator.containers.links import VolumeLinks
 from emulator.containers.prepare import SOURCE_ROOT
 from emulator.containers.thread import modules
-from emulator.containers.thread.container import ThreadContainer
+from emulator.containers.thread.container import INSTEAD, ThreadContainer
 from emulator.containers.thread.installation import INSTALLATION
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from emulator.containers.base import Container, ContainerSpec, OnOutput
 
 _log = logging.getLogger("emulator.containers")
-
-INSTEAD = "use containers='zygote' for it"
 
 
 class ThreadRuntime:
@@ -92,6 +90,8 @@ class ThreadRuntime:
 
     def _refuse(self, spec: ContainerSpec) -> None:
         """What a thread can not give."""
+        if spec.bare:
+            raise ContainerStartError(f"a container that is a thread can not be bare, as a Sandbox is: {INSTEAD}")
         if spec.block_network:
             raise ContainerStartError(f"`block_network` can not be kept in a container that is a thread: {INSTEAD}")
         for container in self._containers.values():
