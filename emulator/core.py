@@ -45,6 +45,8 @@ from emulator.protocol.queues import QueueHandlers
 from emulator.protocol.secrets import SecretHandlers
 from emulator.protocol.server import ControlPlane, bind
 from emulator.protocol.stats import StatsHandlers
+from emulator.protocol.volume_files import VolumeFileHandlers
+from emulator.protocol.volume_views import VolumeViewHandlers
 from emulator.protocol.volumes import VolumeHandlers
 from emulator.scheduler.calls import Calls
 from emulator.scheduler.history import History
@@ -55,6 +57,7 @@ from emulator.signals import Signal
 from emulator.state import State
 from emulator.storage.content import BlobStore, ContentStore
 from emulator.storage.store import NothingKept
+from emulator.storage.volume_store import VolumeStore
 
 if TYPE_CHECKING:
     import socket
@@ -161,7 +164,8 @@ class Core:
         ports = kept.ports if kept is not None else {}
         self._blobs = BlobStore(folder / "blobs")
         content = ContentStore(folder / "content", self._blobs.scratch)
-        self._blob_server = BlobServer(self._blobs)
+        volumes = VolumeStore(self._blobs.scratch, clock.monotonic)
+        self._blob_server = BlobServer(self._blobs, volumes.transfers)
         history = History(changed=self._on_task)
         self.calls = Calls(clock, discard_blob=self._blobs.discard, blob_size=self._blobs.size, done=history.done)
         sockets = self._temporary / "s"
@@ -174,6 +178,7 @@ class Core:
         self._launcher = ContainerLauncher(
             state=state,
             content=content,
+            volumes=volumes,
             sockets=sockets,
             environment=self.aws.environment,
             shared_ports=self._shared_ports,
@@ -233,7 +238,9 @@ class Core:
                 QueueHandlers(state, clock),
                 SecretHandlers(state, clock),
                 StatsHandlers(state, self.calls, self.scheduler, history),
-                VolumeHandlers(state, clock, folder / "volumes", temporary=self._temporary / "volumes"),
+                VolumeFileHandlers(state, volumes, content, self._blob_server.address),
+                VolumeHandlers(state, clock, volumes, folder / "volumes"),
+                VolumeViewHandlers(state),
             ],
             self.say,
             *([kept.keep] if kept is not None else []),

@@ -14,7 +14,7 @@ from emulator.protocol.dispatch import Caller
 from emulator.protocol.grpc import GrpcServer
 from emulator.protocol.metadata import app_layout
 from emulator.state import ImageRecord
-from emulator.storage.volumes import part_of
+from emulator.storage.tree import PathError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from emulator.protocol.dispatch import Dispatcher
     from emulator.state import FunctionRecord, State
     from emulator.storage.content import ContentStore
+    from emulator.storage.volume_store import VolumeStore
 
 BARE_IMAGE = ImageRecord("im-none", {}, "/root")
 
@@ -36,6 +37,7 @@ class ContainerLauncher:
         *,
         state: State,
         content: ContentStore,
+        volumes: VolumeStore,
         sockets: Path,
         environment: Callable[[], Mapping[str, str]],
         shared_ports: Callable[[], tuple[int, ...]],
@@ -47,6 +49,7 @@ class ContainerLauncher:
         """
         self._state = state
         self._content = content
+        self._volume_store = volumes
         self._sockets = sockets
         self._environment = environment
         self._shared_ports = shared_ports
@@ -154,9 +157,9 @@ class ContainerLauncher:
             if volume is None:
                 raise _deleted(f"the Volume {mount.volume_id} that is mounted at {mount.mount_path}")
             try:
-                folders[mount.mount_path] = folder = part_of(volume.path, mount.sub_path)
-                folder.mkdir(parents=True, exist_ok=True)
-            except (ValueError, OSError) as error:
+                files = self._volume_store.of(volume.volume_id, volume.path)
+                folders[mount.mount_path] = files.part(mount.sub_path)
+            except (PathError, OSError) as error:
                 raise ContainerStartError(f"nothing can be mounted at {mount.mount_path}: {error}") from error
         return folders
 

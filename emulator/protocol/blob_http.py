@@ -12,13 +12,15 @@ if TYPE_CHECKING:
     import socket
 
     from emulator.storage.content import BlobStore
+    from emulator.storage.transfers import Transfers
 
 
 class BlobServer:
-    """Serves `/blobs/{id}` on a port of 127.0.0.1 (see `blob_pages`)."""
+    """Serves `/blobs/{id}` and Volumes' blocks on a port of 127.0.0.1 (see `blob_pages`, `volume_pages`)."""
 
-    def __init__(self, blobs: BlobStore) -> None:
+    def __init__(self, blobs: BlobStore, transfers: Transfers) -> None:
         self._blobs = blobs
+        self._transfers = transfers
         self._listener: socket.socket | None = None
         self._serving: asyncio.Task[Any] | None = None
         self.port = 0
@@ -37,7 +39,7 @@ class BlobServer:
 
     async def _serve(self, listener: socket.socket) -> Any:
         pages = await asyncio.to_thread(importlib.import_module, "emulator.protocol.blob_pages")
-        return await pages.serve(self._blobs, listener)
+        return await pages.serve(self._blobs, self._transfers, listener)
 
     async def close(self) -> None:
         """Serve no more, and remove every blob. Harmless when repeated."""
@@ -52,4 +54,8 @@ class BlobServer:
         await asyncio.to_thread(self._blobs.close)
 
     def url(self, blob_id: str) -> str:
-        return f"http://127.0.0.1:{self.port}/blobs/{blob_id}"
+        return self.address(f"blobs/{blob_id}")
+
+    def address(self, path: str) -> str:
+        """Of a path on this port."""
+        return f"http://127.0.0.1:{self.port}/{path}"

@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from emulator.ids import new_id
+from emulator.protocol.volume_pages import VolumePages
 
 if TYPE_CHECKING:
     import socket
     from pathlib import Path
 
     from emulator.storage.content import BlobStore
+    from emulator.storage.transfers import Transfers
 
 MAX_BLOB_BYTES = 8 << 30
 
 
-async def serve(blobs: BlobStore, listener: socket.socket) -> web.AppRunner:
+async def serve(blobs: BlobStore, transfers: Transfers, listener: socket.socket) -> web.AppRunner:
     """Serve on an open listener, until the answer's `cleanup`."""
     pages = BlobPages(blobs)
     app = web.Application(client_max_size=MAX_BLOB_BYTES)
     app.router.add_put("/blobs/{blob_id}", pages.put)
     app.router.add_get("/blobs/{blob_id}", pages.get)
+    VolumePages(transfers).add_to(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.SockSite(runner, listener).start()

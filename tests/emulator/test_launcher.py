@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from modal_proto import api_pb2
 
+from emulator.clock import RealClock
 from emulator.containers.base import ContainerSpec, ContainerStartError
 from emulator.launcher import ContainerLauncher
 from emulator.protocol.dispatch import Dispatcher
 from emulator.state import App, FunctionRecord, ImageRecord, Secret, State, Volume
 from emulator.storage.content import ContentStore
+from emulator.storage.volume_store import VolumeStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +40,7 @@ class Deployed:
         launcher = ContainerLauncher(
             state=self.state,
             content=ContentStore(self.folder / "content"),
+            volumes=VolumeStore(self.folder / "scratch", RealClock().monotonic),
             sockets=self.folder,
             environment=dict,
             shared_ports=lambda: web_ports,

@@ -13,6 +13,7 @@ from emulator.protocol.environments import EnvironmentHandlers
 from emulator.protocol.secrets import SecretHandlers
 from emulator.protocol.volumes import VolumeHandlers
 from emulator.state import State
+from emulator.storage.volume_store import VolumeStore
 from tests.emulator.protocol_kit import refused, served
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ NO_NAMES = ["", ".", "..", "../victim", "x/../../victim", "/etc", "a b", "a\nb",
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[ModalClientStub]:
     state, clock = State(), RealClock()
-    volumes = VolumeHandlers(state, clock, tmp_path / "volumes", temporary=tmp_path / "temporary")
+    volumes = VolumeHandlers(state, clock, VolumeStore(tmp_path / "temporary", clock.monotonic), tmp_path / "volumes")
     async with served(EnvironmentHandlers(state, clock), SecretHandlers(state, clock), volumes) as stub:
         yield stub
 
@@ -95,7 +96,7 @@ async def test_each_environment_has_volumes_of_its_own(server: ModalClientStub, 
         for name in ("y", "x.y")
     }
     assert len(ids) == 4
-    assert below(tmp_path / "volumes", "*/*") == ["main/x.y", "main/y", "x/x.y", "x/y"]
+    assert below(tmp_path / "volumes") == sorted(ids)
     assert mode(tmp_path / "volumes") == 0o700
     listed = await server.VolumeList(api_pb2.VolumeListRequest(environment_name="x"))
     assert sorted(item.label for item in listed.items) == ["x.y", "y"]
@@ -105,7 +106,7 @@ async def test_deleting_a_volume_removes_its_folder_and_no_other(server: ModalCl
     kept = await server.VolumeGetOrCreate(volume("kept"))
     gone = await server.VolumeGetOrCreate(volume("gone"))
     await server.VolumeDelete(api_pb2.VolumeDeleteRequest(volume_id=gone.volume_id))
-    assert below(tmp_path / "volumes" / "main") == ["kept"]
+    assert below(tmp_path / "volumes") == [kept.volume_id]
     assert (await server.VolumeGetOrCreate(volume("kept"))).volume_id == kept.volume_id
 
 
@@ -113,5 +114,5 @@ async def test_anonymous_volumes_are_each_their_own_and_apart_from_those_that_ar
     server: ModalClientStub, tmp_path: Path
 ) -> None:
     ids = [(await server.VolumeGetOrCreate(volume("", kind=EPHEMERAL))).volume_id for _ in range(2)]
-    assert below(tmp_path / "temporary") == sorted(set(ids))
+    assert below(tmp_path / "temporary" / "volumes") == sorted(set(ids))
     assert below(tmp_path / "volumes") == []

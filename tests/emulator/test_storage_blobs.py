@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from emulator.clock import RealClock
 from emulator.protocol.blob_http import BlobServer
 from emulator.storage.content import BlobStore
+from emulator.storage.transfers import Transfers
 from tests.emulator.cli_kit import ROOT
 
 if TYPE_CHECKING:
@@ -45,8 +47,8 @@ def blobs(tmp_path: Path) -> BlobStore:
 
 
 @pytest.fixture
-async def server(blobs: BlobStore) -> AsyncIterator[BlobServer]:
-    server = BlobServer(blobs)
+async def server(blobs: BlobStore, tmp_path: Path) -> AsyncIterator[BlobServer]:
+    server = BlobServer(blobs, Transfers(tmp_path, RealClock().monotonic))
     await server.start()
     yield server
     await server.close()

@@ -96,26 +96,6 @@ def test_secrets_are_created_listed_replaced_only_when_told_and_deleted(target: 
 
 
 @pytest.mark.slow
-@pytest.mark.row("CLI", "modal volume")
-def test_volumes_are_created_listed_and_deleted(target: Target) -> None:
-    name = f"cli-{target.session}"
-    assert target.cli("volume", "create", name).returncode == 0
-    assert name in [volume["name"] for volume in json.loads(target.cli("volume", "list", "--json").stdout)]
-    assert target.cli("volume", "delete", name, "--yes").returncode == 0
-    assert name not in target.cli("volume", "list", "--json").stdout
-
-
-@pytest.mark.slow
-@pytest.mark.row("CLI", "modal volume")
-@pytest.mark.emulator_only("real Modal does it")
-def test_files_and_new_names_of_a_volume_are_refused_by_name(target: Target) -> None:
-    name = f"files-{target.session}"
-    assert target.cli("volume", "create", name).returncode == 0
-    assert refused_by_name(target, "volume", "ls", name).startswith("VolumeListFiles")
-    assert refused_by_name(target, "volume", "rename", name, f"{name}-2", "--yes") == "VolumeRename"
-
-
-@pytest.mark.slow
 @pytest.mark.row("CLI", "modal workspace proxy-tokens")
 def test_proxy_tokens_are_created_listed_and_deleted(target: Target) -> None:
     created = target.cli("workspace", "proxy-tokens", "create", "--name", "cli")
