@@ -88,6 +88,13 @@ def test_the_wider_scopes_emulator_is_in_force_again(running: RunningApp) -> Non
     assert shop.price.remote(4) == 12
 
 
+def test_an_app_may_run_for_as_long_as_a_block(emulator: Emulator) -> None:
+    with shop.app.run():
+        assert shop.price.remote(6) == 18
+    with pytest.raises(ExecutionError):
+        shop.price.remote(6)
+
+
 async def test_an_asynchronous_test_deploys_without_blocking_its_loop(deploy: Deploy) -> None:
     app = await deploy.aio(shop, name="kiosk")
     assert app.name == "kiosk"
