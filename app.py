@@ -44,7 +44,11 @@ servers = {
 
 web_parts: dict[str, Any] = {
     "image": web_image(settings),
-    "secrets": [modal.Secret.from_name(names.web), modal.Secret.from_dict({**carry_keys(settings)})],
+    "secrets": [
+        modal.Secret.from_name(names.web),
+        modal.Secret.from_dict({**carry_keys(settings)}),
+        *([modal.Secret.from_name(settings.state.secret)] if settings.state.secret else []),
+    ],
     **settings.web.scaling.model_dump(),
 }
 

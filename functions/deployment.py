@@ -24,6 +24,7 @@ def settings_for_deploy() -> Settings:
         settings = load_settings()
         if modal.is_local():
             refuse_unprotected(settings)
+            refuse_without_credentials(settings)
             refuse_missing_files(settings)
     except ConfigurationError as error:
         sys.exit(str(error))
@@ -37,4 +38,13 @@ def refuse_unprotected(settings: Settings) -> None:
         raise ConfigurationError(
             "security.enable_auth: is off, so anybody could use (and make you pay for) the deployed endpoint; "
             "expected it on, and API keys (config.example.toml), or security.allow_public = true to allow just that"
+        )
+
+
+def refuse_without_credentials(settings: Settings) -> None:
+    """Raise ConfigurationError for a deploy to Modal whose web containers could not reach DynamoDB."""
+    if settings.deploy.target == "modal" and settings.state.kind == "aws" and not settings.state.secret:
+        raise ConfigurationError(
+            "state.secret: names no Modal Secret with AWS credentials, so sessions could not be kept in DynamoDB; "
+            'expected its name, or state.kind = "memory" to keep them in each web container\'s memory'
         )

@@ -14,6 +14,7 @@ from functions.control import ServerControl
 from functions.directory import ServerDirectory
 from functions.garbage import spare_the_application
 from functions.logs import configure_logging
+from functions.state import session_store
 from infra.configuration import load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -54,7 +55,7 @@ def services_of(
     return Services(
         settings=settings, engines=ServerDirectory(settings, urls), clock=clock,
         control=ServerControl(settings, servers, clock=clock), coalesce_seconds=coalesce_seconds, draining=draining,
-        behind_proxy=behind_proxy,
+        behind_proxy=behind_proxy, sessions=session_store(settings, clock),
     )  # fmt: skip
 
 

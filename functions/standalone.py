@@ -6,7 +6,7 @@
 Engines start when their model is first asked for (with `min_containers` above 0, at once) and stop when they have been
 idle for the model's `scaledown_window`. `deploy.target` is "local" here unless the configuration says otherwise: each
 model is served by its `local_engine`. With "modal" it is the engine that the model has in the cloud (SGLang on `cuda`),
-where that is installed.
+where that is installed. Sessions are kept in memory here unless `state.kind` says "aws".
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from functions.listening import ListenError, Listening
 from functions.local_engines import LocalEngines
 from functions.logs import configure_logging
 from functions.model_files import refuse_missing_files
+from functions.state import session_store
 from infra.configuration import ConfigurationError, load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -48,6 +49,8 @@ def settings_here() -> Settings:
     settings = load_settings()
     if "target" not in settings.deploy.model_fields_set:
         settings = settings.model_copy(update={"deploy": settings.deploy.model_copy(update={"target": "local"})})
+    if "kind" not in settings.state.model_fields_set:
+        settings = settings.model_copy(update={"state": settings.state.model_copy(update={"kind": "memory"})})
     refuse_unprotected(settings)
     refuse_missing_files(settings)
     return settings
@@ -87,7 +90,7 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
     engines = LocalEngines(settings, sightings=sightings, clock=clock)
     services = Services(
         settings=settings, engines=engines, control=engines, sightings=sightings, clock=clock, draining=draining,
-        engine_containers=1,
+        engine_containers=1, sessions=session_store(settings, clock),
     )  # fmt: skip
     where = settings.server
     server = _Announcing(

@@ -6,6 +6,7 @@ The sections and keys are those of the service's configuration file (`config.exa
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -164,6 +165,21 @@ class Sessions(Section):
     """How long a second turn waits for the one that is under way on its session; then 409."""
 
 
+class State(Section):
+    """Where what outlives every container is kept."""
+
+    kind: Literal["aws", "memory"] = "aws"
+    """`aws`: DynamoDB and S3. `memory`: of each web container, and gone with it; standalone's, unless set."""
+    table: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")] | None = None
+    """Name of the table in DynamoDB; `<app_name>-state` unless set."""
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] | None = None
+    """Name of the bucket in S3, which has to be nobody else's in all of AWS; `<app_name>-state` unless set."""
+    region: str | None = None
+    """AWS's; what boto3 finds in its environment unless set."""
+    secret: str | None = None
+    """The Modal Secret that gives the web containers AWS credentials (`AWS_ACCESS_KEY_ID`, …)."""
+
+
 class Socket(Section):
     """`/chat/ws`."""
 
@@ -234,6 +250,7 @@ class Settings(Section):
     security: Security = Security()
     limits: Limits = Limits()
     sessions: Sessions = Sessions()
+    state: State = State()
     socket: Socket = Socket()
     guards: Guards = Guards()
     observability: Observability = Observability()
@@ -266,6 +283,16 @@ class Settings(Section):
                 'of 1 or more, or deploy.web = "function"'
             )
         return self
+
+    @property
+    def table_name(self) -> str:
+        """Of the table that holds this app's state."""
+        return self.state.table or f"{self.deploy.app_name}-state"
+
+    @property
+    def bucket_name(self) -> str:
+        """Of the bucket that holds what is large. Buckets' names have no capitals."""
+        return self.state.bucket or re.sub(r"[^a-z0-9.-]", "-", f"{self.deploy.app_name}-state".lower())
 
     def without_secrets(self) -> Settings:
         """The same settings, free of secrets: what may travel in an image or an environment variable."""

@@ -1,6 +1,10 @@
 """Makes what a deploy needs, the same way on Modal and on the emulator: `python -m infra.setup`.
 
-Two Secrets, made together because they share the engines' key:
+In AWS the table and the bucket of `infra.blueprint` (unless `state.kind` is "memory"), as far as they are missing:
+`--dry-run` only says what is, `--cloudformation` and `--policy` print them as a template and what containers must be
+allowed, for those who make them another way.
+
+On Modal two Secrets, made together because they share the engines' key:
 
 - `<app>-web`, for the web endpoint: a proxy token (without one, the engines' Servers answer 401) and the key;
 - `<app>-engine`, for the engines: the key, and the Hugging Face token when one is configured.
@@ -12,13 +16,21 @@ runs until then goes on with the old proxy token, which `modal workspace proxy-t
 from __future__ import annotations
 
 import argparse
+import json
 import secrets
 import sys
+from typing import TYPE_CHECKING
 
 import modal
 
+from infra import blueprint
+from infra.aws import Clients, StateUnavailable
 from infra.configuration import ConfigurationError, load_settings
+from infra.provision import Provision, ProvisionError
 from infra.secrets import ENGINE_API_KEY, HF_TOKEN, PROXY_TOKEN_ID, PROXY_TOKEN_SECRET, SecretNames
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
 
 
 def make_secrets(names: SecretNames, *, hf_token: str | None, rotate: bool) -> bool:
@@ -42,9 +54,28 @@ def make_secrets(names: SecretNames, *, hf_token: str | None, rotate: bool) -> b
     return True
 
 
+def make_state(settings: Settings, *, dry_run: bool) -> None:
+    """Make the table and the bucket, telling each step. Raises StateUnavailable, ProvisionError."""
+    where = Provision(
+        Clients(region_name=settings.state.region), table_name=settings.table_name, bucket_name=settings.bucket_name
+    )
+    done = False
+    for step in where.steps():
+        done = True
+        if not dry_run:
+            step.do()
+        print(f"setup: {'would make' if dry_run else 'made'} {step.what}")
+    if not done:
+        print(f"setup: table {settings.table_name} and bucket {settings.bucket_name} were there already")
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.setup", description="Make what a deploy needs.")
     parser.add_argument("--rotate", action="store_true", help="make new credentials in place of those that are there")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be made in AWS, and make nothing")
+    printed = parser.add_mutually_exclusive_group()
+    printed.add_argument("--cloudformation", action="store_true", help="print table and bucket as a template (JSON)")
+    printed.add_argument("--policy", action="store_true", help="print the IAM policy that containers need (JSON)")
     options = parser.parse_args(arguments)
     try:
         settings = load_settings()
@@ -55,6 +86,18 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"setup: server.host: {settings.server.host!r}, but the emulator listens on 127.0.0.1 only; "
               "expected the key to be absent, or `make serve`", file=sys.stderr)  # fmt: skip
         return 2
+    if options.cloudformation or options.policy:
+        shown = blueprint.template if options.cloudformation else blueprint.policy
+        print(json.dumps(shown(table_name=settings.table_name, bucket_name=settings.bucket_name), indent=2))
+        return 0
+    if settings.state.kind == "aws":
+        try:
+            make_state(settings, dry_run=options.dry_run)
+        except (StateUnavailable, ProvisionError) as error:
+            print(f'setup: AWS: {error}. (state.kind = "memory" does without it.)', file=sys.stderr)
+            return 1
+    if options.dry_run:
+        return 0
     names = SecretNames.of(settings.deploy.app_name)
     token = settings.models.hf_token
     try:

@@ -14,6 +14,9 @@ from emulator.images.cache import FOLDER_VARIABLE
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from emulator.aws import Aws
+    from tests.aws_kit import StateOfTest
+
 # The project is not installed, so its entry point is not there: by name. `pytester` is pytest's own, for its plugins.
 pytest_plugins = ["emulator.pytest_plugin", "pytester"]
 
@@ -35,3 +38,37 @@ def temporary() -> Iterator[Path]:
     """An emulator's `TMPDIR`: not pytest's own, whose path is too long for the sockets in it."""
     with tempfile.TemporaryDirectory(prefix="tmp-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def aws_server() -> Iterator[Aws]:
+    """S3 and DynamoDB, for every test of this process that wants them without an emulator."""
+    from emulator.aws import Aws  # imports a second's worth: not for everybody
+
+    with Aws() as aws:
+        yield aws
+
+
+@pytest.fixture(scope="session")
+def _aws_state(aws_server: Aws) -> Iterator[StateOfTest]:
+    from infra import blueprint
+    from tests.aws_kit import state_of
+
+    state = state_of(aws_server)
+    yield state
+    state.clients.close()
+    state.admin.close()
+    statements = blueprint.policy(table_name="t", bucket_name="b")["Statement"]
+    allowed = {action for statement in statements for action in statement["Action"]}
+    assert {CALLED_AS.get(call, call) for call in state.called} <= allowed, "the service calls what no policy allows"
+
+
+CALLED_AS = {"dynamodb:TransactWriteItems": "dynamodb:PutItem"}
+"""The permission of a call that has none of its own: a transaction needs those of what it holds."""
+
+
+@pytest.fixture
+def aws_state(_aws_state: StateOfTest) -> Iterator[StateOfTest]:
+    """An empty table and an empty bucket, as the service's set-up makes them."""
+    yield _aws_state
+    _aws_state.empty()

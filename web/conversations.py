@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from web.dialects.overheard import Overheard
-from web.errors import ModelNotFound, ServiceError, SessionBusy, SessionConflict, SessionDeleted
+from web.errors import ModelNotFound, ServiceError, SessionBusy, SessionConflict, SessionDeleted, StoreUnavailable
 from web.interruption import Interruptible
 from web.sessions import Session, SessionKey, context, fewer, fitting
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from web.sessions import SessionStore
 
 log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 1.0
+"""Seconds until a store that could not be reached is asked again what became of a turn."""
 
 TOO_LONG = frozenset({"context_length_exceeded", "string_above_max_length"})
 """The codes of what is refused for its length: by the engine, by the guard of prompts."""
@@ -197,7 +200,10 @@ class Conversations:
         session: Session | None = turn.session
         while session is not None and session.is_turn_of(turn.session):
             await self._store.changed(session)
-            session = await self._store.load(turn.session.key)
+            try:
+                session = await self._store.load(turn.session.key)
+            except StoreUnavailable:  # nobody can tell: the write at the end will
+                await self._clock.sleep(LOOK_AGAIN)
         if not turn.settling:
             answering.interrupt(SessionDeleted())
 

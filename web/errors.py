@@ -188,6 +188,15 @@ class TooManySessions(ServiceError):
         self.retry_after = 5.0 if retry_after is None else retry_after
 
 
+class StoreUnavailable(ServiceError):
+    """What keeps sessions cannot be reached, or refuses: chats without a session are served all the same."""
+
+    status, type, code, again, retry_after = 503, UNAVAILABLE, "sessions_unavailable", True, 2.0
+
+    def __init__(self) -> None:
+        super().__init__("Sessions cannot be read or written now. Try again, or ask without a session.")
+
+
 class EngineStillBooting(ServiceError):
     """No engine came up within the time that this caller waits. `waited`: seconds."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict, defaultdict
 from typing import TYPE_CHECKING
 
 from web.errors import SessionConflict, TooManySessions
+from web.waiters import Waiters
 
 if TYPE_CHECKING:
     from web.clock import Clock
@@ -21,7 +21,7 @@ class SessionsInMemory:
         self._kept: OrderedDict[SessionKey, Session] = OrderedDict()
         """The one that was saved last is last: they expire nearly in order."""
         self._counts: defaultdict[str, int] = defaultdict(int)
-        self._waiting: dict[SessionKey, set[asyncio.Future[None]]] = {}
+        self._waiters: Waiters[SessionKey] = Waiters()
 
     async def load(self, key: SessionKey) -> Session | None:
         self._forget_expired()
@@ -53,17 +53,9 @@ class SessionsInMemory:
         return [key.id for key in mine][::-1]
 
     async def changed(self, session: Session) -> None:
-        if not self._is_kept(session):
-            return
-        waiter = asyncio.get_running_loop().create_future()
-        waiters = self._waiting.setdefault(session.key, set())
-        waiters.add(waiter)
-        try:
-            await waiter
-        finally:
-            waiters.discard(waiter)
-            if not waiters and self._waiting.get(session.key) is waiters:
-                del self._waiting[session.key]
+        if self._is_kept(session):
+            with self._waiters.waiting(session.key) as told:
+                await told
 
     def _is_kept(self, session: Session) -> bool:
         now = self._kept.get(session.key)
@@ -72,19 +64,14 @@ class SessionsInMemory:
     def _keep(self, session: Session) -> None:
         self._kept[session.key] = session
         self._kept.move_to_end(session.key)
-        self._tell(session.key)
+        self._waiters.tell(session.key)
 
     def _drop(self, key: SessionKey) -> None:
         if self._kept.pop(key, None) is not None:
             self._counts[key.owner] -= 1
             if not self._counts[key.owner]:
                 del self._counts[key.owner]
-            self._tell(key)
-
-    def _tell(self, key: SessionKey) -> None:
-        for waiter in self._waiting.pop(key, ()):
-            if not waiter.done():
-                waiter.set_result(None)
+            self._waiters.tell(key)
 
     def _expired(self, session: Session) -> bool:
         return session.turn is None and session.expires_at <= self._clock.time()

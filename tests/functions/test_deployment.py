@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from functions.deployment import refuse_unprotected, settings_for_deploy
+from functions.deployment import refuse_unprotected, refuse_without_credentials, settings_for_deploy
 from functions.model_files import refuse_missing_files
 from functions.servers import gpu_of
 from infra.configuration import ConfigurationError
-from infra.settings import Deploy, Model, Models, Security, Settings
+from infra.settings import Deploy, Model, Models, Security, Settings, State
 
 
 def test_a_public_endpoint_without_keys_is_refused() -> None:
@@ -26,6 +26,14 @@ def test_a_public_endpoint_without_keys_is_refused() -> None:
 )
 def test_it_is_allowed_with_keys_or_by_saying_so_or_on_this_machine(settings: Settings) -> None:
     refuse_unprotected(settings)
+
+
+def test_web_containers_that_could_not_reach_their_state_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r'^state\.secret: .*state\.kind = "memory"'):
+        refuse_without_credentials(Settings())
+    for allowed in (State(kind="memory"), State(secret="aws")):
+        refuse_without_credentials(Settings(state=allowed))
+    refuse_without_credentials(Settings(deploy=Deploy(target="local")))
 
 
 def test_a_wrong_configuration_ends_the_process_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -293,7 +293,8 @@ def test_the_settings_can_be_looked_at_and_hold_no_secret(
     assert main(["--check"]) == 0
     shown = capsys.readouterr().out
     assert json.loads(shown)["deploy"]["target"] == "local"
-    assert "secret" not in shown
+    assert "hf_secret_token" not in shown
+    assert "sk-secret-key" not in shown
 
 
 def test_who_has_seen_enough_of_the_settings_may_stop_reading() -> None:

@@ -23,7 +23,7 @@ def emulator() -> Iterator[Emulator]:
 
 
 def setup(emulator: Emulator, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, **emulator.environment, **settings}
+    environment = {**os.environ, **emulator.environment, "STATE__KIND": "memory", **settings}
     command = [sys.executable, "-m", "infra.setup", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
@@ -48,6 +48,23 @@ def test_it_makes_the_secrets_once_and_anew_when_told(emulator: Emulator) -> Non
     rotated = secret(emulator, "llm-web")
     assert rotated["ENGINE_API_KEY"] == secret(emulator, "llm-engine")["ENGINE_API_KEY"] != web["ENGINE_API_KEY"]
     assert emulator.core.state.authorizes(rotated["PROXY_TOKEN_ID"], rotated["PROXY_TOKEN_SECRET"])
+
+
+def test_table_and_bucket_are_made_once_and_only_looked_for_when_told(emulator: Emulator) -> None:
+    dry = setup(emulator, "--dry-run", STATE__KIND="aws").stdout
+    assert dry.startswith("setup: would make table llm-state\n")
+    assert "Secret" not in dry
+    assert setup(emulator, STATE__KIND="aws").stdout.startswith("setup: made table llm-state\n")
+    again = setup(emulator, STATE__KIND="aws").stdout
+    assert again.startswith("setup: table llm-state and bucket llm-state were there already\n")
+
+
+def test_who_has_no_credentials_of_aws_is_told_what_does_without(emulator: Emulator) -> None:
+    nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    done = setup(emulator, STATE__KIND="aws", **nobody)
+    assert done.returncode == 1
+    assert done.stderr.startswith("setup: AWS: dynamodb describe_table: Unable to locate credentials")
+    assert 'state.kind = "memory"' in done.stderr
 
 
 def test_another_app_name_has_secrets_of_its_own(emulator: Emulator) -> None:

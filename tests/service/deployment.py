@@ -46,7 +46,8 @@ def deploy(emulator: Emulator, models: Sequence[Mapping[str, Any]], **settings: 
     """Run the setup and deploy app.py with these models (as in the configuration) and settings (`SECTION__KEY`)."""
     many = "1000000"  # requests a minute: tests that are about something else ask as often as they like
     configured = {
-        "MODELS__AVAILABLE_MODELS": json.dumps(models), "LIMITS__DEFAULT_RATE_LIMIT_PER_MINUTE": many, **settings,
+        "MODELS__AVAILABLE_MODELS": json.dumps(models), "LIMITS__DEFAULT_RATE_LIMIT_PER_MINUTE": many,
+        "STATE__KIND": "memory", **settings,
     }  # fmt: skip
     run(emulator, [sys.executable, "-m", "infra.setup"], configured)
     run(emulator, [Path(sys.executable).with_name("modal"), "deploy", "app.py"], configured)

@@ -8,18 +8,25 @@ from typing import Any
 
 import pytest
 
+from tests.aws_kit import StateOfTest
 from tests.web.doubles import HandClock
+from web import session_table
 from web.errors import SessionConflict, TooManySessions
 from web.session_store import SessionsInMemory
+from web.session_table import SessionsInTable
 from web.sessions import Message, Session, SessionKey, SessionStore
 
 TTL = 100.0
 
 
-@pytest.fixture(params=[SessionsInMemory])
-def store(request: pytest.FixtureRequest, clock: HandClock) -> SessionStore:
-    made: SessionStore = request.param(clock=clock)
-    return made
+@pytest.fixture(params=["memory", "table", pytest.param("bucket", marks=pytest.mark.slow)])
+def store(request: pytest.FixtureRequest, clock: HandClock, monkeypatch: pytest.MonkeyPatch) -> SessionStore:
+    if request.param == "memory":
+        return SessionsInMemory(clock=clock)
+    if request.param == "bucket":
+        monkeypatch.setattr(session_table, "INLINE_BYTES", 1)
+    state: StateOfTest = request.getfixturevalue("aws_state")
+    return SessionsInTable(state.table, state.bucket, clock=clock)
 
 
 def session_of(clock: HandClock, name: str = "s", *, owner: str = "public", **more: Any) -> Session:

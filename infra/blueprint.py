@@ -1,0 +1,116 @@
+"""What the service's table and bucket are: as CloudFormation, and the least IAM policy that they serve. Pure.
+
+One table. `pk` and `sk` name an item by its noun and owner; the index `recent` has one `pk`'s items by when they were
+last used (local, so that who lists them sees what was just written); `due` has items of all owners by when something is
+to be done with them. DynamoDB removes an item after its `ttl`, well after a job should have.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infra.table import RECENT
+
+DUE = "due"
+TTL = "ttl"
+ORPHAN_DAYS = 30
+"""After which parts of uploads that nobody finished are removed."""
+
+Properties = dict[str, Any]
+
+
+def table(name: str) -> Properties:
+    """The properties of an `AWS::DynamoDB::Table`."""
+    return {
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            {"AttributeName": "pk", "AttributeType": "S"},
+            {"AttributeName": "sk", "AttributeType": "S"},
+            {"AttributeName": "recent", "AttributeType": "S"},
+            {"AttributeName": "due", "AttributeType": "S"},
+            {"AttributeName": "due_at", "AttributeType": "N"},
+        ],
+        "KeySchema": _keys("pk", "sk"),
+        "LocalSecondaryIndexes": [
+            {
+                "IndexName": RECENT,
+                "KeySchema": _keys("pk", "recent"),
+                "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["expires_at", "turn", "leased_until"]},
+            }
+        ],
+        "GlobalSecondaryIndexes": [
+            {"IndexName": DUE, "KeySchema": _keys("due", "due_at"), "Projection": {"ProjectionType": "KEYS_ONLY"}}
+        ],
+        "TimeToLiveSpecification": {"AttributeName": TTL, "Enabled": True},
+        "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
+    }
+
+
+def bucket(name: str) -> Properties:
+    """The properties of an `AWS::S3::Bucket`."""
+    return {
+        "BucketName": name,
+        "BucketEncryption": {
+            "ServerSideEncryptionConfiguration": [{"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+        },
+        "PublicAccessBlockConfiguration": {
+            "BlockPublicAcls": True, "BlockPublicPolicy": True, "IgnorePublicAcls": True,
+            "RestrictPublicBuckets": True,
+        },
+        "LifecycleConfiguration": {
+            "Rules": [
+                {
+                    "Id": "unfinished-uploads", "Status": "Enabled", "Prefix": "",
+                    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ORPHAN_DAYS},
+                }
+            ]
+        },
+    }  # fmt: skip
+
+
+def template(*, table_name: str, bucket_name: str) -> Properties:
+    """A CloudFormation template that makes both, and keeps them when the stack is deleted."""
+    kept = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
+    return {
+        "AWSTemplateFormatVersion": "2010-09-09",
+        "Description": "State of the LLM inference service",
+        "Resources": {
+            "Table": {"Type": "AWS::DynamoDB::Table", **kept, "Properties": table(table_name)},
+            "Bucket": {"Type": "AWS::S3::Bucket", **kept, "Properties": bucket(bucket_name)},
+        },
+    }
+
+
+def policy(*, table_name: str, bucket_name: str) -> Properties:
+    """What the service's containers must be allowed. Not provisioning: that is done by who deploys."""
+    arn = f"arn:aws:dynamodb:*:*:table/{table_name}"
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Sid": "Items",
+                "Effect": "Allow",
+                "Action": [
+                    "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem",
+                ],
+                "Resource": [arn],
+            },
+            {
+                "Sid": "Index",
+                "Effect": "Allow",
+                "Action": ["dynamodb:Query"],
+                "Resource": [f"{arn}/index/{RECENT}"],
+            },
+            {
+                "Sid": "Objects",
+                "Effect": "Allow",
+                "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                "Resource": [f"arn:aws:s3:::{bucket_name}/*"],
+            },
+        ],
+    }  # fmt: skip
+
+
+def _keys(partition: str, sort: str) -> list[Properties]:
+    return [{"AttributeName": partition, "KeyType": "HASH"}, {"AttributeName": sort, "KeyType": "RANGE"}]

@@ -1,0 +1,170 @@
+"""The service's one DynamoDB table and its bucket, as asynchronous operations on items and objects.
+
+Items are dictionaries of Python values (numbers come back as `Decimal`, bytes as boto3's `Binary`), keyed by `pk` and
+`sk`; conditions are boto3's own condition objects. What the table looks like is `infra.blueprint`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infra.aws import Clients
+
+Item = dict[str, Any]
+Condition = Any
+"""`boto3.dynamodb.conditions.ConditionBase`; boto3 is not imported before it is used."""
+
+RECENT = "recent"
+"""The index of one `pk`'s items by when they were last used."""
+
+
+@dataclass(frozen=True)
+class Key:
+    pk: str
+    sk: str
+
+    def item(self) -> Item:
+        return {"pk": self.pk, "sk": self.sk}
+
+
+@dataclass(frozen=True)
+class Put:
+    item: Item
+    condition: Condition = None
+
+
+@dataclass(frozen=True)
+class Delete:
+    key: Key
+    condition: Condition = None
+
+
+@dataclass(frozen=True)
+class Add:
+    """Add to the number `attribute` (which begins at 0), unless it is at `below` or above then."""
+
+    key: Key
+    attribute: str
+    amount: int
+    below: int | None = None
+
+
+Write = Put | Delete | Add
+
+
+class Table:
+    """Every method raises StateUnavailable; those that write under a condition raise ConditionFailed."""
+
+    def __init__(self, clients: Clients, name: str) -> None:
+        self._clients = clients
+        self._name = name
+
+    async def get(self, key: Key, *, attributes: Sequence[str] = (), consistent: bool = True) -> Item | None:
+        """The item, or those attributes of it. Not `consistent`: at half the price, maybe a moment old."""
+        projection: dict[str, Any] = {}
+        if attributes:
+            names = {f"#{n}": name for n, name in enumerate(attributes)}
+            projection = {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
+        answer = await self._call("get_item", Key=key.item(), ConsistentRead=consistent, **projection)
+        return answer.get("Item")
+
+    async def put(self, item: Item, *, condition: Condition = None) -> Item | None:
+        """Returns the item in whose place it was put."""
+        answer = await self._call("put_item", Item=item, ReturnValues="ALL_OLD", **_conditional(condition))
+        return answer.get("Attributes")
+
+    async def delete(self, key: Key, *, condition: Condition = None) -> None:
+        await self._call("delete_item", Key=key.item(), **_conditional(condition))
+
+    async def set(self, key: Key, changes: Item, *, condition: Condition) -> None:
+        """Set attributes of an item that is there."""
+        names = {f"#s{n}": name for n, name in enumerate(changes)}
+        values = {f":s{n}": value for n, value in enumerate(changes.values())}
+        expression = "SET " + ", ".join(f"#s{n} = :s{n}" for n in range(len(changes)))
+        told = _conditional(condition, names=names, values=values)
+        await self._call("update_item", Key=key.item(), UpdateExpression=expression, **told)
+
+    async def transact(self, writes: Sequence[Write]) -> None:
+        """All of them, or none. Raises ConditionFailed with a reason for each."""
+        await self._clients.call(
+            "dynamodb", "transact_write_items", TransactItems=[self._transacted(write) for write in writes]
+        )
+
+    async def recent(self, pk: str, *, attributes: Sequence[str]) -> list[Item]:
+        """Those attributes of all of a `pk`'s items that were ever used, the last used first."""
+        from boto3.dynamodb.conditions import Key as KeyCondition
+
+        names = {f"#{n}": name for n, name in enumerate(attributes)}
+        found: list[Item] = []
+        more: dict[str, Any] = {}
+        while True:
+            answer = await self._call(
+                "query", IndexName=RECENT, KeyConditionExpression=KeyCondition("pk").eq(pk), ScanIndexForward=False,
+                ConsistentRead=True, ProjectionExpression=", ".join(names), ExpressionAttributeNames=names, **more,
+            )  # fmt: skip
+            found += answer["Items"]
+            if "LastEvaluatedKey" not in answer:
+                return found
+            more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+
+    async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        return await self._clients.call("dynamodb", operation, TableName=self._name, **arguments)
+
+    def _transacted(self, write: Write) -> dict[str, Any]:
+        if isinstance(write, Put):
+            return {"Put": {"TableName": self._name, "Item": write.item, **_conditional(write.condition)}}
+        if isinstance(write, Delete):
+            return {"Delete": {"TableName": self._name, "Key": write.key.item(), **_conditional(write.condition)}}
+        from boto3.dynamodb.conditions import Attr
+
+        limit = None
+        if write.below is not None:
+            limit = Attr(write.attribute).not_exists() | Attr(write.attribute).lt(write.below)
+        told = _conditional(limit, names={"#a": write.attribute}, values={":a": write.amount})
+        return {
+            "Update": {"TableName": self._name, "Key": write.key.item(), "UpdateExpression": "ADD #a :a", **told}
+        }  # fmt: skip
+
+
+def _conditional(condition: Condition, *, names: Item | None = None, values: Item | None = None) -> dict[str, Any]:
+    """The arguments that say a condition, beside the names and values that are there already. Spelled out here since
+    boto3 does it for single writes only."""
+    told: dict[str, Any] = {}
+    names, values = dict(names or {}), dict(values or {})
+    if condition is not None:
+        from boto3.dynamodb.conditions import ConditionExpressionBuilder
+
+        built = ConditionExpressionBuilder().build_expression(condition)
+        told["ConditionExpression"] = built.condition_expression
+        names |= built.attribute_name_placeholders
+        values |= built.attribute_value_placeholders
+    if names:
+        told["ExpressionAttributeNames"] = names
+    if values:
+        told["ExpressionAttributeValues"] = values
+    return told
+
+
+class Bucket:
+    """Every method raises StateUnavailable."""
+
+    def __init__(self, clients: Clients, name: str) -> None:
+        self._clients = clients
+        self._name = name
+
+    async def put(self, key: str, body: bytes) -> None:
+        await self._clients.call("s3", "put_object", Bucket=self._name, Key=key, Body=body)
+
+    async def get(self, key: str) -> bytes:
+        """Raises ObjectMissing."""
+        answer = await self._clients.call("s3", "get_object", Bucket=self._name, Key=key)
+        body: bytes = answer["Body"]
+        return body
+
+    async def delete(self, key: str) -> None:
+        """Harmless when there is none."""
+        await self._clients.call("s3", "delete_object", Bucket=self._name, Key=key)

@@ -1,0 +1,43 @@
+"""Sessions of the deployed service outlive its web containers."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from emulator.emulator import Emulator
+from tests.service.deployment import APP, deploy, scripted
+
+if TYPE_CHECKING:
+    from tests.service.deployment import Service
+
+pytestmark = pytest.mark.slow
+
+
+def ask(service: Service, path: str, body: Any = None) -> bytes:
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(service.url + path, data=data), timeout=60) as answer:
+        told: bytes = answer.read()
+        return told
+
+
+def speak(service: Service, prompt: str) -> None:
+    turn = {"model-name": "steady", "prompt": prompt, "session-id": "s", "max-token": 2}
+    assert b"event: done" in ask(service, "/chat/completions", turn)
+
+
+def test_a_session_goes_on_after_every_web_container_has_died() -> None:
+    with Emulator() as emulator:
+        service = deploy(emulator, [scripted("steady")], STATE__KIND="aws")
+        speak(service, "first")
+        before = emulator.containers(app=APP, function="Web")
+        for container in before:
+            emulator.kill_container(container.task_id)
+        emulator.wait(lambda: not {c.task_id for c in before} & {c.task_id for c in emulator.containers()}, within=30)
+        speak(service, "second")
+        told = json.loads(ask(service, "/chat/history/s"))
+        assert [message["content"] for message in told if message["role"] == "user"] == ["first", "second"]
+        assert json.loads(ask(service, "/sessions")) == ["s"]

@@ -1,0 +1,100 @@
+"""Sessions as items of a table and back. Pure.
+
+What conditions and indexes need are attributes; the rest is one JSON object, in the item (`body`) or, where it is
+large, in an object of the bucket (`at`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from infra.table import Item, Key
+from web.sessions import Message, Session, SessionKey
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+INLINE_BYTES = 64 * 1024
+"""A larger body goes into the bucket."""
+REMOVED_AFTER = 30 * 86400
+"""Seconds after its end when DynamoDB itself removes a session, should nobody have done it."""
+COUNTED_BY = "count"
+_PREFIX = "session#"
+
+
+def partition(owner: str) -> str:
+    return f"{_PREFIX}{owner}"
+
+
+def item_key(key: SessionKey) -> Key:
+    # Behind a prefix, for ids are the callers' own words.
+    return Key(partition(key.owner), f"id#{key.id}")
+
+
+def counter_key(owner: str) -> Key:
+    """Of the item that counts an owner's sessions, in its attribute `COUNTED_BY`."""
+    return Key(partition(owner), "count")
+
+
+def id_of(item: Mapping[str, Any]) -> str:
+    return str(item["sk"]).removeprefix("id#")
+
+
+def object_name(session: Session, write: str) -> str:
+    """Of the object in which a large body lies: new for each write, so that no reader finds another's."""
+    owner = hashlib.sha256(session.key.owner.encode()).hexdigest()[:32]
+    return f"sessions/{owner}/{session.token}/{session.version}-{write}.json"
+
+
+def body_of(session: Session) -> bytes:
+    return orjson.dumps({
+        "system": session.system, "messages": [asdict(message) for message in session.messages],
+        "model": session.model, "counted": session.counted, "window": session.window,
+    })  # fmt: skip
+
+
+def to_item(session: Session, *, write: str, used: str, leased_until: float | None, body: bytes | str) -> Item:
+    """`write`: random, by which the writer knows its own again. `used`: sorts by when. `leased_until`: of its turn.
+    `body`: the bytes, or the name of the object that holds them."""
+    item = {
+        **item_key(session.key).item(), "token": session.token, "version": session.version, "write": write,
+        "recent": used, "expires_at": number(session.expires_at), "ttl": int(session.expires_at) + REMOVED_AFTER,
+        **({"at": body} if isinstance(body, str) else {"body": body}),
+    }  # fmt: skip
+    if session.turn is not None:
+        item |= {"turn": session.turn, "leased_until": number(leased_until or 0.0)}
+    return item
+
+
+def to_session(key: SessionKey, item: Mapping[str, Any], body: bytes, *, now: float) -> Session:
+    """A turn whose lease has run out has died with its container: its answer is told as interrupted."""
+    held = orjson.loads(body)
+    messages = tuple(Message(**message) for message in held["messages"])
+    turn = item.get("turn")
+    if turn is not None and lease_over(item, now=now):
+        turn = None
+        messages = (*messages, Message(role="assistant", content="", interrupted=True))
+    return Session(
+        key=key, system=held["system"], messages=messages, turn=turn, version=int(item["version"]),
+        token=item["token"], expires_at=float(item["expires_at"]), model=held["model"], counted=held["counted"],
+        window=held["window"],
+    )  # fmt: skip
+
+
+def lease_over(item: Mapping[str, Any], *, now: float) -> bool:
+    return "turn" in item and float(item["leased_until"]) <= now
+
+
+def expired(item: Mapping[str, Any], *, now: float) -> bool:
+    """Whether its time has come, and no living turn is under way on it."""
+    return ("turn" not in item or lease_over(item, now=now)) and float(item["expires_at"]) <= now
+
+
+def number(seconds: float) -> Decimal:
+    """As DynamoDB takes it, digit for digit."""
+    return Decimal(repr(float(seconds)))
