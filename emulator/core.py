@@ -33,13 +33,14 @@ from emulator.protocol.deployments import DeploymentHandlers
 from emulator.protocol.dicts import DictHandlers
 from emulator.protocol.dispatch import Dispatcher, Token
 from emulator.protocol.entries import container_output, container_state
-from emulator.protocol.environments import EnvironmentHandlers, ProxyTokenHandlers
+from emulator.protocol.environments import EnvironmentHandlers
 from emulator.protocol.flash import FlashHandlers, FlashTokens
 from emulator.protocol.functions import FunctionHandlers
 from emulator.protocol.images import ImageHandlers
 from emulator.protocol.inspection import InspectionHandlers
 from emulator.protocol.logs import LogHandlers
 from emulator.protocol.mounts import MountHandlers
+from emulator.protocol.proxy_tokens import ProxyTokenHandlers
 from emulator.protocol.publishing import Publisher
 from emulator.protocol.queues import QueueHandlers
 from emulator.protocol.secrets import SecretHandlers
@@ -48,6 +49,7 @@ from emulator.protocol.stats import StatsHandlers
 from emulator.protocol.volume_files import VolumeFileHandlers
 from emulator.protocol.volume_views import VolumeViewHandlers
 from emulator.protocol.volumes import VolumeHandlers
+from emulator.protocol.workspace import WorkspaceHandlers
 from emulator.scheduler.calls import Calls
 from emulator.scheduler.history import History
 from emulator.scheduler.limiter import StartLimiter
@@ -177,6 +179,7 @@ class Core:
         )
         self._launcher = ContainerLauncher(
             state=state,
+            clock=clock,
             content=content,
             volumes=volumes,
             sockets=sockets,
@@ -218,6 +221,12 @@ class Core:
         )
         publisher = self._publisher = Publisher(state, self.scheduler, self._front)
         self._apps = AppHandlers(state, clock, self.scheduler, self._front, publisher, self.server_url, self.say)
+        storage = (
+            DictHandlers(state, clock),
+            QueueHandlers(state, clock),
+            SecretHandlers(state, clock),
+            VolumeHandlers(state, clock, volumes, folder / "volumes"),
+        )
         self.dispatcher = Dispatcher(
             [
                 self._apps,
@@ -225,9 +234,8 @@ class Core:
                 BlobHandlers(self._blobs, self._blob_server.url),
                 CallHandlers(state, self.calls, self.scheduler, self.plans),
                 ContainerHandlers(self.calls, self.scheduler, clock),
-                DictHandlers(state, clock),
                 DeploymentHandlers(state, clock, publisher, self.server_url),
-                EnvironmentHandlers(state, clock),
+                EnvironmentHandlers(state, clock, [self._apps, *(handlers.objects for handlers in storage)]),
                 FlashHandlers(state, flash),
                 FunctionHandlers(state, self.scheduler, self._front, binder, self.say),
                 ImageHandlers(state, clock, content, self._images),
@@ -235,12 +243,11 @@ class Core:
                 LogHandlers(state, clock, history),
                 MountHandlers(state, content, self._blobs),
                 ProxyTokenHandlers(state, clock),
-                QueueHandlers(state, clock),
-                SecretHandlers(state, clock),
                 StatsHandlers(state, self.calls, self.scheduler, history),
                 VolumeFileHandlers(state, volumes, content, self._blob_server.address),
-                VolumeHandlers(state, clock, volumes, folder / "volumes"),
                 VolumeViewHandlers(state),
+                WorkspaceHandlers(state, clock, self._token),
+                *storage,
             ],
             self.say,
             *([kept.keep] if kept is not None else []),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
+    from emulator.clock import Clock
     from emulator.containers.base import OwnPython
     from emulator.protocol.dispatch import Dispatcher
     from emulator.state import FunctionRecord, State
@@ -36,6 +37,7 @@ class ContainerLauncher:
         self,
         *,
         state: State,
+        clock: Clock,
         content: ContentStore,
         volumes: VolumeStore,
         sockets: Path,
@@ -48,6 +50,7 @@ class ContainerLauncher:
         `python_of` gives the environment of an image's own, or raises `BuildFailed`.
         """
         self._state = state
+        self._clock = clock
         self._content = content
         self._volume_store = volumes
         self._sockets = sockets
@@ -140,6 +143,7 @@ class ContainerLauncher:
         for secret_id in definition.secret_ids:
             if (secret := self._state.secrets.get(secret_id)) is None:
                 raise _deleted(f"the Secret {secret_id}")
+            secret.last_used_at = self._clock.time()
             values.update(secret.values)
         return values
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from emulator.protocol.addresses import Address
 
 WORKSPACE = "local"
+WORKSPACE_ID = "ac-LocalWorkspace00000000"
+USER_ID = "us-LocalUser000000000000"
 DEFAULT_ENVIRONMENT = "main"
 IMAGE_BUILDER_VERSION = "2025.06"
 LOG_BATCHES_KEPT = 20_000
@@ -121,6 +123,8 @@ class App:
     last_heartbeat: float = field(default=0.0, metadata=NOT_KEPT)
     name: str = ""
     """Set once deployed."""
+    web_suffix: str = ""
+    """Of its environment."""
     deployed_at: float = 0.0
     stopped_at: float = 0.0
     stopped_by: str = ""
@@ -228,6 +232,8 @@ class Secret:
     values: dict[str, str]
     created_at: float
     last_used_at: float = 0.0
+    app_id: str = ""
+    """Of the app that goes with it, for one without a name."""
 
 
 @dataclass(eq=False)
@@ -271,6 +277,10 @@ class Environment:
     environment_id: str
     name: str
     created_at: float
+    web_suffix: str = ""
+    """What the labels of its web addresses begin with."""
+    default: bool = False
+    """The one that is meant where none is named."""
 
 
 @dataclass(eq=False)

@@ -87,7 +87,8 @@ def addresses(app: App, record: FunctionRecord, definition: api_pb2.Function) ->
 
 def label(app: App, name: str, webhook: api_pb2.WebhookConfig | None = None) -> str:
     """The app's name and the function's in lower case, or the label that was asked for, which has to be right as it is;
-    with `-dev` (or `MODAL_DEV_SUFFIX`) while the app is ephemeral: https://modal.com/docs/guide/webhook-urls."""
+    with `-dev` (or `MODAL_DEV_SUFFIX`) while the app is ephemeral, behind the web suffix of its environment:
+    https://modal.com/docs/guide/webhook-urls."""
     requested = webhook.requested_suffix if webhook is not None else ""
     if requested and not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", requested):
         raise invalid(
@@ -98,7 +99,7 @@ def label(app: App, name: str, webhook: api_pb2.WebhookConfig | None = None) -> 
     if app.state == api_pb2.APP_STATE_EPHEMERAL:
         given = webhook.ephemeral_suffix if webhook is not None else ""
         suffix = f"-{given or DEV_SUFFIX}".lower()
-    return shortened(text, suffix)
+    return shortened(f"{app.web_suffix}--{text}" if app.web_suffix else text, suffix)
 
 
 def shortened(text: str, suffix: str) -> str:

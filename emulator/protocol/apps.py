@@ -12,6 +12,7 @@ from emulator.protocol.dispatch import not_found
 from emulator.protocol.endings import (
     CLIENT_GONE,
     CLIENT_GONE_DETACHED,
+    ENVIRONMENT_DELETED,
     Detached,
     disconnected,
     stopped_by_user,
@@ -23,7 +24,7 @@ from emulator.protocol.named import environment_named
 from emulator.state import WORKSPACE, App
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Set
 
     from emulator.clock import Clock
     from emulator.protocol.addresses import Front
@@ -60,14 +61,16 @@ class AppHandlers:
         self._detached = Detached(scheduler, self._stop_quietly, say)
 
     async def AppCreate(self, request: api_pb2.AppCreateRequest, _: Caller) -> api_pb2.AppCreateResponse:
+        environment = environment_named(self._state, request.environment_name)
         app = App(
             new_id("ap"),
             request.description,
-            environment_named(self._state, request.environment_name).name,
+            environment.name,
             request.app_state or api_pb2.APP_STATE_INITIALIZING,
             created_at=self._clock.time(),
             last_heartbeat=self._clock.monotonic(),
             tags=dict(request.tags),
+            web_suffix=environment.web_suffix,
         )
         self._state.apps[app.app_id] = app
         url = f"{self._page_url}/apps/{app.app_id}"
@@ -157,6 +160,8 @@ class AppHandlers:
         self._scheduler.forget_calls([record.function_id for record in records])
         for record in records:
             self._state.functions.pop(record.function_id, None)
+        for secret in [secret for secret in self._state.secrets.values() if secret.app_id == app.app_id]:
+            del self._state.secrets[secret.secret_id]
         app.function_ids, app.class_ids = {}, {}
         app.versions.clear()
         app.state = api_pb2.APP_STATE_STOPPED
@@ -168,11 +173,26 @@ class AppHandlers:
         """Keep the last of the apps that have stopped, for lists and logs."""
         stopped = [app for app in self._state.apps.values() if app.state == api_pb2.APP_STATE_STOPPED]
         stopped.sort(key=lambda app: app.stopped_at)
-        gone = {app.app_id for app in stopped[:-STOPPED_APPS_KEPT]}
-        for app_id in gone:
+        self._forget({app.app_id for app in stopped[:-STOPPED_APPS_KEPT]})
+
+    def _forget(self, app_ids: Set[str]) -> None:
+        for app_id in app_ids:
             del self._state.apps[app_id]
-        for record in [record for record in self._state.classes.values() if record.app_id in gone]:
+        for record in [record for record in self._state.classes.values() if record.app_id in app_ids]:
             del self._state.classes[record.class_id]
+
+    def rename_environment(self, old: str, new: str) -> None:
+        """What was in the one environment is in the other."""
+        for app in self._state.apps.values():
+            if app.environment == old:
+                app.environment = new
+
+    async def remove_environment(self, name: str) -> None:
+        """Every app in there is stopped and forgotten."""
+        apps = [app for app in self._state.apps.values() if app.environment == name]
+        for app in apps:
+            await self.stop(app, ENVIRONMENT_DELETED, by=WORKSPACE)
+        self._forget({app.app_id for app in apps} & self._state.apps.keys())
 
     async def watch_heartbeats(self) -> None:
         """Stop ephemeral apps whose client has gone without a word. Runs until cancelled."""

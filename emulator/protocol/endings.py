@@ -19,6 +19,7 @@ CLIENT_GONE = (
     "local client disconnected. Use `modal run --detach` to keep apps running even if your local client disconnects."
 )
 CLIENT_GONE_DETACHED = "local client disconnected."
+ENVIRONMENT_DELETED = "Stopping app - its environment was deleted."
 
 
 def disconnected(request: api_pb2.AppClientDisconnectRequest) -> str:

@@ -12,10 +12,11 @@ from emulator.protocol.definition import check, doubts
 from emulator.protocol.dispatch import invalid, not_found
 from emulator.protocol.lookup import app_of, function_of
 from emulator.protocol.metadata import CLASS_SUFFIX, class_metadata, function_data, handle_metadata
+from emulator.protocol.named import environment_named
 from emulator.protocol.options import remark, unsupported
 from emulator.protocol.pinning import pinned
 from emulator.protocol.publishing import staged
-from emulator.state import DEFAULT_ENVIRONMENT, App, ClassRecord, FunctionRecord
+from emulator.state import App, ClassRecord, FunctionRecord
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -147,7 +148,7 @@ class FunctionHandlers:
         )
 
     def _deployed(self, name: str, environment: str) -> App:
-        where = environment or DEFAULT_ENVIRONMENT
+        where = environment_named(self._state, environment).name
         app = self._state.deployed(name, where)
         if app is None:
             raise not_found(f"App '{name}' not found in environment '{where}'")

@@ -12,7 +12,6 @@ from modal_proto import api_pb2
 
 from emulator.ids import new_id
 from emulator.protocol.dispatch import exists, invalid, not_found
-from emulator.state import DEFAULT_ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +46,7 @@ class NamedObjects(Generic[T]):
     """The objects of one kind, by id in `objects` and by name in their environments.
 
     With `heartbeats` the ephemeral ones go when their owner has been silent for too long, which is looked at whenever
-    an object is asked for. `ended` is told of each object that is gone, whyever; `changed`, an attribute for whoever
-    keeps the objects, is told the id of each that is new, moved or gone.
+    an object is asked for. `ended` is told of each object that is gone, whyever.
     """
 
     def __init__(
@@ -61,7 +59,6 @@ class NamedObjects(Generic[T]):
         heartbeats: Heartbeats | None = None,
         ended: Callable[[T], None] = lambda _: None,
     ) -> None:
-        self.changed: Callable[[str], None] = lambda _: None
         self._kind = kind
         self._prefix = prefix
         self._objects = objects
@@ -91,7 +88,6 @@ class NamedObjects(Generic[T]):
         self._objects[object_id] = made = make(object_id, name, environment)
         if ephemeral and self._heartbeats is not None:
             self._heartbeats.begin(object_id)
-        self.changed(object_id)
         return made
 
     def listed(self, environment_name: str, pagination: api_pb2.ListPagination) -> tuple[str, list[T]]:
@@ -125,17 +121,14 @@ class NamedObjects(Generic[T]):
 
     def rename_environment(self, old: str, new: str) -> None:
         """What was in the one environment is in the other."""
-        for object_id, found in self._objects.items():
+        for found in self._objects.values():
             if found.environment == old:
                 found.environment = new
-                self.changed(object_id)
 
-    def remove_environment(self, name: str) -> list[T]:
-        """Everything in there is gone; returns what it was."""
-        gone = {object_id: found for object_id, found in self._objects.items() if found.environment == name}
-        for object_id in gone:
+    async def remove_environment(self, name: str) -> None:
+        """Everything in there is gone."""
+        for object_id in [key for key, found in self._objects.items() if found.environment == name]:
             self._drop(object_id)
-        return list(gone.values())
 
     def _sweep(self) -> None:
         for object_id in self._heartbeats.lapsed() if self._heartbeats is not None else ():
@@ -146,7 +139,6 @@ class NamedObjects(Generic[T]):
         if self._heartbeats is not None:
             self._heartbeats.end(object_id)
         self._ended(found)
-        self.changed(object_id)
 
 
 def check_name(kind: str, name: str) -> None:
@@ -166,8 +158,7 @@ def check_environment_name(name: str) -> None:
 
 def environment_named(state: State, name: str) -> Environment:
     """The environment of that name, the default one for an empty name. NOT_FOUND where there is none."""
-    wanted = name or DEFAULT_ENVIRONMENT
-    found = next((e for e in state.environments.values() if e.name == wanted), None)
+    found = next((e for e in state.environments.values() if (e.name == name if name else e.default)), None)
     if found is None:
-        raise not_found(f"Environment '{wanted}' not found")
+        raise not_found(f"Environment '{name}' not found")
     return found

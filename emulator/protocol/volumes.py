@@ -76,7 +76,6 @@ class VolumeHandlers:
         if (request.name, volume.environment) in taken:
             raise exists(f"Volume '{request.name}' already exists in environment '{volume.environment}'")
         volume.name = request.name
-        self.objects.changed(volume.volume_id)
         return Empty()
 
     async def VolumeHeartbeat(self, request: api_pb2.VolumeHeartbeatRequest, _: Caller) -> Empty:

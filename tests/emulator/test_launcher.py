@@ -38,6 +38,7 @@ class Deployed:
 
     async def spec(self, *, web_ports: tuple[int, ...] = (), **definition: Any) -> ContainerSpec:
         launcher = ContainerLauncher(
+            clock=RealClock(),
             state=self.state,
             content=ContentStore(self.folder / "content"),
             volumes=VolumeStore(self.folder / "scratch", RealClock().monotonic),

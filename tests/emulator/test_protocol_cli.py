@@ -82,7 +82,7 @@ def test_what_is_not_implemented_says_so_by_name_and_is_logged_once(
     emulator: Emulator, folder: Path, lines: list[LogLine]
 ) -> None:
     for _ in range(2):
-        result = modal(emulator, "dict", "list", cwd=folder)
+        result = modal(emulator, "nfs", "list", cwd=folder)
         assert result.returncode != 0
-        assert "The emulator does not implement DictList" in result.stdout + result.stderr
-    assert len([line for line in lines if "DictList" in line.text]) == 1
+        assert "The emulator does not implement SharedVolumeList" in result.stdout + result.stderr
+    assert len([line for line in lines if "SharedVolumeList" in line.text]) == 1

@@ -56,54 +56,32 @@ def test_a_shell_is_refused_by_name(target: Target) -> None:
             "ImageGetByTag",
             marks=pytest.mark.row("CLI", "modal server deploy"),
         ),
-        pytest.param(["token", "info"], "TokenInfoGet", marks=pytest.mark.row("CLI", "modal setup and token")),
         pytest.param(["billing", "rates"], "WorkspaceBillingRates", marks=pytest.mark.row("CLI", "modal billing")),
         pytest.param(["dashboard"], "WorkspaceDashboardUrlGet", marks=pytest.mark.row("CLI", "modal dashboard")),
         pytest.param(
-            ["workspace", "members", "list"], "WorkspaceMembersList", marks=pytest.mark.row("CLI", "modal workspace")
+            ["workspace", "service-users", "list"],
+            "ServiceUserList",
+            marks=[pytest.mark.row("CLI", "modal workspace service-users and member-tokens"), pytest.mark.since("1.6")],
         ),
         pytest.param(
-            ["environment", "delete", "main", "--yes"],
-            "EnvironmentDelete",
+            ["workspace", "proxy-tokens", "allow", "wk-1", "main"],
+            "WebhookTokenEnvironmentAdd",
+            marks=pytest.mark.row("CLI", "modal workspace proxy-tokens"),
+        ),
+        pytest.param(
+            ["environment", "roles", "update", "main", "local", "--role", "viewer"],
+            "EnvironmentRoleSet",
+            marks=pytest.mark.row("CLI", "modal environment"),
+        ),
+        pytest.param(
+            ["environment", "create", "restricted", "--restricted"],
+            "restricted",
             marks=pytest.mark.row("CLI", "modal environment"),
         ),
     ],
 )
 def test_what_is_not_there_is_refused_by_its_name(target: Target, words: list[str], missing: str) -> None:
     assert refused_by_name(target, *words) == missing
-
-
-@pytest.mark.row("CLI", "modal environment")
-def test_environments_are_created_and_listed(target: Target) -> None:
-    name = f"listed-{target.session}"
-    assert target.cli("environment", "create", name).returncode == 0
-    listed = json.loads(target.cli("environment", "list", "--json").stdout)
-    assert name in [environment["name"] for environment in listed]
-    again = target.cli("environment", "create", name)
-    assert again.returncode == 1
-    assert "already exists" in again.stderr
-
-
-@pytest.mark.row("CLI", "modal secret")
-def test_secrets_are_created_listed_replaced_only_when_told_and_deleted(target: Target) -> None:
-    name = f"cli-{target.session}"
-    assert target.cli("secret", "create", name, "USER=me").returncode == 0
-    assert name in [secret["name"] for secret in json.loads(target.cli("secret", "list", "--json").stdout)]
-    assert target.cli("secret", "create", name, "USER=other").returncode == 1
-    assert target.cli("secret", "create", "--force", name, "USER=other").returncode == 0
-    assert target.cli("secret", "delete", name, "--yes").returncode == 0
-    assert name not in target.cli("secret", "list", "--json").stdout
-
-
-@pytest.mark.slow
-@pytest.mark.row("CLI", "modal workspace proxy-tokens")
-def test_proxy_tokens_are_created_listed_and_deleted(target: Target) -> None:
-    created = target.cli("workspace", "proxy-tokens", "create", "--name", "cli")
-    assert created.returncode == 0, created.stderr
-    key = next(word for word in created.stdout.split() if word.startswith("wk-"))
-    assert key in target.cli("workspace", "proxy-tokens", "list").stdout
-    assert target.cli("workspace", "proxy-tokens", "delete", key, "--yes").returncode == 0
-    assert key not in target.cli("workspace", "proxy-tokens", "list").stdout
 
 
 @pytest.mark.slow
