@@ -72,6 +72,7 @@ class ImageBuilder:
         self._builds: dict[str, Build] = {}
         self._pythons: dict[str, OwnPython | None] = {}
         self._interpreters: dict[str, Interpreter] = {}
+        self._plans: dict[tuple[str, tuple[Install, ...]], Plan | None] = {}
         self._said: set[str] = set()
 
     def build_of(self, image_id: str) -> Build | None:
@@ -175,6 +176,12 @@ class ImageBuilder:
 
     def _plan(self, image: ImageRecord) -> Plan | None:
         """None: the emulator's own environment is what the image asks for."""
+        asked = (image.python, image.installs)
+        if asked not in self._plans:
+            self._plans[asked] = self._planned(image)
+        return self._plans[asked]
+
+    def _planned(self, image: ImageRecord) -> Plan | None:
         interpreter = self._interpreter(image.python)
         if not interpreter.is_own:
             return Plan(interpreter, image.installs)

@@ -100,12 +100,19 @@ def _begin(layers: Layers, rest: str) -> None:
 
 def _run(layers: Layers, rest: str) -> None:
     known = {**layers.arguments, **layers.environment}
-    run = parse_run(rest, environment=known, workdir=layers.workdir, copied=layers.copied)
-    if isinstance(run, Install):
-        # `uv sync` makes an environment of its own, whatever was installed before.
-        layers.installs = [*([] if run.tool == "sync" else layers.installs), run]
-    elif run is not None:
-        layers.shells.append(run)
+
+    def parsed(text: str) -> Install | Shell | None:
+        return parse_run(text, environment=known, workdir=layers.workdir, copied=layers.copied)
+
+    runs = [parsed(part) for part in rest.split("&&")]
+    if any(isinstance(run, Shell) for run in runs):
+        runs = [parsed(rest)]
+    for run in runs:
+        if isinstance(run, Install):
+            # `uv sync` makes an environment of its own, whatever was installed before.
+            layers.installs = [*([] if run.tool == "sync" else layers.installs), run]
+        elif run is not None:
+            layers.shells.append(run)
 
 
 def _joined(commands: Iterable[str]) -> Iterable[str]:

@@ -21,7 +21,7 @@ from emulator.containers.rootplan import environment_parts
 from emulator.images.cache import Entry
 from emulator.images.client import CLIENT, client_version, linked_client
 from emulator.images.commands import Install, labelled, names_path, put_in
-from emulator.images.installers import Tools, install_command, installing_environment, venv_command
+from emulator.images.installers import Tools, install_commands, installing_environment, venv_command
 from emulator.images.pythons import Interpreter, own
 from emulator.images.running import run_command
 from emulator.images.tree import clone, let_client_in
@@ -188,10 +188,16 @@ class Environments:
             given = {**dict(install.variables), **secrets}
             words = [_as_here(word, option, mirror, given) for word, option in labelled(install.words)]
             try:
-                command = install_command(install, words, self._tools, environment)
+                first, *others = install_commands(install, words, self._tools, environment)
             except LookupError as error:
                 raise BuildFailed(str(error)) from error
-            await self._run(command, environment, given, write, cwd=mirror)
+            try:
+                await self._run(first, environment, given, write, cwd=mirror)
+            except BuildFailed:
+                if not others:
+                    raise
+                write("uv could not; with pip:\n")
+                await self._run(others[0], environment, given, write, cwd=mirror)
         finally:
             await asyncio.to_thread(remove, mirror)
 

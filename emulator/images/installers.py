@@ -89,22 +89,29 @@ def venv_command(tools: Tools, interpreter: Path, target: Path) -> list[str]:
     return [str(interpreter), "-I", "-m", "venv", "--without-pip", str(target)]
 
 
-def install_command(install: Install, words: Sequence[str], tools: Tools, environment: Path) -> list[str]:
-    """`words` are the install's, with paths of this machine. Raises `LookupError` where nothing here can do it."""
+def install_commands(install: Install, words: Sequence[str], tools: Tools, environment: Path) -> list[list[str]]:
+    """What does an install; where the first can not, the next may. `words` are its, with paths of this machine.
+
+    What is pip's to do is uv's first, which is several times faster. Raises `LookupError` where nothing here can do it.
+    """
     python = str(environment / "bin/python")
     if install.tool == "sync":
-        return [*_uv(tools, install), "sync", *words]
+        return [[*_uv(tools, install), "sync", *words]]
     if install.tool == "uv":
         kept = without(words, _UV_PLACES)
         compiled = [] if "--compile-bytecode" in kept else ["--compile-bytecode"]
-        return [*_uv(tools, install), "pip", "install", "--python", python, *compiled, *kept]
+        return [[*_uv(tools, install), "pip", "install", "--python", python, *compiled, *kept]]
+    commands = []
     translated = as_uv(words)
     if tools.uv is not None and translated is not None:
         best = ["--index-strategy", "unsafe-best-match"]  # as pip: the best version of all indexes
-        return [str(tools.uv), "pip", "install", "--python", python, "--compile-bytecode", *best, *translated]
+        commands.append([str(tools.uv), "pip", "install", "--python", python, "--compile-bytecode", *best, *translated])
     if tools.pip:
-        return [*tools.pip, "--python", python, "install", "--disable-pip-version-check", "--no-input", *words]
-    raise LookupError(f"`{install.command}` needs pip: `{sys.executable} -m ensurepip`, or install uv")
+        pip = [*tools.pip, "--python", python, "install", "--disable-pip-version-check", "--no-input"]
+        commands.append([*pip, *words])
+    if not commands:
+        raise LookupError(f"`{install.command}` needs pip: `{sys.executable} -m ensurepip`, or install uv")
+    return commands
 
 
 def _uv(tools: Tools, install: Install) -> list[str]:

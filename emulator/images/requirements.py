@@ -49,16 +49,15 @@ def asked_for(install: Install, read: Callable[[str], str]) -> list[Requirement]
 
 def unmet(requirements: Iterable[Requirement]) -> list[str]:
     """Those that the running environment does not meet, and those of what they in turn need. Empty: all are met."""
-    installed = {canonicalize_name(found.metadata["Name"]): found for found in _installed()}
     waiting, seen, missing = list(requirements), set(), []
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        if name in _TOOLS and name not in installed:
+        found = _installed(name)
+        if found is None and name in _TOOLS:
             continue
-        found = installed.get(name)
         if found is None or not requirement.specifier.contains(found.version, prereleases=True):
             missing.append(str(requirement))
             continue
@@ -69,10 +68,10 @@ def unmet(requirements: Iterable[Requirement]) -> list[str]:
     return sorted(set(missing))
 
 
-def _installed() -> Iterable[Distribution]:
+def _installed(name: str) -> Distribution | None:
     """What containers can import. An editable install is the deployer's own folder, which they do not see."""
     roots = list(dict.fromkeys(map(str, installed_roots())))
-    return [found for found in distributions(path=roots) if found.metadata["Name"] and not _is_editable(found)]
+    return next((found for found in distributions(name=name, path=roots) if not _is_editable(found)), None)
 
 
 def _is_editable(found: Distribution) -> bool:
@@ -134,9 +133,7 @@ def _of_file(path: str, read: Callable[[str], str], *, constrains: bool, depth: 
 
 def _if_installed(requirement: Requirement) -> list[Requirement]:
     """A constraint is met by what is not there."""
-    name = canonicalize_name(requirement.name)
-    there = any(canonicalize_name(found.metadata["Name"]) == name for found in _installed())
-    return [requirement] if there else []
+    return [requirement] if _installed(canonicalize_name(requirement.name)) is not None else []
 
 
 def _lines(text: str) -> Iterable[str]:

@@ -37,6 +37,7 @@ class ImageHandlers:
         self, request: api_pb2.ImageGetOrCreateRequest, _: Caller
     ) -> api_pb2.ImageGetOrCreateResponse:
         image = request.image
+        _refuse_poetry(image)
         if image.HasField("build_function"):
             raise GRPCError(
                 Status.UNIMPLEMENTED, "The emulator does not build images: Image.run_function() cannot be honoured"
@@ -145,6 +146,15 @@ class ImageHandlers:
         if record is None:
             raise not_found(f"No Image with ID {image_id}")
         return record
+
+
+def _refuse_poetry(image: api_pb2.Image) -> None:
+    if any("poetry install" in command for command in image.dockerfile_commands):
+        raise GRPCError(
+            Status.UNIMPLEMENTED,
+            "The emulator has no Image.poetry_install_from_file(): Image.uv_sync() and "
+            "Image.pip_install_from_pyproject() are there",
+        )
 
 
 def _result(build: Build) -> api_pb2.GenericResult:
