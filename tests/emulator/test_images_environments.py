@@ -77,6 +77,7 @@ async def test_an_environment_is_built_once_and_found_by_the_next_emulator(works
     assert len(workshop.said) == said
 
 
+@pytest.mark.slow
 async def test_a_layer_on_top_shares_the_files_of_the_one_below_and_changes_nothing_there(workshop: Workshop) -> None:
     one, other, newer = (
         workshop.install("tiny-one", command="tiny"),
@@ -120,6 +121,7 @@ async def test_a_build_that_fails_says_why_and_leaves_nothing(workshop: Workshop
     assert workshop.trees == []
 
 
+@pytest.mark.slow
 async def test_force_builds_again_and_the_old_one_is_swept_once_nobody_holds_it(workshop: Workshop) -> None:
     one = workshop.install("tiny-one")
     first = await workshop.need(one)
@@ -130,6 +132,7 @@ async def test_force_builds_again_and_the_old_one_is_swept_once_nobody_holds_it(
     assert [tree.name for tree in workshop.trees] == [second.parent.name]
 
 
+@pytest.mark.slow
 async def test_pip_alone_does_as_well(workshop: Workshop) -> None:
     environment = await workshop.need(workshop.install("tiny-one", command="tiny"), uv=False)
     assert output(environment, "tiny") == "1.0"
@@ -154,6 +157,7 @@ def test_what_a_killed_build_leaves_is_swept_and_never_used(workshop: Workshop) 
     assert workshop.trees == []
 
 
+@pytest.mark.slow
 async def test_what_is_in_use_is_not_pruned(workshop: Workshop) -> None:
     one, two = workshop.install("tiny-one"), workshop.install("tiny-two")
     await workshop.need(one)

@@ -14,7 +14,18 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parents[1] / "docs" / "emulator-support.md"
-SECTIONS = ("CLI", "Calls", "Functions", "Classes", "Autoscaling", "Web", "Servers", "Storage", "How it holds")
+SECTIONS = (
+    "CLI",
+    "Calls",
+    "Functions",
+    "Classes",
+    "Autoscaling",
+    "Web",
+    "Servers",
+    "Storage",
+    "Images",
+    "How it holds",
+)
 HEADER = ("Row", "Support", "What differs, or what happens")
 SUPPORT = ("supported", "partly", "not")
 

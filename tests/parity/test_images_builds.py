@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+
+from emulator.emulator import Emulator
+from tests.parity import kit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,3 +56,61 @@ def test_poetry_is_refused_by_name(target: Target, tmp_path: Path) -> None:
     refused = target.cli("deploy", "--name", target.unique("poetic"), write(tmp_path, image))
     assert refused.returncode == 1
     assert "poetry_install_from_file" in refused.stdout + refused.stderr
+
+
+UNBUILT = """
+import os
+import modal
+
+app = modal.App("unbuilt")
+base = modal.Image.debian_slim()
+registry = modal.Image.from_registry("nvidia/cuda:12.4.0-devel-ubuntu22.04", add_python="%s")
+
+@app.function(image=modal.Image.from_dockerfile("Dockerfile"))
+def dockerfile() -> str:
+    return os.environ["SAID"]
+
+@app.function(image=base.run_commands("touch /made-by-a-command"))
+def run() -> bool:
+    return os.path.exists("/made-by-a-command")
+
+@app.function(image=registry)
+def of_registry(): ...
+
+@app.function(image=base.apt_install("ffmpeg"))
+def apt(): ...
+
+@app.function(image=modal.Image.micromamba().micromamba_install("cudatoolkit"))
+def mamba(): ...
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.emulator_only("Modal builds these")
+@pytest.mark.row("Images", "`Image.from_registry`")
+@pytest.mark.row("Images", "`Image.from_dockerfile`")
+@pytest.mark.row("Images", "`Image.apt_install`")
+@pytest.mark.row("Images", "`Image.micromamba`, `micromamba_install`")
+@pytest.mark.row("Images", "`Image.debian_slim`")
+@pytest.mark.row("Images", "`Image.run_commands`")
+def test_what_needs_an_operating_system_of_its_own_is_said_and_the_app_runs(tmp_path: Path) -> None:
+    said: list[str] = []
+    (tmp_path / "Dockerfile").write_text("FROM ubuntu:24.04\nENV SAID=so\nRUN make\n")
+    (tmp_path / "unbuilt.py").write_text(UNBUILT % "{}.{}".format(*sys.version_info))
+    with Emulator(log=lambda line: said.append(line.text)) as emulator:
+        target = kit.for_emulator(emulator)
+        for _ in range(2):
+            deployed = target.cli("deploy", "--name", "unbuilt", "unbuilt.py", cwd=tmp_path)
+            assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        app = kit.DeployedApp("unbuilt", target)
+        assert app.function("dockerfile").remote() == "so"
+        assert app.function("run").remote() is False
+        target.client.close()
+    for what in (
+        "nvidia/cuda:12.4.0-devel-ubuntu22.04 is not pulled",
+        "ubuntu:24.04 is not pulled",
+        "install -y ffmpeg",
+    ):
+        assert len([line for line in said if what in line]) == 1, what
+    for what in ("micromamba install cudatoolkit", "touch /made-by-a-command", "make"):
+        assert [line for line in said if what in line], what
