@@ -222,8 +222,8 @@ class Core:
         publisher = self._publisher = Publisher(state, self.scheduler, self._front)
         self._apps = AppHandlers(state, clock, self.scheduler, self._front, publisher, self.server_url, self.say)
         storage = (
-            DictHandlers(state, clock),
-            QueueHandlers(state, clock),
+            DictHandlers(state, clock, self.store),
+            QueueHandlers(state, clock, self.store),
             SecretHandlers(state, clock),
             VolumeHandlers(state, clock, volumes, folder / "volumes"),
         )

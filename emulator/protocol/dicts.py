@@ -15,6 +15,8 @@ from emulator.protocol.dispatch import invalid, too_large
 from emulator.protocol.heartbeats import Heartbeats
 from emulator.protocol.named import NamedObjects
 from emulator.state import WORKSPACE, DictRecord
+from emulator.storage.dicts import DictContents as Contents
+from emulator.storage.kept_rows import KeptRows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from emulator.clock import Clock
     from emulator.protocol.dispatch import Caller
     from emulator.state import State
-    from emulator.storage.dicts import DictContents
+    from emulator.storage.store import Store
 
 MAX_ENTRY = 100 << 20
 """Bytes of one entry."""
@@ -35,17 +37,28 @@ BATCH = 256 << 10
 
 
 class DictHandlers:
-    def __init__(self, state: State, clock: Clock) -> None:
-        self.objects = NamedObjects("Dict", "di", state.dicts, state, heartbeats=Heartbeats(clock))
+    def __init__(self, state: State, clock: Clock, store: Store) -> None:
+        self.objects = NamedObjects("Dict", "di", state.dicts, state, heartbeats=Heartbeats(clock), ended=self._ended)
         self._clock = clock
+        self._kept = KeptRows(store, "dict-rows")
+        for dict_id, rows in self._kept.load().items():
+            if (record := state.dicts.get(dict_id)) is not None:
+                record.contents = Contents.from_rows(rows)
+        for record in state.dicts.values():
+            record.contents.changed = self._kept.of(record.dict_id)
 
     def _make(self, data: Iterable[api_pb2.DictEntry], dict_id: str, name: str, environment: str) -> DictRecord:
         made = DictRecord(dict_id, name, environment, self._clock.time())
+        if name:
+            made.contents.changed = self._kept.of(dict_id)
         for entry in data:
             made.contents.put(entry.key, entry.value, made.created_at)
         return made
 
-    def _contents(self, dict_id: str) -> DictContents:
+    def _ended(self, record: DictRecord) -> None:
+        self._kept.drop(record.dict_id)
+
+    def _contents(self, dict_id: str) -> Contents:
         return self.objects.get(dict_id).contents
 
     # The object

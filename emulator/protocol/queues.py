@@ -16,13 +16,15 @@ from emulator.protocol.dispatch import Handover, invalid, not_found, too_large
 from emulator.protocol.heartbeats import Heartbeats
 from emulator.protocol.named import NamedObjects
 from emulator.state import WORKSPACE, QueueRecord
+from emulator.storage.kept_rows import KeptRows
 from emulator.storage.lines import QueueGoneError, QueueLines
-from emulator.storage.queues import MAX_BYTES, QueueFullError
+from emulator.storage.queues import MAX_BYTES, QueueContents, QueueFullError
 
 if TYPE_CHECKING:
     from emulator.clock import Clock
     from emulator.protocol.dispatch import Caller
     from emulator.state import State
+    from emulator.storage.store import Store
 
 MAX_ITEM = 1 << 20
 """Bytes of one item."""
@@ -39,15 +41,25 @@ BATCH = 16 << 20
 
 
 class QueueHandlers:
-    def __init__(self, state: State, clock: Clock) -> None:
+    def __init__(self, state: State, clock: Clock, store: Store) -> None:
         self.objects = NamedObjects("Queue", "qu", state.queues, state, heartbeats=Heartbeats(clock), ended=self._ended)
         self._clock = clock
         self._lines: dict[str, QueueLines] = {}
+        self._kept = KeptRows(store, "queue-rows")
+        for queue_id, rows in self._kept.load().items():
+            if (record := state.queues.get(queue_id)) is not None:
+                record.contents = QueueContents.from_rows(rows)
+        for record in state.queues.values():
+            record.contents.changed = self._kept.of(record.queue_id)
 
     def _make(self, queue_id: str, name: str, environment: str) -> QueueRecord:
-        return QueueRecord(queue_id, name, environment, self._clock.time())
+        made = QueueRecord(queue_id, name, environment, self._clock.time())
+        if name:
+            made.contents.changed = self._kept.of(queue_id)
+        return made
 
     def _ended(self, record: QueueRecord) -> None:
+        self._kept.drop(record.queue_id)
         if (lines := self._lines.pop(record.queue_id, None)) is not None:
             lines.close()
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-Key = tuple[bytes | int, ...]
+Key = tuple[bytes | float, ...]
 Value = tuple[bytes | float, ...]
+"""Of bytes, whole numbers and floating ones."""
 Rows = Iterable[tuple[Key, Value]]
 Changed = Callable[[Key, Value | None], None]
 """Called for each row that is new or replaced, and with `None` for one that is gone."""

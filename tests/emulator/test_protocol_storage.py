@@ -14,6 +14,7 @@ from emulator.protocol.environments import EnvironmentHandlers
 from emulator.protocol.heartbeats import SILENCE
 from emulator.protocol.queues import QueueHandlers
 from emulator.state import State
+from emulator.storage.store import NothingKept
 from tests.emulator.heart_kit import TurnedClock, settle
 from tests.emulator.protocol_kit import refused, served
 
@@ -34,8 +35,8 @@ def clock() -> TurnedClock:
 @pytest.fixture
 async def server(clock: TurnedClock) -> AsyncIterator[ModalClientStub]:
     state = State()
-    handlers = EnvironmentHandlers(state, clock), DictHandlers(state, clock), QueueHandlers(state, clock)
-    async with served(*handlers) as stub:
+    storage = DictHandlers(state, clock, NothingKept()), QueueHandlers(state, clock, NothingKept())
+    async with served(EnvironmentHandlers(state, clock), *storage) as stub:
         yield stub
 
 
