@@ -20,11 +20,14 @@ from urllib.parse import urlsplit
 
 from emulator.faults.aws import with_faults
 from emulator.faults.plans import Plans
+from emulator.storage.store import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from werkzeug.serving import BaseWSGIServer
+
+    from emulator.storage.kept_aws import KeptAws
 
 Wsgi = Any
 """A WSGI application: (environ, start_response) -> iterable of bytes."""
@@ -40,14 +43,22 @@ class Aws:
     """S3 and DynamoDB of one emulator, on 127.0.0.1. Use as a context manager, or `start` and `close`."""
 
     def __init__(
-        self, *, port: int = 0, usual_port: int = 0, preload: bool = False, plans: Plans | None = None
+        self,
+        *,
+        port: int = 0,
+        usual_port: int = 0,
+        preload: bool = False,
+        plans: Plans | None = None,
+        kept: KeptAws | None = None,
     ) -> None:
-        """Where no port is asked for, the usual one is taken if it is free, else any."""
+        """Where no port is asked for, the usual one is taken if it is free, else any. `kept`: over restarts, and closed
+        with this."""
         self._port = port
+        self._kept = kept
         self._usual_port = usual_port
         self._plans = plans or Plans()
         self._preload = preload
-        self._account = "".join(secrets.choice("0123456789") for _ in range(12))
+        self._account = kept.account if kept is not None else "".join(secrets.choice("0123456789") for _ in range(12))
         self._listener: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._server: BaseWSGIServer | None = None
@@ -111,6 +122,8 @@ class Aws:
         if self._listener is not None:
             self._listener.close()
         self._woken.close()
+        if self._kept is not None:
+            self._kept.close()
 
     def __enter__(self) -> Aws:
         self.start()
@@ -123,7 +136,7 @@ class Aws:
         assert self._listener is not None
         if not self._preload and not self._first_request():
             return
-        server = make_server(self._listener, self._account, self._plans, self._closing)
+        server = make_server(self._listener, self._account, self._plans, self._closing, self._kept)
         with self._change:
             if not self._closing.is_set():
                 self._server = server
@@ -155,7 +168,9 @@ def _bound(port: int) -> socket.socket:
     return listener
 
 
-def make_server(listener: socket.socket, account: str, plans: Plans, closing: threading.Event) -> BaseWSGIServer:
+def make_server(
+    listener: socket.socket, account: str, plans: Plans, closing: threading.Event, kept: KeptAws | None = None
+) -> BaseWSGIServer:
     """moto's server on an open listener, for one account. Imports moto: about a second."""
     from moto.moto_server import werkzeug_app as moto_server
     from moto.s3.models import s3_backends
@@ -172,23 +187,32 @@ def make_server(listener: socket.socket, account: str, plans: Plans, closing: th
     if not isinstance(owners, BucketOwners):
         s3_backends.bucket_accounts = owners = BucketOwners()  # type: ignore[assignment]
     moto = moto_server.DomainDispatcherApplication(moto_server.create_backend_app)
-    application = local_only(with_faults(one_account(moto, account, owners), plans, closing))
+    application = one_account(moto, account, owners, kept)
+    if kept is not None:
+        try:
+            with owners.seen_by(account):
+                kept.load()
+        except StateError as error:
+            application = kept.unreadable(error)
+    application = local_only(with_faults(application, plans, closing))
     host, port = listener.getsockname()
     return make_wsgi_server(host, port, application, threaded=True, request_handler=QuietHandler, fd=listener.fileno())
 
 
-def one_account(application: Wsgi, account: str, owners: BucketOwners) -> Wsgi:
-    """Serve every request as that account's, and those that may write one at a time."""
+def one_account(application: Wsgi, account: str, owners: BucketOwners, kept: KeptAws | None = None) -> Wsgi:
+    """Serve every request as that account's, and those that may write one at a time; what they change is kept."""
     writing = threading.Lock()
 
     def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ["HTTP_X_MOTO_ACCOUNT_ID"] = account
         with owners.seen_by(account):
-            if _only_reads(environ):
+            if environ["REQUEST_METHOD"] in ("GET", "HEAD"):  # of S3 alone: DynamoDB's are all POSTs
                 return list(application(environ, start_response))
             # Whole before the lock: a caller who sends slowly must not hold everybody else up.
-            environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+            environ["wsgi.input"] = io.BytesIO(_body(environ))
             with writing:
+                if kept is not None:
+                    return kept.serve(application, environ, start_response)
                 return list(application(environ, start_response))
 
     return serve
@@ -226,9 +250,12 @@ def _is_local(url: str) -> bool:
     return host in ("127.0.0.1", "::1", "localhost") or host.endswith(".localhost")
 
 
-def _only_reads(environ: dict[str, Any]) -> bool:
-    """DynamoDB's requests are all POSTs; S3 reads by GET and HEAD. A chunked body has no length to read ahead by."""
-    return environ["REQUEST_METHOD"] in ("GET", "HEAD") or "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "")
+def _body(environ: dict[str, Any]) -> bytes:
+    """All of it: of a chunked one the server knows the end."""
+    source = environ["wsgi.input"]
+    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", ""):
+        return bytes(source.read())
+    return bytes(source.read(int(environ.get("CONTENT_LENGTH") or 0)))
 
 
 class BucketOwners(MutableMapping[str, Any]):
@@ -280,8 +307,9 @@ def forget(account: str) -> None:
     if account in s3_backends:
         for store in s3_backends.pop(account).values():
             for bucket in store.buckets.values():
-                for name in list(bucket.keys):
-                    bucket.keys.pop(name)  # closes the temporary file of every version
+                for version in [each for _, versions in bucket.keys.iterlists() for each in versions]:
+                    if hasattr(version, "dispose"):  # which a delete marker has not
+                        version.dispose()  # closes its temporary file
     dynamodb_backends.pop(account, None)
     owners: Any = s3_backends.bucket_accounts
     if isinstance(owners, BucketOwners):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from modal_proto import api_pb2
 
 from emulator.aws import AWS_PORT, Aws
-from emulator.clock import RealClock
 from emulator.containers import choose_runtime
 from emulator.containers.base import ContainerStartError
 from emulator.containers.folder import RunFolder
@@ -66,18 +64,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
-    from emulator.clock import Clock
-    from emulator.containers import Kind
     from emulator.containers.base import Stream
     from emulator.kept import Kept
-    from emulator.logs import LogSink
+    from emulator.options import Options
     from emulator.scheduler.history import Task
     from emulator.storage.store import Store
 
 
 STOP_LIMIT = 20.0
 """Seconds that each part has to close."""
-DEFAULT_EXIT_GRACE = 5.0
 TOLD_AFTER = 1.0
 """Seconds of waiting for containers to leave before that is said."""
 
@@ -94,33 +89,6 @@ class Openable(Protocol):
     """A runtime that has to be open before anybody uses the emulator."""
 
     async def open(self) -> None: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How an emulator is to be. Ports of 0 are any that is free."""
-
-    state_directory: Path | None = None
-    """Where everything is kept that outlives an emulator; `None`: a temporary folder that goes with it."""
-    clock: Clock = field(default_factory=RealClock)
-    containers: Kind = "auto"
-    port: int = 0
-    """Of the control plane."""
-    web_port: int = 0
-    """Of the first web function that is deployed."""
-    web_for: str = ""
-    """What `web_port` is for: over restarts an address has it as long as this is the same."""
-    aws_port: int = 0
-    """Of S3 and DynamoDB."""
-    ingress_port: int = 0
-    """Of the shared port, where addresses are told apart by host or path."""
-    log: LogSink | None = None
-    max_starting: int = 2
-    """Containers that may boot at the same time."""
-    max_containers: int = 16
-    """Of one function that sets no maximum itself."""
-    exit_grace: float = DEFAULT_EXIT_GRACE
-    """Seconds that containers have for their exit handlers when the emulator stops."""
 
 
 class Core:
@@ -173,7 +141,8 @@ class Core:
         sockets = self._temporary / "s"
         sockets.mkdir()
         self.plans = Plans(state.app_name)
-        self.aws = Aws(port=options.aws_port, usual_port=ports.get(AWS_PORT, 0), plans=self.plans)
+        kept_aws = kept.aws() if kept is not None else None
+        self.aws = Aws(port=options.aws_port, usual_port=ports.get(AWS_PORT, 0), plans=self.plans, kept=kept_aws)
         self._images = image_builder(
             state_directory=options.state_directory, content=content, scratch=self._temporary / "builds", say=self.say
         )

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from emulator.clock import RealClock
-from emulator.core import DEFAULT_EXIT_GRACE, Core, Options
+from emulator.core import Core
 from emulator.faults.faults import Faults
+from emulator.options import DEFAULT_EXIT_GRACE, Options
 from emulator.scheduler.schedules import shown
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from grpclib import GRPCError
 from emulator.aws import AWS_PORT
 from emulator.storage.claim import Claim
 from emulator.storage.keeper import Keeper
+from emulator.storage.kept_aws import KeptAws
 from emulator.storage.sqlite_store import SqliteStore
 from emulator.storage.store import NotKeptError
 
@@ -58,7 +59,7 @@ class Kept:
     """Opened before anything else of the emulator; raises `StateError` or `OSError`."""
 
     def __init__(self, folder: Path, *, state: State, clock: Clock, say: Callable[[str], None]) -> None:
-        self._clock = clock
+        self._folder = folder
         self._say = say
         self._claim = Claim(folder)
         try:
@@ -74,6 +75,10 @@ class Kept:
         self._web_for = ""
         self._ingress: Ingress | None = None
         self._aws_port = 0
+
+    def aws(self) -> KeptAws:
+        """What is kept of S3 and DynamoDB. Raises `StateError`."""
+        return KeptAws(self._folder, self._say)
 
     def keep(self, rpc: str = "") -> None:
         """Write what an RPC has changed. Raises `NotKeptError`; the next one tries again."""

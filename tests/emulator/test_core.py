@@ -10,8 +10,9 @@ from typing import Never
 import pytest
 
 import emulator.core as module
-from emulator.core import Core, Options
+from emulator.core import Core
 from emulator.logs import LogLine
+from emulator.options import DEFAULT_EXIT_GRACE, Options
 from tests.emulator.heart_kit import TurnedClock
 
 
@@ -60,7 +61,7 @@ async def test_what_hangs_while_closing_is_given_up_and_told(monkeypatch: pytest
     monkeypatch.setattr(core.scheduler, "close", hang)
     stopping = asyncio.create_task(core.stop())
     await hangs.wait()
-    await clock.turn(module.STOP_LIMIT + module.DEFAULT_EXIT_GRACE + 1)
+    await clock.turn(module.STOP_LIMIT + DEFAULT_EXIT_GRACE + 1)
     await stopping
     await close()
     assert is_free(port_of(core))

@@ -16,7 +16,8 @@ from emulator.containers.folder import RunFolder
 
 KILLED = """
 import os, signal
-from emulator.core import Core, Options
+from emulator.core import Core
+from emulator.options import Options
 Core(Options())
 os.kill(os.getpid(), signal.SIGKILL)
 """
