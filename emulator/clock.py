@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 
+LOOK_AGAIN = 60.0
+"""Seconds after which the time of day is read again: it may have been set, or the machine may have slept."""
+
+
 class Clock(Protocol):
     """What the emulator asks of time. All durations are in seconds."""
 
@@ -32,6 +36,16 @@ class Clock(Protocol):
         `None` never times out.
         """
 
+    def until(self, moment: float | None) -> AbstractAsyncContextManager[object]:
+        """The same at a time of day, in seconds since the epoch. It may end sooner: look at `time`, and wait again."""
+
+    @property
+    def outside(self) -> Clock:
+        """The time of those who do not follow this clock, however it is turned: clients, their connections, machines.
+
+        Whether they are still there, how long they wait, and how often to look at them is a matter of theirs.
+        """
+
 
 class RealClock:
     """The machine's own time."""
@@ -47,3 +61,10 @@ class RealClock:
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
         return asyncio.timeout(seconds)
+
+    def until(self, moment: float | None) -> AbstractAsyncContextManager[object]:
+        return asyncio.timeout(None if moment is None else min(LOOK_AGAIN, max(0.0, moment - self.time())))
+
+    @property
+    def outside(self) -> RealClock:
+        return self

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from modal_proto import api_pb2
 
 from emulator.aws import AWS_PORT, Aws
+from emulator.busy import Busy
 from emulator.containers import choose_runtime
 from emulator.containers.base import ContainerStartError
 from emulator.containers.folder import RunFolder
@@ -34,6 +35,7 @@ from emulator.protocol.entries import container_output, container_state
 from emulator.protocol.environments import EnvironmentHandlers
 from emulator.protocol.flash import FlashHandlers, FlashTokens
 from emulator.protocol.functions import FunctionHandlers
+from emulator.protocol.grpc import Traffic
 from emulator.protocol.images import ImageHandlers
 from emulator.protocol.inspection import InspectionHandlers
 from emulator.protocol.logs import LogHandlers
@@ -58,6 +60,7 @@ from emulator.state import State
 from emulator.storage.content import BlobStore, ContentStore
 from emulator.storage.store import NothingKept
 from emulator.storage.volume_store import VolumeStore
+from emulator.virtual_clock import VirtualClock
 
 if TYPE_CHECKING:
     import socket
@@ -146,6 +149,7 @@ class Core:
         self._images = image_builder(
             state_directory=options.state_directory, content=content, scratch=self._temporary / "builds", say=self.say
         )
+        self._traffic = Traffic()
         self._launcher = ContainerLauncher(
             state=state,
             clock=clock,
@@ -155,6 +159,7 @@ class Core:
             environment=self.aws.environment,
             shared_ports=self._shared_ports,
             python_of=self._images.python_of,
+            traffic=self._traffic,
         )
         of_kind = {"clock": clock} if options.containers == "thread" else {}
         self._runtime = choose_runtime(options.containers, **of_kind)
@@ -172,7 +177,7 @@ class Core:
             plans=self.plans,
         )
         self.scheduler = Scheduler(services)
-        flash = FlashTokens(clock)
+        flash = FlashTokens(clock.outside)
         self.ingress = Ingress(
             clock=clock,
             authorize=Admission(state, flash),
@@ -242,9 +247,22 @@ class Core:
         except BaseException:
             await self.stop()
             raise
+        if isinstance(self.options.clock, VirtualClock):
+            self.options.clock.watch(self._busy())
         self._tasks.append(asyncio.create_task(self._apps.watch_heartbeats()))
         self._tasks.append(asyncio.create_task(self.scheduler.timers.keep()))
         self._tasks.append(asyncio.create_task(self._warm()))
+
+    def _busy(self) -> Busy:
+        return Busy(
+            state=self.state,
+            scheduler=self.scheduler,
+            calls=self.calls,
+            moving=self.ingress.moving,
+            runtime=self._runtime,
+            traffic=self._traffic,
+            own_ports=lambda: frozenset(self._shared_ports()),
+        )
 
     async def stop(self) -> None:
         """End every container and close everything. Harmless when repeated.
@@ -266,6 +284,8 @@ class Core:
         }
         async with AsyncExitStack() as closing:
             closing.callback(self._listener.close)
+            if isinstance(self.options.clock, VirtualClock):  # nobody turns it any more
+                closing.callback(asyncio.create_task(self.options.clock.flow()).cancel)
             for name, close in reversed(in_order.items()):
                 closing.push_async_callback(self._close, name, close)
 
@@ -288,7 +308,7 @@ class Core:
                 patience.cancel()
 
     async def _tell_patience(self, grace: float) -> None:
-        await self.options.clock.sleep(TOLD_AFTER)
+        await self.options.clock.outside.sleep(TOLD_AFTER)
         names = sorted({pool.record.tag for pool, _ in self.scheduler.slots()})
         if names:
             self.say(f"stopping: containers of {', '.join(names)} have {grace:g}s to leave (Ctrl-C again: kill them)")
@@ -296,7 +316,7 @@ class Core:
     async def _close(self, name: str, close: Callable[[], Awaitable[None]]) -> None:
         limit = STOP_LIMIT + (self.options.exit_grace if close == self._close_scheduler else 0.0)
         try:
-            async with self.options.clock.timeout(limit):
+            async with self.options.clock.outside.timeout(limit):
                 await close()
         except TimeoutError:
             self.say(f"stopping: {name} did not close within {limit:g}s and is given up")

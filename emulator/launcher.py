@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from emulator.clock import Clock
     from emulator.containers.base import OwnPython
     from emulator.protocol.dispatch import Dispatcher
+    from emulator.protocol.grpc import Traffic
     from emulator.state import FunctionRecord, State
     from emulator.storage.content import ContentStore
     from emulator.storage.volume_store import VolumeStore
@@ -44,6 +45,7 @@ class ContainerLauncher:
         environment: Callable[[], Mapping[str, str]],
         shared_ports: Callable[[], tuple[int, ...]],
         python_of: Callable[[ImageRecord], Awaitable[OwnPython | None]],
+        traffic: Traffic | None = None,
     ) -> None:
         """`shared_ports` are this machine's that containers reach; the first is the blobs', which all of them need.
 
@@ -57,6 +59,7 @@ class ContainerLauncher:
         self._environment = environment
         self._shared_ports = shared_ports
         self._python_of = python_of
+        self._traffic = traffic
         self._servers: dict[str, GrpcServer] = {}
         self._dispatcher: Dispatcher | None = None
 
@@ -66,7 +69,7 @@ class ContainerLauncher:
     async def prepare(self, function: FunctionRecord, task_id: str) -> ContainerSpec:
         assert self._dispatcher is not None
         path = self._sockets / task_id[-8:]
-        server = GrpcServer(self._dispatcher.servable(Caller(task_id)))
+        server = GrpcServer(self._dispatcher.servable(Caller(task_id)), self._traffic)
         self._servers[task_id] = server
         await server.start(path=str(path))
         return self._spec(function, task_id, path, await self._python(function))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from emulator.clock import Clock
     from emulator.ingress.base import FunctionBackend, WebInput
     from emulator.ingress.exchange import Request
+    from emulator.ingress.moving import Moving
     from emulator.ingress.tasks import Tasks
 
 EMPTY_BODY_SECONDS = 1.0
@@ -25,13 +26,20 @@ class FunctionSite:
     """One web function at its addresses."""
 
     def __init__(
-        self, *, backend: FunctionBackend, clock: Clock, tasks: Tasks, results: dict[str, Result] | None = None
+        self,
+        *,
+        backend: FunctionBackend,
+        clock: Clock,
+        tasks: Tasks,
+        moving: Moving,
+        results: dict[str, Result] | None = None,
     ) -> None:
         self.results = results if results is not None else {}
         """Of clients that were sent to a result URL: handed on when a redeploy swaps the backend."""
         self._backend = backend
         self._clock = clock
         self._tasks = tasks
+        self._moving = moving
 
     def guards(self, _request: Request) -> bool:
         return False
@@ -48,9 +56,8 @@ class FunctionSite:
         if call_id is not None:
             await self._serve_result(request, call_id)
             return
-        call = Call(
-            backend=self._backend, scope=scope(request.head), feed=Feeder(request, self._clock), clock=self._clock
-        )
+        feed = Feeder(request, self._clock, self._moving)
+        call = Call(backend=self._backend, scope=scope(request.head), feed=feed, clock=self._clock)
         self._tasks.spawn(call.run())
         await self._answer(request, call)
 
@@ -92,17 +99,22 @@ class FunctionSite:
 class Feeder:
     """Hands a request's body to its input, as it arrives."""
 
-    def __init__(self, request: Request, clock: Clock) -> None:
+    def __init__(self, request: Request, clock: Clock, moving: Moving) -> None:
+        self._moving = moving
         self._request = request
         self._clock = clock
 
     async def __call__(self, web_input: WebInput) -> None:
+        with self._moving.one("a request's body on its way to a web function"):
+            await self._feed(web_input)
+
+    async def _feed(self, web_input: WebInput) -> None:
         body = self._request.body
         if expects_continue(self._request):
             self._request.reply.interim(100, [])
         if not body.ended:
             try:
-                async with self._clock.timeout(EMPTY_BODY_SECONDS):
+                async with self._clock.outside.timeout(EMPTY_BODY_SECONDS):
                     await body.some()
             except TimeoutError:
                 await web_input.send(request_body(b"", True))

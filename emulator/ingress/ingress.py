@@ -17,6 +17,7 @@ from emulator.ingress.auth import refusal
 from emulator.ingress.connection import ClientConnection
 from emulator.ingress.cuts import break_off
 from emulator.ingress.functions import FunctionSite
+from emulator.ingress.moving import Moving
 from emulator.ingress.routing import match
 from emulator.ingress.servers import ServerSite
 from emulator.ingress.tasks import Tasks
@@ -91,6 +92,7 @@ class Ingress:
         self._ports = dict(ports or {})
         self._withheld_for: str | None = None
         self._tasks = Tasks()
+        self.moving = Moving()
 
     @property
     def ports(self) -> dict[str, int]:
@@ -167,7 +169,7 @@ class Ingress:
         """
         old = self._sites.get(key)
         results = old.handler.results if old is not None and isinstance(old.handler, FunctionSite) else {}
-        site = FunctionSite(backend=backend, clock=self._clock, tasks=self._tasks, results=results)
+        site = FunctionSite(backend=backend, clock=self._clock, tasks=self._tasks, moving=self.moving, results=results)
         if self._unclaimed is not None and key not in self._listeners and port in (0, self._unclaimed.port):
             self._claim_web_port(key)
         return await self._add(key, _Site(label, site, requires_proxy_auth, domains), port)
@@ -178,7 +180,7 @@ class Ingress:
         """Register a Server; otherwise as `add_function`."""
         old = self._sites.get(key)
         sessions = old.handler.sessions if old is not None and isinstance(old.handler, ServerSite) else None
-        site = ServerSite(backend=backend, clock=self._clock, tasks=self._tasks, sessions=sessions)
+        site = ServerSite(backend=backend, clock=self._clock, tasks=self._tasks, moving=self.moving, sessions=sessions)
         return await self._add(key, _Site(label, site, requires_proxy_auth), port)
 
     async def remove(self, key: str) -> None:

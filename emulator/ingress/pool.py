@@ -22,7 +22,7 @@ class Pool:
     """Connections to the containers of one Server."""
 
     def __init__(self, *, clock: Clock) -> None:
-        self._clock = clock
+        self._clock = clock.outside
         self._idle: dict[str, list[Upstream]] = {}
         self._all: dict[Upstream, str] = {}
         self._closed = False

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from emulator.ingress.base import ServerBackend, ServerTarget
     from emulator.ingress.exchange import Request
     from emulator.ingress.http1 import RequestHead
+    from emulator.ingress.moving import Moving
     from emulator.ingress.tasks import Tasks
 
 AFFINITY = (b"modal-routing-affinity-key", b"modal-session-id")
@@ -35,10 +36,19 @@ _SAFE = (b"GET", b"HEAD", b"OPTIONS")
 class ServerSite:
     """One Server at its addresses."""
 
-    def __init__(self, *, backend: ServerBackend, clock: Clock, tasks: Tasks, sessions: Sessions | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        backend: ServerBackend,
+        clock: Clock,
+        tasks: Tasks,
+        moving: Moving,
+        sessions: Sessions | None = None,
+    ) -> None:
         self.sessions = sessions or Sessions(backend, clock=clock, tasks=tasks)
         """Handed on when a redeploy swaps the backend."""
         self._backend = backend
+        self._moving = moving
         self._pool = Pool(clock=clock)
         self._sessioned = Sessioned(self.sessions, proxy=self._proxy)
 
@@ -83,6 +93,12 @@ class ServerSite:
 
     async def _proxy(self, request: Request, target: ServerTarget) -> bool:
         """Serve a request by `target`. False: it could not be reached, and nothing of the request was used."""
+        if request.head.websocket:  # which may stay open for ever
+            return await self._exchange(request, target)
+        with self._moving.one("a request that a Server answers"):
+            return await self._exchange(request, target)
+
+    async def _exchange(self, request: Request, target: ServerTarget) -> bool:
         head = upstream_head(request.head)
         fresh = False
         while not request.left:

@@ -138,7 +138,7 @@ class Turns:
         self._discarding = asyncio.get_running_loop().create_task(self._stop_discarding())
 
     async def _stop_discarding(self) -> None:
-        await self._clock.sleep(DISCARD_SECONDS)
+        await self._clock.outside.sleep(DISCARD_SECONDS)
         self._wire.abort()
 
 

@@ -73,7 +73,7 @@ async def serve_websocket(request: Request, *, backend: FunctionBackend, clock: 
     await call.answered.wait()
     socket.conclude(call.failure)
     try:
-        async with clock.timeout(CLOSE_SECONDS):
+        async with clock.outside.timeout(CLOSE_SECONDS):
             await socket.gone.wait()
     except TimeoutError:
         request.wire.abort()

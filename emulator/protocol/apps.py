@@ -68,7 +68,7 @@ class AppHandlers:
             environment.name,
             request.app_state or api_pb2.APP_STATE_INITIALIZING,
             created_at=self._clock.time(),
-            last_heartbeat=self._clock.monotonic(),
+            last_heartbeat=self._clock.outside.monotonic(),
             tags=dict(request.tags),
             web_suffix=environment.web_suffix,
         )
@@ -123,7 +123,7 @@ class AppHandlers:
         return api_pb2.AppGetLifecycleResponse(lifecycle=lifecycle(app_of(self._state, request.app_id)))
 
     async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, _: Caller) -> Empty:
-        app_of(self._state, request.app_id).last_heartbeat = self._clock.monotonic()
+        app_of(self._state, request.app_id).last_heartbeat = self._clock.outside.monotonic()
         return Empty()
 
     async def AppClientDisconnect(self, request: api_pb2.AppClientDisconnectRequest, _: Caller) -> Empty:
@@ -196,9 +196,10 @@ class AppHandlers:
 
     async def watch_heartbeats(self) -> None:
         """Stop ephemeral apps whose client has gone without a word. Runs until cancelled."""
+        outside = self._clock.outside
         while True:
-            await self._clock.sleep(HEARTBEAT_TIMEOUT / 4)
-            limit = self._clock.monotonic() - HEARTBEAT_TIMEOUT
+            await outside.sleep(HEARTBEAT_TIMEOUT / 4)
+            limit = outside.monotonic() - HEARTBEAT_TIMEOUT
             for app in list(self._state.apps.values()):
                 if app.last_heartbeat >= limit:
                     continue

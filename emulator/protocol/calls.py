@@ -80,12 +80,13 @@ class CallHandlers:
         return Empty()
 
     async def FunctionGetOutputs(
-        self, request: api_pb2.FunctionGetOutputsRequest, _: Caller
+        self, request: api_pb2.FunctionGetOutputsRequest, caller: Caller
     ) -> api_pb2.FunctionGetOutputsResponse:
         call = self._calls.get(request.function_call_id)
         if call is None and self._calls.expired(request.function_call_id) is not None:
             return await self._calls.no_outputs(request)
-        return await self._calls.outputs(call or self._get(request.function_call_id), request)
+        holding = self._scheduler.holding(caller.task_id)
+        return await self._calls.outputs(call or self._get(request.function_call_id), request, holding=holding)
 
     async def FunctionCallFromId(
         self, request: api_pb2.FunctionCallFromIdRequest, _: Caller

@@ -32,7 +32,7 @@ class ContainerHandlers:
     def __init__(self, calls: Calls, scheduler: Scheduler, clock: Clock) -> None:
         self._calls = calls
         self._scheduler = scheduler
-        self._clock = clock
+        self._outside = clock.outside
 
     def _place(self, caller: Caller) -> tuple[Pool, Slot]:
         place = self._scheduler.find(caller.task_id) if caller.task_id else None
@@ -50,7 +50,7 @@ class ContainerHandlers:
         _, slot = self._place(caller)
         slot.repeat_cancellations()
         try:
-            async with self._clock.timeout(HEARTBEAT_HOLD):
+            async with self._outside.timeout(HEARTBEAT_HOLD):
                 while not slot.cancellations and slot.alive:
                     await slot.changed.wait()
         except TimeoutError:
@@ -121,8 +121,8 @@ class ContainerHandlers:
                     await stream.put(request.data_chunks)
                 else:
                     await self._put_for_caller(stream, request.data_chunks)
-                if seconds := stream.pacing.hold(self._clock.monotonic()):
-                    await self._clock.sleep(seconds)
+                if seconds := stream.pacing.hold(self._outside.monotonic()):
+                    await self._outside.sleep(seconds)
                 break
         return Empty()
 
@@ -131,7 +131,7 @@ class ContainerHandlers:
         was_left = False
         while True:
             try:
-                async with self._clock.timeout(READER_AWAITED):
+                async with self._outside.timeout(READER_AWAITED):
                     await stream.put(chunks)  # which what it has already does no harm to
                 return
             except TimeoutError:

@@ -7,6 +7,7 @@ function makes thousands of small responses a second, and the calls were a quart
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from grpclib.config import Configuration
@@ -23,10 +24,18 @@ WINDOW = 64 << 20
 CONFIG = Configuration(http2_connection_window_size=WINDOW, http2_stream_window_size=WINDOW)
 
 
+@dataclass(eq=False)
+class Traffic:
+    """Counts what was sent and received, for who wants to know whether anything was."""
+
+    count: int = 0
+
+
 class GrpcServer(Server):
     """Serves one caller's routes."""
 
-    def __init__(self, servable: Servable) -> None:
+    def __init__(self, servable: Servable, traffic: Traffic | None = None) -> None:
+        self._traffic = traffic or Traffic()
         super().__init__([servable], status_details_codec=StatusDetails(), config=CONFIG)
 
     def _protocol_factory(self) -> H2Protocol:
@@ -34,17 +43,25 @@ class GrpcServer(Server):
         connection_made = protocol.connection_made
 
         def gathered(transport: asyncio.BaseTransport) -> None:
-            connection_made(GatheredWrites(cast("asyncio.Transport", transport)))
+            connection_made(GatheredWrites(cast("asyncio.Transport", transport), self._traffic))
+
+        data_received = protocol.data_received
+
+        def counted(data: bytes) -> None:
+            self._traffic.count += 1
+            data_received(data)
 
         protocol.connection_made = gathered  # type: ignore[method-assign]
+        protocol.data_received = counted  # type: ignore[method-assign]
         return protocol
 
 
 class GatheredWrites(asyncio.Transport):
     """A transport whose writes of one turn of the loop go out together."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, traffic: Traffic) -> None:
         super().__init__()
+        self._traffic = traffic
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._pending: list[Any] = []
@@ -55,6 +72,7 @@ class GatheredWrites(asyncio.Transport):
         self._pending.append(data)
 
     def _flush(self) -> None:
+        self._traffic.count += 1
         pending, self._pending = self._pending, []
         if pending and not self._transport.is_closing():
             self._transport.write(b"".join(pending))

@@ -35,7 +35,7 @@ class LogHandlers:
         if not last and app.state == api_pb2.APP_STATE_DEPLOYED:
             last = log.before(self._clock.time() - JUST_NOW)
             yield api_pb2.TaskLogsBatch(entry_id=last)  # who comes back with it has missed nothing
-        ends = self._clock.monotonic() + request.timeout
+        ends = self._clock.outside.monotonic() + request.timeout
         while True:
             over = log.done or self._ended(request.task_id)
             fresh = log.after(last)
@@ -48,11 +48,11 @@ class LogHandlers:
                 return
             if log.newer(last):  # came while the others were being sent
                 continue
-            remaining = ends - self._clock.monotonic()
+            remaining = ends - self._clock.outside.monotonic()
             if remaining <= 0:
                 return
             try:
-                async with self._clock.timeout(remaining):
+                async with self._clock.outside.timeout(remaining):
                     await log.changed.wait()
             except TimeoutError:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from emulator.signals import Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from contextlib import AbstractContextManager
 
     from emulator.clock import Clock
     from emulator.scheduler.retention import Kind
@@ -78,7 +80,7 @@ class Call:
     forgotten: bool = False
     """Nobody will write to its streams; a container may still hold it."""
     answered_at: float = float("-inf")
-    """When outputs were last handed out, on the clock's own scale."""
+    """When outputs were last handed out, on the clock's own scale for what is outside."""
     changed: Signal = field(default_factory=Signal)
 
     @cached_property
@@ -126,6 +128,8 @@ class Calls:
         self._children: dict[str, dict[str, Call]] = {}
         """By the input whose code made them."""
         self._retention = Retention(clock, self._let_go)
+        self.handing_out = 0
+        """Requests for outputs that have some and are about to be answered."""
 
     def create(
         self,
@@ -209,21 +213,33 @@ class Calls:
             self._keep(call, "spawned" if spawned else "unclaimed")
 
     async def outputs(
-        self, call: Call, request: api_pb2.FunctionGetOutputsRequest
+        self,
+        call: Call,
+        request: api_pb2.FunctionGetOutputsRequest,
+        *,
+        holding: AbstractContextManager[None] | None = None,
     ) -> api_pb2.FunctionGetOutputsResponse:
-        """Outputs by index range, or those after an entry id; waits up to the request's timeout for the first."""
+        """Outputs by index range, or those after an entry id; waits up to the request's timeout for the first.
+
+        `holding` is entered while it waits.
+        """
         self._retention.used(call.call_id)
         if not (found := _select(call, request)) and request.timeout > 0:
             try:
-                async with self._clock.timeout(request.timeout):
-                    while not (found := _select(call, request)):
-                        await call.changed.wait()
+                async with self._clock.outside.timeout(request.timeout):
+                    with holding or nullcontext():
+                        while not (found := _select(call, request)):
+                            await call.changed.wait()
             except TimeoutError:
                 found = _select(call, request)
         if found and (pause := self._pause(call, request)) > 0:
-            await self._clock.sleep(pause)
+            self.handing_out += 1
+            try:
+                await self._clock.outside.sleep(pause)
+            finally:
+                self.handing_out -= 1
             found = _select(call, request)
-        call.answered_at = self._clock.monotonic()
+        call.answered_at = self._clock.outside.monotonic()
         response = api_pb2.FunctionGetOutputsResponse(
             outputs=[call.outputs[idx] for idx in found],
             idxs=found,
@@ -239,14 +255,14 @@ class Calls:
 
         It takes as long as the client has patience for, because until then the client asks again at once.
         """
-        await self._clock.sleep(max(0.0, request.timeout))
+        await self._clock.outside.sleep(max(0.0, request.timeout))
         return api_pb2.FunctionGetOutputsResponse(last_entry_id=request.last_entry_id or "0-0")
 
     def _pause(self, call: Call, request: api_pb2.FunctionGetOutputsRequest) -> float:
         """Seconds to wait for more outputs: none for the first, for the last, or for who asks for certain ones."""
         if not call.unfinished or request.HasField("start_idx") or request.timeout <= 0:
             return 0.0
-        return call.answered_at + GATHER_SECONDS - self._clock.monotonic()
+        return call.answered_at + GATHER_SECONDS - self._clock.outside.monotonic()
 
     def taken(self, call: Call) -> None:
         """Its caller has all that it wanted: the call may be forgotten, though not at once."""

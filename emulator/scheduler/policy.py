@@ -34,7 +34,11 @@ class Limits:
 
 
 def scaling_policy(
-    definition: api_pb2.Function, *, machine_limit: int, overrides: api_pb2.AutoscalerSettings | None = None
+    definition: api_pb2.Function,
+    *,
+    machine_limit: int,
+    overrides: api_pb2.AutoscalerSettings | None = None,
+    patience: float = PATIENCE,
 ) -> Policy:
     """The autoscaler's policy for a definition; `machine_limit` caps what sets no maximum of its own.
 
@@ -48,7 +52,7 @@ def scaling_policy(
         buffer_containers=settings.buffer_containers,
         target_concurrency=_target_concurrency(definition, settings),
         scaledown_window=float(settings.scaledown_window),
-        scaleup_window=max(PATIENCE, float(settings.scaleup_window)),
+        scaleup_window=max(patience, float(settings.scaleup_window)),
     )
 
 

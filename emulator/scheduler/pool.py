@@ -11,7 +11,7 @@ from emulator.scheduler.autoscaler import Load, Policy, Supply, decide, unmet_si
 from emulator.scheduler.fleet import Fleet
 from emulator.scheduler.handing import Handing
 from emulator.scheduler.leaving import FunctionLeaving
-from emulator.scheduler.policy import scaling_policy
+from emulator.scheduler.policy import PATIENCE, scaling_policy
 from emulator.scheduler.tasks import Tasks
 from emulator.scheduler.ticker import Ticker
 from emulator.scheduler.work import Work
@@ -119,7 +119,11 @@ class Pool:
         said = (record.version, id(record.definition), record.overrides.SerializeToString(), record.incomplete)
         if self._known is None or self._known[0] != said:
             found = scaling_policy(
-                record.definition, machine_limit=self._services.machine_limit, overrides=record.overrides
+                record.definition,
+                machine_limit=self._services.machine_limit,
+                overrides=record.overrides,
+                # A clock that has to be turned would have them wait for as long as it is not.
+                patience=PATIENCE if self._clock.outside is self._clock else 0.0,
             )
             self._known = said, replace(found, min_containers=0) if record.incomplete else found
         return self._known[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from grpclib import GRPCError, Status
@@ -72,6 +73,19 @@ class Scheduler:
 
     def find(self, task_id: str) -> tuple[Pool, Slot] | None:
         return self._services.places.get(task_id)
+
+    @contextmanager
+    def holding(self, task_id: str) -> Iterator[None]:
+        """A request of that container (or of nobody's, for an empty id) waits for others while the context is open."""
+        place = self.find(task_id) if task_id else None
+        if place is None:
+            yield
+            return
+        place[1].held += 1
+        try:
+            yield
+        finally:
+            place[1].held -= 1
 
     def slots(self, app_id: str | None = None) -> Iterator[tuple[Pool, Slot]]:
         for pool in self.pools:

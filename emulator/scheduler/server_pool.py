@@ -97,7 +97,7 @@ class ServerPool(Pool):
             try:
                 connection = await slot.container.dial(self.record.definition.http_config.port)
             except OSError:
-                await self._clock.sleep(ACCEPT_INTERVAL)
+                await self._clock.outside.sleep(ACCEPT_INTERVAL)
                 continue
             connection.close()
             self.ready(slot)
@@ -116,7 +116,7 @@ class ServerPool(Pool):
                 self._services.say(f"{self.record.tag}: the port of container {slot.task_id} is closed: it is replaced")
                 self.kill(slot)
                 return
-            await self._clock.sleep(HEALTH_INTERVAL)
+            await self._clock.outside.sleep(HEALTH_INTERVAL)
 
     def ready(self, slot: Slot) -> None:
         self._demanded = False

@@ -64,6 +64,8 @@ class Slot:
     """Something for this container: an input, a cancellation, the order to leave."""
     polling: bool = False
     """It has asked for an input and waits."""
+    held: int = 0
+    """Its requests that wait until others have done something: for outputs of its calls, say."""
     watcher: asyncio.Task[None] | None = None
     """Lives as long as the container does."""
     starting: asyncio.Task[Container] | None = None

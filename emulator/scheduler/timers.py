@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from emulator.scheduler.schedules import Schedule
     from emulator.state import FunctionRecord
 
-LOOK_AGAIN = 60.0
-"""Seconds after which the time of day is read again: it may have been set, or the machine may have slept."""
-
 
 @dataclass(eq=False)
 class Timer:
@@ -87,7 +84,7 @@ class Timers:
                     self._fire(timer)
             due = min((timer.next_at for timer in self._timers.values() if timer.next_at is not None), default=None)
             try:
-                async with self._clock.timeout(None if due is None else min(LOOK_AGAIN, max(0.0, due - now))):
+                async with self._clock.until(due):
                     await self._changed.wait()
             except TimeoutError:
                 pass

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from modal_proto import api_pb2
 
+from emulator.clock import LOOK_AGAIN
 from emulator.containers.base import ContainerExit, ContainerSpec, ContainerStartError
 from emulator.scheduler.calls import Calls
 from emulator.scheduler.limiter import StartLimiter
@@ -60,6 +61,13 @@ class TurnedClock:
         if seconds is not None:
             self._at(seconds, lambda: _expire(timeout, loop))
         return timeout
+
+    def until(self, moment: float | None) -> asyncio.Timeout:
+        return self.timeout(None if moment is None else min(LOOK_AGAIN, moment - self.time()))
+
+    @property
+    def outside(self) -> TurnedClock:
+        return self
 
     def _at(self, seconds: float, act: Callable[[], None]) -> None:
         heapq.heappush(self._due, (self._now + seconds, next(self._order), act))
