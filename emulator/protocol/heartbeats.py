@@ -16,7 +16,7 @@ class Heartbeats:
     """When the owner of each ephemeral object was last heard of."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self._clock = clock.outside
         self._heard: dict[str, float] = {}
 
     def begin(self, object_id: str) -> None:

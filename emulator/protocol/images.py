@@ -116,14 +116,14 @@ class ImageHandlers:
             yield api_pb2.ImageJoinStreamingResponse(result=_built(), eof=True, metadata=self._metadata(record))
             return
         sent = int(request.last_entry_id.partition("-")[0] or 0)
-        deadline = self._clock.monotonic() + (request.timeout or _STREAMED)
+        deadline = self._clock.outside.monotonic() + (request.timeout or _STREAMED)
         while not build.done or sent < len(build.pieces):
             if sent < len(build.pieces):
                 text, sent = "".join(build.pieces[sent:]), len(build.pieces)
                 yield api_pb2.ImageJoinStreamingResponse(task_logs=[self._log(text)], entry_id=f"{sent}-0")
                 continue
             try:
-                async with self._clock.timeout(deadline - self._clock.monotonic()):
+                async with self._clock.outside.timeout(deadline - self._clock.outside.monotonic()):
                     await build.changed.wait()
             except TimeoutError:
                 return

@@ -59,7 +59,7 @@ class QueueLines:
         getter = Getter(count, asyncio.get_running_loop().create_future())
         self._lines.setdefault(key, deque()).append(getter)
         try:
-            async with self._clock.timeout(timeout):
+            async with self._clock.outside.timeout(timeout):
                 await getter.given
         except TimeoutError:
             pass  # it may have been given something in that very moment
@@ -75,7 +75,7 @@ class QueueLines:
     async def after(self, key: bytes, entry_id: int, timeout: float) -> list[Item]:
         """Items after that one, as soon as there is one; none after `timeout` seconds. Raises `QueueGoneError`."""
         try:
-            async with self._clock.timeout(max(0.0, timeout)):
+            async with self._clock.outside.timeout(max(0.0, timeout)):
                 while not (items := self.contents.after(key, entry_id, self._clock.time())):
                     if timeout <= 0:
                         return []

@@ -26,7 +26,7 @@ def cron(line: str, zone: str = "UTC") -> api_pb2.Schedule:
 
 def schedule(machine: VirtualMachine, schedule: api_pb2.Schedule, **definition: object) -> None:
     machine.deploy(schedule=schedule, **definition)
-    machine.scheduler.timers.follow([machine.state.functions["fu-1"]])
+    machine.scheduler.timers.follow([machine.state.functions["fu-1"]], since=machine.clock.time())
 
 
 def runs(machine: VirtualMachine) -> list[datetime]:
