@@ -65,19 +65,32 @@ class Conversations:
         self, key: SessionKey, asked: Asked, respond: Callable[[GenerationRequest, Turn], Awaitable[None]]
     ) -> None:
         """One turn. `respond` streams the answer to the request that it is given (as often as the request turns out to
-        be too long for the model, before anything was sent), with `turn.heard` in between, and awaits `turn.settle()`
-        before the last bytes leave. Raises what `respond` raises, SessionBusy, TooManySessions, ModelNotFound; and
-        SessionDeleted, also when the answer has begun."""
+        be too long for the model, or the session was somebody else's by then, before anything was sent), with
+        `turn.heard` in between. It awaits `turn.claimed()` before the first bytes leave (the engine reads the question
+        while that is written), and `turn.settle()` before the last ones do. Raises what `respond` raises, SessionBusy,
+        TooManySessions, ModelNotFound; and SessionDeleted, also when the answer has begun."""
         model = self._settings.models.find(asked.request.model)
         if model is None:
             raise ModelNotFound(asked.request.model)
-        before, session = await self._claim(key, asked, model)
-        turn = Turn(self, before, session)
+        patience = self._patience()
+        while True:
+            turn = await self._claim(key, asked, model, patience)
+            try:
+                await self._answer(turn, asked, model, respond)
+            except SessionConflict:
+                continue  # somebody else came first
+            return
+
+    async def _answer(
+        self, turn: Turn, asked: Asked, model: Model, respond: Callable[[GenerationRequest, Turn], Awaitable[None]]
+    ) -> None:
+        """Raises SessionConflict when the turn was not claimed: then nothing was told."""
         watch: asyncio.Task[None] | None = None
         try:
             with Interruptible() as answering:
                 watch = asyncio.create_task(self._watch(turn, answering), name="session")
                 await self._respond(turn, asked, model, respond)
+                await turn.claimed()
         except Exception:
             turn.heard.failed = True
             raise
@@ -100,10 +113,12 @@ class Conversations:
         return task
 
     async def keep(self, turn: Turn) -> None:
-        """Write down how a turn has ended. Raises SessionDeleted."""
-        session, heard = turn.session, turn.heard
+        """Write down how a turn has ended. Raises SessionDeleted, and what the claim raised."""
+        session, heard, unclaimed = turn.session, turn.heard, not turn.claim.done()
+        await turn.claim
         try:
-            if heard.complete or heard.text or not heard.failed:
+            # Who has left before his question was written has not asked.
+            if heard.complete or heard.text or not (heard.failed or unclaimed):
                 ended = session.answered(
                     heard.text, interrupted=not heard.complete, usage=heard.usage, sent=turn.shown,
                     most=self._settings.sessions.history_messages, expires_at=self._end(),
@@ -117,24 +132,15 @@ class Conversations:
             log.exception("an answer could not be kept in its session")
             raise
 
-    async def _claim(self, key: SessionKey, asked: Asked, model: Model) -> tuple[Session | None, Session]:
-        """The session before and after the question was put, which makes the turn ours."""
-        turn, patience = secrets.token_hex(16), self._patience()
-        while True:
-            before = await self._free(key, patience)
-            blank = Session(key=key, system=self._settings.sessions.system_prompt, expires_at=0.0)
-            session = (before or blank).asked(
-                asked.prompt, turn=turn, system=asked.system_prompt, model=model.id, expires_at=self._end()
-            )
-            putting = self.write(self._put(before, session))
-            try:
-                await asyncio.shield(putting)
-            except SessionConflict:
-                continue
-            except asyncio.CancelledError:
-                self.write(self._give_back(putting, before, session))
-                raise
-            return before, session
+    async def _claim(self, key: SessionKey, asked: Asked, model: Model, patience: Patience) -> Turn:
+        """The turn, with its question on the way into the store, which makes the session ours."""
+        before = await self._free(key, patience)
+        blank = Session(key=key, system=self._settings.sessions.system_prompt, expires_at=0.0)
+        session = (before or blank).asked(
+            asked.prompt, turn=secrets.token_hex(16), system=asked.system_prompt, model=model.id,
+            expires_at=self._end(),
+        )  # fmt: skip
+        return Turn(self, before, session, claim=self.write(self._put(before, session)))
 
     async def _put(self, before: Session | None, session: Session) -> None:
         if before is None:
@@ -148,12 +154,6 @@ class Conversations:
             await self._store.delete(session.key, only=session)
         else:
             await self._store.save(session.unasked(before))
-
-    async def _give_back(self, putting: asyncio.Task[None], before: Session | None, session: Session) -> None:
-        """Nobody waits for a turn any more that is being claimed: a claim would keep others from the session."""
-        with contextlib.suppress(Exception):
-            await putting
-            await self._take_back(before, session)
 
     async def _free(self, key: SessionKey, patience: Patience) -> Session | None:
         """The session once no turn is under way on it. Raises SessionBusy when that takes too long."""
@@ -196,7 +196,12 @@ class Conversations:
                 return
 
     async def _watch(self, turn: Turn, answering: Interruptible) -> None:
-        """Stop an answer whose turn is no longer the session's."""
+        """Stop an answer whose turn is not the session's, or no longer."""
+        try:
+            await turn.claimed()
+        except Exception as error:
+            answering.interrupt(error)
+            return
         session: Session | None = turn.session
         while session is not None and session.is_turn_of(turn.session):
             await self._store.changed(session)
@@ -229,10 +234,14 @@ class Patience:
 class Turn:
     """A question of a session, and what becomes of it."""
 
-    def __init__(self, conversations: Conversations, before: Session | None, session: Session) -> None:
-        """`before`: the session before the question; None: there was none. `session`: with the question."""
+    def __init__(
+        self, conversations: Conversations, before: Session | None, session: Session, *, claim: asyncio.Task[None]
+    ) -> None:
+        """`before`: the session before the question; None: there was none. `session`: with the question. `claim`: the
+        writing of that."""
         self.before = before
         self.session = session
+        self.claim = claim
         self.heard = Overheard()
         self.shown = 1
         """How many messages the model is shown."""
@@ -242,6 +251,10 @@ class Turn:
     @property
     def settling(self) -> bool:
         return self._write is not None
+
+    async def claimed(self) -> None:
+        """Return once the question is kept. Raises SessionConflict, TooManySessions, and what the store raises."""
+        await asyncio.shield(self.claim)
 
     async def settle(self) -> None:
         """Keep the answer as far as it was heard: whole, or marked interrupted; a turn that failed before its first

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Self
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from web.errors import ServiceError
-
 
 class Interruptible:
     """A context whose body is cancelled by `interrupt(error)`, and which then raises `error`.
@@ -20,7 +18,7 @@ class Interruptible:
     __slots__ = ("_cancels_before", "_task", "error")
 
     def __init__(self) -> None:
-        self.error: ServiceError | None = None
+        self.error: Exception | None = None
         """What it was interrupted with."""
         self._task: asyncio.Task[object] | None = None
         self._cancels_before = 0
@@ -32,7 +30,7 @@ class Interruptible:
         self._cancels_before = task.cancelling()
         return self
 
-    def interrupt(self, error: ServiceError) -> None:
+    def interrupt(self, error: Exception) -> None:
         """To be called on the loop, from outside the body. The first error stays; none matters after the body."""
         if self.error is None and self._task is not None:
             self.error = error

@@ -18,7 +18,7 @@ from web.dialects.pieces import Piece
 from web.dialects.service import parse_chat
 from web.errors import EngineOverloaded, SessionDeleted
 from web.session_store import SessionsInMemory
-from web.sessions import Session, SessionKey
+from web.sessions import Message, Session, SessionKey
 
 if TYPE_CHECKING:
     import aiohttp
@@ -134,16 +134,6 @@ async def test_who_leaves_while_his_question_is_written_claims_nothing(
     assert len(await kept(store)) == 2 * before + 2
 
 
-async def test_no_engine_is_asked_before_the_question_is_kept(store: SlowStore, conversations: Conversations) -> None:
-    store.held = True
-    responder = Responder("a", complete=True)
-    turn = speaking(conversations, responder)
-    await until(lambda: store.writing)
-    assert not responder.begun.is_set()
-    store.held = False
-    await turn
-
-
 async def test_a_turn_that_was_refused_is_taken_back_and_its_error_told(
     store: SlowStore, conversations: Conversations
 ) -> None:
@@ -156,15 +146,37 @@ async def test_an_answer_whose_session_was_deleted_while_it_was_written_is_not_k
     store: SlowStore, conversations: Conversations
 ) -> None:
     responder = Responder("a", complete=True)
-    store.held = True
     turn = speaking(conversations, responder)
-    await until(lambda: store.writing)
-    store.held = False
     await responder.begun.wait()
+    store.held = True
+    await until(lambda: store.writing)
     await conversations.delete(KEY)
+    store.held = False
     with contextlib.suppress(SessionDeleted):
         await turn
     assert await store.load(KEY) is None
+
+
+async def test_a_turn_that_another_container_claims_first_comes_after_it(
+    store: SlowStore, conversations: Conversations
+) -> None:
+    store.held = True
+    responder = Responder("second", complete=True)
+    turn = speaking(conversations, responder, "late")
+    await until(lambda: store.writing)
+    await SessionsInMemory.create(store, session_with("first"), most=9)
+    store.held = False
+    await turn
+    assert await kept(store) == [("early", False), ("first", False), ("late", False), ("second", False)]
+    contents = [[message["content"] for message in request.fields["messages"]] for request in responder.asked]
+    assert [told[-1] for told in contents] == ["late", "late"]
+    assert "first" in contents[1], "asked again, with what was said meanwhile"
+    assert "first" not in contents[0]
+
+
+def session_with(answer: str) -> Session:
+    told = (Message(role="user", content="early"), Message(role="assistant", content=answer))
+    return Session(key=KEY, system="", messages=told, expires_at=RealClock().time() + 60)
 
 
 @pytest.fixture
@@ -223,11 +235,35 @@ async def test_an_answer_that_cannot_be_kept_ends_in_an_error(
     assert b"table" not in told, "what went wrong inside is nobody's business"
 
 
-async def test_a_question_that_cannot_be_kept_asks_no_engine(
-    slow_served: Served, hand_engine: HandEngine, store: SlowStore, http: aiohttp.ClientSession
+async def test_a_question_is_kept_before_anything_is_told_and_while_the_engine_reads_it(
+    slow_served: Served, hand_engine: HandEngine, store: SlowStore
+) -> None:
+    store.held = True
+    response = await slow_served.raw(turn(), "/chat/completions")
+    talk = await hand_engine.next()
+    await talk.begin()
+    await talk.token("a")
+    await until(lambda: store.writing)
+    assert await response.ready() == b""
+    store.held = False
+    await response.until(b"data: a")
+
+
+@pytest.mark.parametrize("engine_is_asked", [True, False])
+async def test_a_question_that_cannot_be_kept_is_an_error_and_frees_the_engine(
+    slow_served: Served, hand_engine: HandEngine, store: SlowStore, http: aiohttp.ClientSession, engine_is_asked: bool
 ) -> None:
     store.broken = True
-    async with http.post(slow_served.url + "/chat/completions", json=turn()) as response:
-        assert response.status == 500
-        assert (await response.json())["error"]["code"] == "internal_error"
-    assert hand_engine.waiting() == 0
+    store.held = engine_is_asked
+
+    async def asked() -> None:
+        talk = await hand_engine.next()
+        store.held = False
+        await talk.closed.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        if engine_is_asked:
+            tasks.create_task(asked())
+        async with http.post(slow_served.url + "/chat/completions", json=turn()) as response:
+            assert response.status == 500
+            assert (await response.json())["error"]["code"] == "internal_error"

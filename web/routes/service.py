@@ -93,7 +93,8 @@ class ServiceEndpoint:
 
 
 class SettledFirst:
-    """An ASGI `send` that lets the last bytes of an answer leave only when the answer is kept."""
+    """An ASGI `send` that lets the first bytes of an answer leave only when its question is kept, and the last ones
+    only when the answer is."""
 
     def __init__(self, send: Send) -> None:
         self.turn: Turn | None = None
@@ -103,8 +104,8 @@ class SettledFirst:
 
     async def __call__(self, message: Message) -> None:
         last = message["type"] == "http.response.body" and not message.get("more_body", False)
-        if last and self.turn is not None:
-            await self.turn.settle()
+        if self.turn is not None:
+            await (self.turn.settle() if last else self.turn.claimed())
         await self._send(message)
         self.begun = True
         self.ended = last

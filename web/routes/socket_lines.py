@@ -62,7 +62,7 @@ class SocketOutlet:
 
     def __init__(self, line: Line, talk: Talk) -> None:
         self.turn: Turn | None = None
-        """Whose answer it is, in a session: kept before the last frames leave."""
+        """Whose answer it is, in a session: its question is kept before the first frames leave, it before the last."""
         self.begun = False
         self.written = False
         self.writing = False
@@ -74,6 +74,8 @@ class SocketOutlet:
         return False
 
     async def write(self, data: bytes) -> None:
+        if self.turn is not None:
+            await self.turn.claimed()
         self.begun = self.written = self.writing = True
         self.writes += 1
         await self._line.say(*frames(data))
@@ -86,4 +88,6 @@ class SocketOutlet:
 
     async def comment(self, text: str) -> None:
         if not self.writing:
+            if self.turn is not None:
+                await self.turn.claimed()
             await self._line.say(self._talk.status(text))
