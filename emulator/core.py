@@ -18,6 +18,7 @@ from emulator.faults.plans import Plans
 from emulator.faults.streams import planned_cut
 from emulator.front import Admission, IngressFront
 from emulator.images.builds import image_builder
+from emulator.images.steps import BuildSteps
 from emulator.ingress.ingress import Ingress
 from emulator.launcher import ContainerLauncher
 from emulator.logs import LogLine
@@ -160,6 +161,7 @@ class Core:
             shared_ports=self._shared_ports,
             python_of=self._images.python_of,
             traffic=self._traffic,
+            changes=self._temporary / "changes",
         )
         of_kind = {"clock": clock} if options.containers == "thread" else {}
         self._runtime = choose_runtime(options.containers, **of_kind)
@@ -177,6 +179,7 @@ class Core:
             plans=self.plans,
         )
         self.scheduler = Scheduler(services)
+        self._steps = BuildSteps(state, self.scheduler, self.calls, content, self._temporary / "changes")
         flash = FlashTokens(clock.outside)
         self.ingress = Ingress(
             clock=clock,
@@ -212,7 +215,7 @@ class Core:
                 EnvironmentHandlers(state, clock, [self._apps, *(handlers.objects for handlers in storage)]),
                 FlashHandlers(state, flash),
                 FunctionHandlers(state, self.scheduler, self._front, binder, self.say),
-                ImageHandlers(state, clock, content, self._images),
+                ImageHandlers(state, clock, content, self._images, self._steps),
                 InspectionHandlers(state, self.scheduler, history),
                 LogHandlers(state, clock, history),
                 MountHandlers(state, content, self._blobs),
@@ -364,6 +367,8 @@ class Core:
         if place is None:
             return
         record, slot = place[0].record, place[1]
+        if self._steps.hear(record.function_id, text):
+            return
         app = self.state.apps[record.app_id]
         if text:
             app.log.append(container_output(text, stream, record=record, slot=slot, now=self.options.clock.time()))

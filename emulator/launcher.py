@@ -45,11 +45,13 @@ class ContainerLauncher:
         environment: Callable[[], Mapping[str, str]],
         shared_ports: Callable[[], tuple[int, ...]],
         python_of: Callable[[ImageRecord], Awaitable[OwnPython | None]],
+        changes: Path,
         traffic: Traffic | None = None,
     ) -> None:
         """`shared_ports` are this machine's that containers reach; the first is the blobs', which all of them need.
 
-        `python_of` gives the environment of an image's own, or raises `BuildFailed`.
+        `python_of` gives the environment of an image's own, or raises `BuildFailed`. In `changes`
+        builder functions leave their files, by their id.
         """
         self._state = state
         self._clock = clock
@@ -60,6 +62,7 @@ class ContainerLauncher:
         self._shared_ports = shared_ports
         self._python_of = python_of
         self._traffic = traffic
+        self._changes = changes
         self._servers: dict[str, GrpcServer] = {}
         self._dispatcher: Dispatcher | None = None
 
@@ -121,6 +124,7 @@ class ContainerLauncher:
             },
             image_id=definition.image_id,
             python=python,
+            changes=self._changes / function.function_id if definition.is_builder_function else None,
             workdir=image.workdir,
             files=self._files(definition, image),
             volumes=self._volumes(definition),

@@ -213,6 +213,8 @@ class ImageRecord:
     """The series that it asks for, e.g. "3.12"; empty: any."""
     installs: tuple[Install, ...] = ()
     """What makes its Python environment, of all layers, the oldest first."""
+    unfinished: bool = False
+    """A step that runs in a container is still to be done."""
 
 
 @dataclass(frozen=True)

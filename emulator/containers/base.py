@@ -66,6 +66,8 @@ class ContainerSpec:
     """Absolute mount path in the container -> directory on this machine."""
     read_only: Collection[str] = ()
     """Mount paths of volumes that it may not write to: said, not enforced, where it has no root of its own."""
+    changes: Path | None = None
+    """A folder of this machine in which the container's files are left when it ends (see `images.changes`)."""
     private_network: bool = False
     """A loopback of its own, where the machine allows that: for Servers, which bind fixed ports."""
     bare: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from typing import TYPE_CHECKING, Protocol
 
 from emulator.containers.base import ContainerStartError
@@ -155,7 +156,7 @@ class SupervisedRuntime:
         async def release() -> None:
             self._containers.pop(spec.task_id, None)
             self._spawner.ended(spec.python)
-            await asyncio.to_thread(remove, folder)
+            await asyncio.to_thread(_put_away, folder, spec.changes)
 
         private = spec.private_network and isolation.private_network
         container = SupervisedContainer(
@@ -170,3 +171,16 @@ class SupervisedRuntime:
         self._containers[spec.task_id] = container
         await container.started()
         return container
+
+
+def _put_away(folder: Path, kept: Path | None) -> None:
+    """Remove a container's folder, but for what is to be kept of it."""
+    try:
+        if kept is not None:
+            remove(kept)
+            kept.mkdir(parents=True)
+            for name in ("root", "over", "launch.json"):
+                if (folder / name).exists():
+                    shutil.move(folder / name, kept / name)
+    finally:
+        remove(folder)

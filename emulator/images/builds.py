@@ -17,7 +17,7 @@ from emulator.images.requirements import Undecidable, asked_for, unmet
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
     from emulator.containers.base import OwnPython
@@ -82,7 +82,7 @@ class ImageBuilder:
     async def pending(self, image: ImageRecord, *, force: bool = False) -> bool:
         """Whether anything has to be built for an image."""
         build = self._builds.get(image.image_id)
-        if build is not None and not build.done:
+        if (build is not None and not build.done) or image.unfinished:
             return True
         plan = await asyncio.to_thread(self._plan, image)
         if plan is None:
@@ -103,14 +103,18 @@ class ImageBuilder:
         image: ImageRecord,
         *,
         steps: Sequence[str] = (),
+        last: Callable[[Build], Awaitable[None]] | None = None,
         secrets: Mapping[str, str] | None = None,
         force: bool = False,
     ) -> Build:
-        """Build an image, unless that is under way. `steps` are the layer's own commands, to be shown."""
+        """Build an image, unless that is under way.
+
+        `steps` are the layer's own commands, to be shown, and `last` is what runs in a container of the rest.
+        """
         build = self._builds.get(image.image_id)
         if build is None or build.done:
             build = self._builds[image.image_id] = Build(image.image_id)
-            build.task = asyncio.create_task(self._build(build, image, steps, secrets or {}, force=force))
+            build.task = asyncio.create_task(self._build(build, image, steps, last, secrets or {}, force=force))
         return build
 
     async def python_of(self, image: ImageRecord) -> OwnPython | None:
@@ -139,7 +143,14 @@ class ImageBuilder:
         await self._environments.close()
 
     async def _build(
-        self, build: Build, image: ImageRecord, steps: Sequence[str], secrets: Mapping[str, str], *, force: bool
+        self,
+        build: Build,
+        image: ImageRecord,
+        steps: Sequence[str],
+        last: Callable[[Build], Awaitable[None]] | None,
+        secrets: Mapping[str, str],
+        *,
+        force: bool,
     ) -> None:
         clock = RealClock()
         began = clock.monotonic()
@@ -149,10 +160,12 @@ class ImageBuilder:
         try:
             plan = await asyncio.to_thread(self._plan, image)
             if plan is not None:
-                await self._environment(build, image, plan, secrets, force=force)
+                await self._environment(build, image, plan, secrets, force=force and last is None)
+            if last is not None:
+                await last(build)
         except BuildFailed as error:
             build.write(f"\nImage build failed: {error}\n")
-            build.end(failed=True)
+            build.end(failed=True, why=error.told)
         except OSError as error:
             build.end(failed=True, why=f"{type(error).__name__}: {error}")
         except asyncio.CancelledError:

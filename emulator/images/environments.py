@@ -42,7 +42,11 @@ _ANOTHER_EMULATOR = 0.1
 
 
 class BuildFailed(Exception):
-    """An environment could not be built; its log says why."""
+    """An image could not be built; its log says why. `told`: what the client is to say of it beside the log."""
+
+    def __init__(self, text: str, *, told: str = "") -> None:
+        super().__init__(text)
+        self.told = told
 
 
 @dataclass(eq=False)

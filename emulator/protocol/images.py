@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -14,10 +15,11 @@ from emulator.protocol.dispatch import not_found
 from emulator.state import IMAGE_BUILDER_VERSION, ImageRecord
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from emulator.clock import Clock
     from emulator.images.builds import Build, ImageBuilder
+    from emulator.images.steps import BuildSteps
     from emulator.protocol.dispatch import Caller
     from emulator.state import State
     from emulator.storage.content import ContentStore
@@ -27,30 +29,35 @@ _STREAMED = 55.0
 
 
 class ImageHandlers:
-    def __init__(self, state: State, clock: Clock, content: ContentStore, builder: ImageBuilder) -> None:
+    def __init__(
+        self, state: State, clock: Clock, content: ContentStore, builder: ImageBuilder, steps: BuildSteps
+    ) -> None:
         self._state = state
         self._clock = clock
         self._content = content
         self._builder = builder
+        self._steps = steps
 
     async def ImageGetOrCreate(
         self, request: api_pb2.ImageGetOrCreateRequest, _: Caller
     ) -> api_pb2.ImageGetOrCreateResponse:
         image = request.image
         _refuse_poetry(image)
-        if image.HasField("build_function"):
-            raise GRPCError(
-                Status.UNIMPLEMENTED, "The emulator does not build images: Image.run_function() cannot be honoured"
-            )
         # The context counts by its content: its mount's id is derived from that.
         image_id = derived_id("im", image.SerializeToString(deterministic=True))
-        record = self._state.images.get(image_id)
-        if record is None:
-            record = self._state.images[image_id] = self._describe(image_id, request)
         force = request.force_build or request.ignore_cache
+        record = self._state.images.get(image_id)
+        if record is None or (force and image.HasField("build_function")):
+            record = self._state.images[image_id] = self._describe(image_id, request)
         if not await self._builder.pending(record, force=force):
             return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=_built(), metadata=self._metadata(record))
-        self._builder.begin(record, steps=image.dockerfile_commands, secrets=self._secrets(image), force=force)
+        self._builder.begin(
+            record,
+            steps=image.dockerfile_commands or [f"RUN {_name_of_function(self._state, request)}()"],
+            last=self._function_of(record, request),
+            secrets=self._secrets(image),
+            force=force,
+        )
         return api_pb2.ImageGetOrCreateResponse(image_id=image_id)
 
     def _describe(self, image_id: str, request: api_pb2.ImageGetOrCreateRequest) -> ImageRecord:
@@ -75,7 +82,24 @@ class ImageHandlers:
             tuple(layers.copied),
             layers.python,
             tuple(layers.installs),
+            unfinished=image.HasField("build_function"),
         )
+
+    def _function_of(
+        self, record: ImageRecord, request: api_pb2.ImageGetOrCreateRequest
+    ) -> Callable[[Build], Awaitable[None]] | None:
+        """What runs the function of a layer of `Image.run_function`, and keeps what it has changed."""
+        if not request.image.HasField("build_function"):
+            return None
+
+        async def run(build: Build) -> None:
+            given = request.image.build_function.input
+            files = await self._steps.run_function(record, request.build_function_id, given, build.write)
+            finished = dataclasses.replace(record, copied=(*record.copied, *files), unfinished=False)
+            self._state.images[record.image_id] = finished
+            build.write(f"{len(files)} files were changed\n")
+
+        return run
 
     def _context_files(self, image: api_pb2.Image) -> list[api_pb2.MountFile]:
         """Files that came with the request itself."""
@@ -146,6 +170,11 @@ class ImageHandlers:
         if record is None:
             raise not_found(f"No Image with ID {image_id}")
         return record
+
+
+def _name_of_function(state: State, request: api_pb2.ImageGetOrCreateRequest) -> str:
+    record = state.functions.get(request.build_function_id)
+    return record.tag if record is not None else "function"
 
 
 def _refuse_poetry(image: api_pb2.Image) -> None:

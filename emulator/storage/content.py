@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from typing import TYPE_CHECKING
 
 from emulator.containers.folder import RunFolder
@@ -46,6 +47,20 @@ class ContentStore:
                 partial.replace(target)
             finally:
                 partial.unlink(missing_ok=True)
+
+    def take(self, file: Path) -> str:
+        """Take a file of any file system over, whatever it is: its SHA-256. It is gone from where it was then."""
+        with file.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, hashlib.sha256).hexdigest()
+        if not self.has(sha256):
+            partial = self._scratch / new_id("tmp")
+            try:
+                shutil.move(file, partial)
+                partial.chmod(0o600)
+                partial.replace(self.path(sha256))
+            finally:
+                partial.unlink(missing_ok=True)
+        return sha256
 
     def adopt(self, sha256: str, file: Path) -> None:
         """Take a file of the same file system over as content. Raises `ValueError` when it is not what its name says.

@@ -46,6 +46,7 @@ class Deployed:
             environment=dict,
             shared_ports=lambda: web_ports,
             python_of=no_environment,
+            changes=self.folder / "changes",
         )
         launcher.connect(Dispatcher([], print))
         record = FunctionRecord("fu-1", "ap-1", "f", api_pb2.Function(function_name="f", **definition))
