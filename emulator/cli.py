@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from emulator.problem import Problem
+from emulator.storage.store import StateError
 
 STATE = Path(".modal-emulator")
 """Where `up` keeps an emulator's state, unless told: beside the app."""
@@ -37,6 +38,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+state_app = typer.Typer(help="What `up` keeps, as a file, or forgotten.", no_args_is_help=True)
+app.add_typer(state_app, name="state")
 
 
 @app.command()
@@ -92,6 +96,44 @@ def env(state: StateOption = STATE) -> None:
         typer.echo(f"export {name}={shlex.quote(value)}")
 
 
+@state_app.command("export")
+def state_export(
+    file: Annotated[Path, typer.Argument(help="to write, compressed if it is called ….gz")], state: StateOption = STATE
+) -> None:
+    """Write all that is kept into one file, Secrets included: only you can read it."""
+    from emulator.storage.archive import export
+
+    done = export(state, file)
+    typer.echo(f"{file}: {done.entries} entries, {done.size / 1e6:.1f} MB; Secrets are in it, so its mode is 0600")
+
+
+@state_app.command("import")
+def state_import(
+    file: Annotated[Path, typer.Argument(help="that `emulator state export` has written")],
+    state: StateOption = STATE,
+    replace: Annotated[bool, typer.Option("--replace", help="what is kept there already is lost")] = False,
+) -> None:
+    """Put what was exported into the state directory. The next `emulator up` there goes on from it."""
+    from emulator.storage.archive import restore
+
+    done = restore(state, file, replace=replace)
+    typer.echo(f"{state}: {done.entries} entries, {done.size / 1e6:.1f} MB")
+
+
+@state_app.command("reset")
+def state_reset(
+    state: StateOption = STATE,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> None:
+    """Forget everything: apps, Secrets, Volumes, Dicts, Queues, S3 and DynamoDB."""
+    from emulator.storage.archive import reset
+
+    if not yes:
+        typer.confirm(f"Everything that is kept in {state} will be lost. Go on?", abort=True)
+    reset(state)
+    typer.echo(f"{state} is empty")
+
+
 def main() -> None:
     """Run the command line and exit: 1 for what went wrong, 2 for what was asked wrongly."""
     usage_error = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -99,6 +141,8 @@ def main() -> None:
         status = app(standalone_mode=False)
     except Problem as problem:
         _fail(str(problem), problem.status)
+    except StateError as problem:
+        _fail(str(problem), 1)
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:

@@ -31,8 +31,14 @@ class SqliteStore:
         try:
             if not path.exists():
                 _make(path)
-            self._connection = _open(path)
-            _check(path, self._connection)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            try:
+                _check(path, self._connection)  # before anything is written to what may be another's
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+            except BaseException:
+                self._connection.close()
+                raise
         except sqlite3.Error as error:
             raise StateError(f"{path} can not be read: {error}. {_ADVICE}") from error
 
@@ -86,13 +92,6 @@ class SqliteStore:
 
 
 _ADVICE = "Import an export of it (`emulator state import FILE --replace`), or begin anew with `emulator state reset`"
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    return connection
 
 
 def _make(path: Path) -> None:
