@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
+from emulator.images.commands import Install  # noqa: TC001 - kept with the images: what is kept is looked up here
 from emulator.signals import Signal
 from emulator.storage.dicts import DictContents
 from emulator.storage.queues import QueueContents
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from emulator.images.commands import Install
     from emulator.protocol.addresses import Address
 
 WORKSPACE = "local"
