@@ -6,6 +6,7 @@ test asks for a fixture.
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from emulator.testing.pointing import Pointer
 
 MARK = "emulator"
-DEFAULT_CONTAINERS = "auto"
+DEFAULT_CONTAINERS = "thread"
 SECTION = "emulator and its containers"
 
 
@@ -66,7 +67,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[RUNNING] = Running()
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    _refresh()
     item.config.stash[RUNNING].test_begins()
     if any(mark.name == MARK for mark in item.own_markers) and "emulator" not in getattr(item, "fixturenames", ()):
         pytest.fail(
@@ -74,10 +77,24 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         )
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    _refresh()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    _refresh()
+
+
+def _refresh() -> None:
+    """pytest has just begun to capture, after which containers that are threads write to the test's own output."""
+    if (installation := sys.modules.get("emulator.containers.thread.installation")) is not None:
+        installation.INSTALLATION.refresh()
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed and (said := item.config.stash[RUNNING].said()):
         report.sections.append((SECTION, said))

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from emulator.containers.compat_client import ClientMemory
+from emulator.containers.compat.client import ClientMemory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

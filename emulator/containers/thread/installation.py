@@ -28,6 +28,12 @@ class Installation:
                     raise
             self._users.add(user)
 
+    def refresh(self) -> None:
+        """Somebody may have exchanged what is in place: whoever captures output does, between the phases of a test."""
+        with self._lock:
+            if self._users:
+                streams.route()
+
     def leave(self, user: object) -> None:
         """That user has no containers any more."""
         with self._lock:

@@ -7,9 +7,10 @@ import asyncio
 import threading
 import time  # noqa: TID251 - its `sleep` is exchanged, not asked
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from emulator.containers.thread.identity import being, current
+from emulator.containers.thread.identity import ContainerEnded, being, current
 from emulator.containers.thread.interrupts import FOREVER
 from emulator.containers.thread.loops import ContainerLoop
 
@@ -49,7 +50,7 @@ def _bequeath(identity: Identity, thread: threading.Thread) -> None:
 
     def run_in_container() -> None:
         del thread.run  # it refers to the thread
-        with being(identity):
+        with being(identity), suppress(ContainerEnded):  # it ends with its container: that is no error of the thread's
             run()
 
     thread.run = run_in_container  # type: ignore[method-assign]

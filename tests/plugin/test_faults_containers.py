@@ -5,10 +5,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import faulty
 import pytest
 from modal.exception import InternalFailure
-
-from tests.emulator import faulty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import modal
 import pytest
+import shop
 from modal.exception import ExecutionError, NotFoundError
-
-from tests.emulator import shop
 
 if TYPE_CHECKING:
     from emulator.emulator import Emulator
@@ -43,6 +42,7 @@ class TestAnAppThatIsDeployed:
 
     def test_its_functions_are_called_as_they_are_written(self) -> None:
         assert shop.price.remote(2) == 6
+        assert shop.orders[2] == 6
         assert list(shop.count.remote_gen(3)) == [0, 1, 2]
 
     def test_its_functions_and_classes_are_found_by_name_without_a_client(self) -> None:
@@ -80,6 +80,7 @@ def test_each_test_has_an_emulator_of_its_own(running: RunningApp, emulator: Emu
     with pytest.raises(ExecutionError, match="not been hydrated"):
         shop.price.remote(1)
     deploy(shop)
+    assert shop.orders.len() == 0
     assert emulator.web_url("shop", "window") == shop.window.get_web_url() != running.url("window")
 
 

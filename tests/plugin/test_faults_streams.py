@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import faulty
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 from websockets.frames import Frame, Opcode
 
 from emulator.ingress.cuts import EventCounter, MessageCounter
-from tests.emulator import faulty
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
