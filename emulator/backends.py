@@ -10,6 +10,7 @@ from grpclib import GRPCError
 from modal_proto import api_pb2
 
 from emulator.ingress.base import WebInputFailed
+from emulator.scheduler.history import Served
 from emulator.scheduler.policy import sessioned
 
 if TYPE_CHECKING:
@@ -173,3 +174,6 @@ class WebServer:
     def demand(self) -> None:
         if (pool := self._scheduler.server_pool(self._record.function_id)) is not None:
             pool.demand()
+
+    def handled(self, task_id: str, *, route: str, at: float, seconds: float, status: int) -> None:
+        self._scheduler.history.served(Served(self._record.function_id, task_id, route, at, seconds, status))

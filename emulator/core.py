@@ -46,6 +46,7 @@ from emulator.protocol.publishing import Publisher
 from emulator.protocol.queues import QueueHandlers
 from emulator.protocol.secrets import SecretHandlers
 from emulator.protocol.server import ControlPlane, bind
+from emulator.protocol.server_stats import ServerStatsHandlers
 from emulator.protocol.stats import StatsHandlers
 from emulator.protocol.volume_files import VolumeFileHandlers
 from emulator.protocol.volume_views import VolumeViewHandlers
@@ -220,6 +221,7 @@ class Core:
                 LogHandlers(state, clock, history),
                 MountHandlers(state, content, self._blobs),
                 ProxyTokenHandlers(state, clock),
+                ServerStatsHandlers(state, history),
                 StatsHandlers(state, self.calls, self.scheduler, history),
                 VolumeFileHandlers(state, volumes, content, self._blob_server.address),
                 VolumeViewHandlers(state),

@@ -81,3 +81,6 @@ class ServerBackend(Protocol):
 
     def demand(self) -> None:
         """A request came and found no container: count it as demand, so that one starts."""
+
+    def handled(self, task_id: str, *, route: str, at: float, seconds: float, status: int) -> None:
+        """A container has had a request for that path, which came at that time (seconds since the epoch)."""

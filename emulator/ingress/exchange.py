@@ -147,6 +147,8 @@ class Reply:
     def __init__(self, wire: Wire, head: RequestHead, body: Body) -> None:
         self.started = False
         self.finished = False
+        self.status = 0
+        """0 before it is started."""
         self.keep_alive = head.keep_alive
         self._wire = wire
         self._body = body
@@ -162,6 +164,7 @@ class Reply:
         `headers` are free of what concerns the connection; `length` is the body's in bytes, None when it is not known.
         """
         self.started = True
+        self.status = status
         self._framing = response_framing(
             method=self._method, status=status, http_version=self._http_version, length=length
         )
@@ -245,6 +248,7 @@ class Reply:
     def take_over(self, tunnel: Tunnel, data: bytes) -> Wire:
         """Send `data` (a 101 head and what follows), and hand the connection to `tunnel` for good."""
         self.started = self.finished = True
+        self.status = 101
         self._wire.write(data)
         self._wire.take_over(tunnel)
         return self._wire

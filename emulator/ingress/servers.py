@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from emulator.ingress.auth import stripped
@@ -30,6 +31,9 @@ NO_CONTAINER = "modal-http: no container is running for this server"
 TOO_MANY = "modal-http: too many concurrent requests for this server"
 BAD_GATEWAY = "modal-http: bad gateway"
 
+LEFT = 499
+"""The status of a request whose caller left before it was answered, as nginx has it."""
+
 _SAFE = (b"GET", b"HEAD", b"OPTIONS")
 
 
@@ -49,6 +53,7 @@ class ServerSite:
         """Handed on when a redeploy swaps the backend."""
         self._backend = backend
         self._moving = moving
+        self._clock = clock
         self._pool = Pool(clock=clock)
         self._sessioned = Sessioned(self.sessions, proxy=self._proxy)
 
@@ -93,10 +98,19 @@ class ServerSite:
 
     async def _proxy(self, request: Request, target: ServerTarget) -> bool:
         """Serve a request by `target`. False: it could not be reached, and nothing of the request was used."""
-        if request.head.websocket:  # which may stay open for ever
-            return await self._exchange(request, target)
-        with self._moving.one("a request that a Server answers"):
-            return await self._exchange(request, target)
+        at, began = self._clock.time(), self._clock.monotonic()
+        # A WebSocket may stay open for ever.
+        with nullcontext() if request.head.websocket else self._moving.one("a request that a Server answers"):
+            reached = await self._exchange(request, target)
+        if reached:
+            self._backend.handled(
+                target.task_id,
+                route=request.head.target.partition(b"?")[0].decode("latin-1"),
+                at=at,
+                seconds=self._clock.monotonic() - began,
+                status=request.reply.status or LEFT,
+            )
+        return reached
 
     async def _exchange(self, request: Request, target: ServerTarget) -> bool:
         head = upstream_head(request.head)

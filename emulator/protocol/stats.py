@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
     from emulator.protocol.dispatch import Caller
     from emulator.scheduler.calls import Calls, Input
-    from emulator.scheduler.history import Done, History, Task
+    from emulator.scheduler.history import Done, History, Served, Task
     from emulator.scheduler.scheduler import Scheduler
     from emulator.state import State
 
 PERCENTILES = (5000, 9000, 9900)
 """In hundredths of a percent: those that the client shows."""
+
+FIRST_FAILURE = 400
+"""Statuses from which on a Server's answer counts as failed."""
 
 Result = api_pb2.GenericResult
 
@@ -107,13 +110,13 @@ class StatsHandlers:
         response.input_failure_count = len(inputs) - response.input_success_count - response.input_timeout_count
         if not has_field(response, "input_percentile_stats"):  # of a client before 1.6
             return response
-        _add(response.input_percentile_stats, "Execution time (s)", _executions(inputs))
-        _add(
+        add_percentiles(response.input_percentile_stats, "Execution time (s)", _executions(inputs))
+        add_percentiles(
             response.input_percentile_stats,
             "End-to-end latency (s)",
             [done.finished_at - done.enqueued_at for done in inputs],
         )
-        _add(
+        add_percentiles(
             response.container_percentile_stats,
             "Startup time (s)",
             [task.ready_at - task.enqueued_at for task in tasks if task.ready_at],
@@ -121,12 +124,7 @@ class StatsHandlers:
         return response
 
     def _tasks(self, functions: frozenset[str], since: float, until: float) -> list[Task]:
-        """Containers that were there at some time of the window."""
-        return [
-            task
-            for task in self._history.tasks(functions)
-            if task.enqueued_at < until and (not task.finished_at or task.finished_at >= since)
-        ]
+        return tasks_within(self._history, functions, since, until)
 
     async def AppGetTimeRangeStats(
         self, request: api_pb2.AppGetTimeRangeStatsRequest, _: Caller
@@ -151,6 +149,9 @@ class StatsHandlers:
                 server.object_id = function_id
                 server.counts.containers.CopyFrom(containers)
                 _sum(response.servers.total.containers, containers)
+                served = [r for r in self._history.requests(function_id) if since <= r.at < until]
+                _count(server.counts.requests, served)
+                _count(response.servers.total.requests, served)
                 continue
             inputs = [done for done in self._history.inputs(functions) if since <= done.finished_at < until]
             good = sum(done.status == Result.GENERIC_STATUS_SUCCESS for done in inputs)
@@ -168,9 +169,25 @@ class StatsHandlers:
         return response
 
 
+def _count(total: api_pb2.AppRequestCounts, served: Sequence[Served]) -> None:
+    good = sum(request.status < FIRST_FAILURE for request in served)
+    total.total += len(served)
+    total.ok += good
+    total.failed += len(served) - good
+
+
 def _sum(total: api_pb2.AppContainerCounts, more: api_pb2.AppContainerCounts) -> None:
     total.container_errors += more.container_errors
     total.container_active_count += more.container_active_count
+
+
+def tasks_within(history: History, functions: frozenset[str], since: float, until: float) -> list[Task]:
+    """Containers that were there at some time of the window."""
+    return [
+        task
+        for task in history.tasks(functions)
+        if task.enqueued_at < until and (not task.finished_at or task.finished_at >= since)
+    ]
 
 
 def _executions(inputs: Iterable[Done]) -> list[float]:
@@ -183,7 +200,7 @@ def percentile(values: Sequence[float], basis_points: int) -> float:
     return values[max(rank, 1) - 1]
 
 
-def _add(distributions: object, name: str, values: Iterable[float]) -> None:
+def add_percentiles(distributions: object, name: str, values: Iterable[float]) -> None:
     ordered = sorted(values)
     if not ordered:
         return
@@ -198,11 +215,11 @@ def _finished(done: Done) -> api_pb2.FunctionCallInputInfo:
         function_call_id=done.call_id,
         status=getattr(api_pb2, "FUNCTION_CALL_INPUT_STATUS_" + _status_name(done.status)),
     )
-    _stamp(info.enqueued_at, done.enqueued_at)
+    stamp(info.enqueued_at, done.enqueued_at)
     if done.method:
         info.service_method_name = done.method
     if done.started_at:
-        _stamp(info.started_at, done.started_at)
+        stamp(info.started_at, done.started_at)
         info.execution_time_seconds = done.finished_at - done.started_at
     if done.task_id:
         info.container_id = done.task_id
@@ -221,14 +238,14 @@ def _unfinished(item: Input) -> api_pb2.FunctionCallInputInfo:
         if item.task_id
         else api_pb2.FUNCTION_CALL_INPUT_STATUS_PENDING,
     )
-    _stamp(info.enqueued_at, item.enqueued_at)
+    stamp(info.enqueued_at, item.enqueued_at)
     if item.payload.method_name:
         info.service_method_name = item.payload.method_name
     if item.task_id:
-        _stamp(info.started_at, item.started_at)
+        stamp(info.started_at, item.started_at)
         info.container_id = item.task_id
     return info
 
 
-def _stamp(timestamp: Timestamp, moment: float) -> None:
+def stamp(timestamp: Timestamp, moment: float) -> None:
     timestamp.FromNanoseconds(int(moment * 1e9))

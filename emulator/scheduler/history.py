@@ -1,4 +1,4 @@
-"""What has been: containers and inputs, those of late, for whoever asks about them afterwards."""
+"""What has been: containers, inputs and Servers' requests, those of late, for whoever asks about them afterwards."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ TASKS_KEPT = 2_000
 """Containers that have ended."""
 INPUTS_KEPT = 20_000
 """Inputs that have an outcome."""
+REQUESTS_KEPT = 20_000
+"""Requests to Servers that have been answered."""
 
 
 @dataclass(eq=False)
@@ -55,6 +57,20 @@ class Done:
     status: api_pb2.GenericResult.GenericStatus.ValueType
 
 
+@dataclass(frozen=True)
+class Served:
+    """A request that a Server's container has had."""
+
+    function_id: str
+    task_id: str
+    route: str
+    at: float
+    """When it came: seconds since the epoch."""
+    seconds: float
+    """Until its answer was complete."""
+    status: int
+
+
 class History:
     """`changed` is called with each container that has come to be, is ready, or has ended."""
 
@@ -62,6 +78,7 @@ class History:
         self._changed = changed
         self._tasks: OrderedDict[str, Task] = OrderedDict()
         self._inputs: deque[Done] = deque(maxlen=INPUTS_KEPT)
+        self._served: deque[Served] = deque(maxlen=REQUESTS_KEPT)
 
     # Containers
 
@@ -119,3 +136,12 @@ class History:
     def inputs(self, function_ids: frozenset[str]) -> Iterator[Done]:
         """Of these functions, the oldest first."""
         return (done for done in list(self._inputs) if done.function_id in function_ids)
+
+    # Requests
+
+    def served(self, request: Served) -> None:
+        self._served.append(request)
+
+    def requests(self, function_id: str) -> list[Served]:
+        """To that Server, in the order in which they came."""
+        return sorted((r for r in list(self._served) if r.function_id == function_id), key=lambda r: r.at)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from emulator.scheduler.calls import Call, Input
+    from emulator.scheduler.history import History
     from emulator.scheduler.services import Services
     from emulator.scheduler.slot import Slot
     from emulator.signals import Signal
@@ -38,6 +39,10 @@ class Scheduler:
         self._dormant: dict[str, FunctionRecord] = {}
         """Published functions whose pool had nothing to do: it is made anew when it is asked for."""
         self.timers = Timers(services.clock, self._run_scheduled, services.say)
+
+    @property
+    def history(self) -> History:
+        return self._services.history
 
     @property
     def pools(self) -> list[Pool]:

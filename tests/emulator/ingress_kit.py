@@ -236,6 +236,7 @@ class FakeServer:
         self.demanded = 0
         self.sessioned = False
         self.waiting = 0
+        self.had: list[tuple[str, str, int]] = []
         self._changed = Signal()
 
     def targets(self) -> list[FakeTarget]:
@@ -261,6 +262,9 @@ class FakeServer:
 
     def demand(self) -> None:
         self.demanded += 1
+
+    def handled(self, task_id: str, *, route: str, at: float, seconds: float, status: int) -> None:
+        self.had.append((task_id, route, status))
 
 
 async def read_head(reader: asyncio.StreamReader) -> bytes:

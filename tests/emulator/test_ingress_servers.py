@@ -39,6 +39,19 @@ async def test_a_request_reaches_the_server_and_its_answer_comes_back_unchanged(
     assert answer.heads == [b"GET /v1/x?y=%2F HTTP/1.1\r\nHost: h:1\r\nX-One: a\r\nX-Forwarded-For: 127.0.0.1\r\n\r\n"]
 
 
+async def test_what_a_container_has_had_is_told_of_and_what_it_has_not_is_not() -> None:
+    target = await FakeTarget("ta-1", answering(b"HTTP/1.1 201 Made\r\nContent-Length: 0\r\n\r\n")).start()
+    server = FakeServer(target)
+    async with running() as ingress:
+        url = await add_server(ingress, server)
+        await exchange(
+            url, b"POST /made?secret=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )
+        server.change()
+        assert b" 503 " in await exchange(url, LAST)
+    assert server.had == [("ta-1", "/made", 201)]
+
+
 async def test_requests_share_kept_connections() -> None:
     target = await FakeTarget("ta-1", answering(OK)).start()
     async with running() as ingress, aiohttp.ClientSession() as client:

@@ -359,16 +359,6 @@ def test_the_autoscaler_of_a_server_is_shown_and_changed(target: Target, observe
     assert told(target, "server", "autoscaler", "settings", name)["current_settings"]["max_containers"] == 2
 
 
-@pytest.mark.slow
-@pytest.mark.row("CLI", "modal server stats and requests")
-@pytest.mark.emulator_only("real Modal counts requests")
-def test_the_requests_of_a_server_are_not_counted_which_is_said_by_name(target: Target, observed: DeployedApp) -> None:
-    for words, missing in (("stats", "ServerGetTimeRangeStats"), ("requests", "ServerRequestFetch")):
-        refused = target.cli("server", words, f"{observed.name}/Files")
-        assert refused.returncode == 1
-        assert f"The emulator does not implement {missing}" in refused.stderr
-
-
 # curl
 
 
