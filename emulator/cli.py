@@ -41,6 +41,8 @@ app = typer.Typer(
 
 state_app = typer.Typer(help="What `up` keeps, as a file, or forgotten.", no_args_is_help=True)
 app.add_typer(state_app, name="state")
+images_app = typer.Typer(help="The Python environments that images have, which are kept.", no_args_is_help=True)
+app.add_typer(images_app, name="images")
 
 
 @app.command()
@@ -132,6 +134,23 @@ def state_reset(
         typer.confirm(f"Everything that is kept in {state} will be lost. Go on?", abort=True)
     reset(state)
     typer.echo(f"{state} is empty")
+
+
+@images_app.command("list")
+def images_list(state: StateOption = STATE) -> None:
+    """Show the environments that are kept, the newest first, with their sizes (what several share counts in each)."""
+    from emulator.images.listing import lines
+
+    for line in lines(state):
+        typer.echo(line)
+
+
+@images_app.command("prune")
+def images_prune(state: StateOption = STATE) -> None:
+    """Remove the environments that no emulator uses now: the next deploy builds what it needs again."""
+    from emulator.images.listing import prune
+
+    typer.echo(prune(state))
 
 
 def main() -> None:

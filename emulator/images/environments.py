@@ -167,6 +167,7 @@ class Environments:
         write: Write,
         secrets: Mapping[str, str],
     ) -> Path:
+        await asyncio.to_thread(self._cache.sweep)
         environment = await asyncio.to_thread(self._cache.new_tree, key)
         tree = environment.parent.name
         try:

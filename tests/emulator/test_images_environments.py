@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from emulator.images.cache import EnvironmentCache
+from emulator.images.cache import FOLDER_VARIABLE, EnvironmentCache
 from emulator.images.commands import Install
 from emulator.images.environments import BuildFailed, Environments
 from emulator.images.installers import Tools, find_tools
 from emulator.images.pythons import own
+from emulator.state import ImageRecord
 from emulator.storage.content import ContentStore
+from emulator.storage.plain import dumped, loaded
+from emulator.storage.shapes import StateShapes
 from tests.wheels import make_wheel
 
 if TYPE_CHECKING:
@@ -170,3 +173,26 @@ async def test_what_is_in_use_is_not_pruned(workshop: Workshop) -> None:
     await user.close()
     assert cache.prune() == (1, 0)
     assert workshop.trees == []
+
+
+@pytest.mark.slow
+async def test_the_command_lists_and_prunes(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await workshop.need(workshop.install("tiny-one"), workshop.install("tiny-two"))
+    monkeypatch.setenv(FOLDER_VARIABLE, str(workshop.folder / "cache"))
+
+    def said(*words: str) -> str:
+        command = [sys.executable, "-m", "emulator", "images", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    listed = said("list")
+    assert "pip install /w/tiny_two-1.0-py3-none-any.whl (and 1 below)" in listed
+    assert " MB" in listed.splitlines()[-1]
+    assert "2 removed" in said("prune")
+    assert len(said("list").splitlines()) == 1
+
+
+def test_what_an_image_installs_can_be_kept(tmp_path: Path) -> None:
+    install = Install("pip", ("a", "-f", "/w"), "pip install a -f /w", (("/w/a.whl", "0" * 64),), (("PIP_PRE", "1"),))
+    image = ImageRecord("im-1", {"A": "1"}, "/root", (("/a", "0" * 64, 0o644),), "3.12", (install,))
+    shapes = StateShapes(tmp_path)
+    assert loaded(dumped(image, shapes), shapes) == image
