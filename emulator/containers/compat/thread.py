@@ -12,12 +12,15 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from emulator.containers.compat.objects import separate_objects
+from emulator.containers.compat.pickles import find_own_classes
 from emulator.containers.thread.identity import current
+from emulator.containers.thread.streams import route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from emulator.containers.thread.identity import Identity
+    from emulator.containers.compat.pickles import find_own_classes
+from emulator.containers.thread.identity import Identity
     from emulator.containers.thread.patching import Patches
 
 _CLIENT = "client"
@@ -39,6 +42,7 @@ def install(patches: Patches) -> None:
     for manager in (_TaskLifecycleManager, _ContainerIOManager):
         _one_for_each_container(manager, patches)
     separate_objects(patches)
+    find_own_classes(patches)
     before = _Client._client_from_env
     patches.later(lambda: _Client._set_env_client(before))
     patches.put(_Client, "from_env", _ClientOfContainer(_Client.from_env))
@@ -46,6 +50,7 @@ def install(patches: Patches) -> None:
     # A breakpoint is the test's own debugger, not a shell in the container.
     patches.put(ContainerIOManager, "_install_breakpoint_hook", lambda _self: None)
     patches.wrap(user_code_imports, "call_lifecycle_functions", _unless_killed)
+    patches.wrap(execution_context, "_set_current_context_ids", _routed)
     patches.wrap(asgi, "get_ip_address", _loopback_without_network)
     patches.wrap(entry.DaemonizedThreadPool, "__exit__", _leave_pool)
     importing: ContextVar[bool] = ContextVar("emulator_importing", default=False)
@@ -165,7 +170,18 @@ def _unless_killed(original: Callable[..., None]) -> Callable[..., None]:
     def call(*args: Any, **named: Any) -> None:
         identity = current()
         if identity is None or not identity.dead:
+            route()
             original(*args, **named)
+
+    return call
+
+
+def _routed(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Called where an input begins: what it prints is to go to the container's log."""
+
+    def call(*args: Any, **named: Any) -> Any:
+        route()
+        return original(*args, **named)
 
     return call
 

@@ -48,6 +48,11 @@ class ContainerLoop(asyncio.SelectorEventLoop):
         self.call_soon_threadsafe(found[0], *found[1])
         return True
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """A container that was killed says nothing more."""
+        if not self.identity.dead:
+            super().call_exception_handler(context)
+
     def close(self) -> None:
         """Whatever is left on it is cancelled first: in a process it would end with the process."""
         if not self.is_closed() and not self.is_running():

@@ -27,7 +27,10 @@ OWN = "modules"
 
 
 class OwnModules(MutableMapping[str, Any]):
-    """`sys.modules` of a container that has modules of its own: those under `names`, found on `path`."""
+    """`sys.modules` of a container that has modules of its own: those under `names`, found on `path`.
+
+    What its code makes and puts there by hand is its own too; what it imports from elsewhere is the process's.
+    """
 
     def __init__(self, names: frozenset[str], path: Sequence[str], process: dict[str, Any]) -> None:
         self.names = names
@@ -38,23 +41,35 @@ class OwnModules(MutableMapping[str, Any]):
     def holds(self, name: str) -> bool:
         return name.partition(".")[0] in self.names
 
+    def has(self, name: str) -> bool:
+        """Whether that module is there, and the container's own."""
+        return name in self._table
+
     def _of(self, name: str) -> dict[str, Any]:
-        return self._table if self.holds(name) else self._process
+        return self._table if name in self._table or self.holds(name) else self._process
 
     def __getitem__(self, name: str) -> Any:
         return self._of(name)[name]
 
     def __setitem__(self, name: str, module: Any) -> None:
-        self._of(name)[name] = module
+        by_hand = name not in self._process and getattr(module, "__spec__", None) is None
+        (self._table if by_hand else self._of(name))[name] = module
 
     def __delitem__(self, name: str) -> None:
         del self._of(name)[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter([name for name in list(self._process) if not self.holds(name)] + list(self._table))
+        shared = [name for name in list(self._process) if not self.holds(name) and name not in self._table]
+        return iter(shared + list(self._table))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def own_modules() -> OwnModules | None:
+    """Of the container whose code is running, if it has any."""
+    identity = current()
+    return None if identity is None else identity.own.get(OWN)
 
 
 class Modules(dict[str, Any]):
@@ -66,8 +81,8 @@ class Modules(dict[str, Any]):
 
     @property
     def _seen(self) -> MutableMapping[str, Any]:
-        identity = current()
-        return self.process if identity is None else identity.own.get(OWN, self.process)
+        own = own_modules()
+        return self.process if own is None else own
 
     def __getitem__(self, name: str) -> Any:
         return self._seen[name]
@@ -132,8 +147,7 @@ class OwnFinder:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        identity = current()
-        own = None if identity is None else identity.own.get(OWN)
+        own = own_modules()
         if own is None or not own.holds(name):
             return None
         return PathFinder.find_spec(name, own.path if path is None else path, target)
