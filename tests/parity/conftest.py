@@ -10,6 +10,7 @@ from packaging.version import Version
 
 from emulator.emulator import Emulator
 from tests.parity import kit
+from tests.parity.threads import NOT_ON_THREADS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,10 +37,17 @@ def chosen(config: pytest.Config) -> str:
     return str(config.getoption("target", default="emulator"))
 
 
+def not_on_threads(item: pytest.Item) -> str | None:
+    """Why a test cannot pass where containers are threads, if it cannot."""
+    return NOT_ON_THREADS.get(f"{item.path.name}::{item.originalname}") if isinstance(item, pytest.Function) else None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     mark = item.get_closest_marker("emulator_only")
     if mark is not None and chosen(item.config) != "emulator":
         pytest.skip(f"only on the emulator: {mark.args[0]}")
+    if item.config.getoption("containers", default="auto") == "thread" and (why := not_on_threads(item)):
+        pytest.skip(f"not on threads: {why}")
     mark = item.get_closest_marker("since")
     if mark is not None and Version(version("modal")) < Version(mark.args[0]):
         pytest.skip(f"only with modal {mark.args[0]} or newer")

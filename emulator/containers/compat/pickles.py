@@ -1,7 +1,7 @@
 """The client's pickles, where a container has modules of its own.
 
-C code looks a class up in the interpreter's table of modules, which has nobody's own. So these go by the way that Python
-code imports; for whoever reads such a pickle that makes no difference.
+C code looks a class up in the interpreter's table of modules, which has nobody's own. So these go by the way that
+Python code imports; for whoever reads such a pickle that makes no difference.
 """
 
 from __future__ import annotations

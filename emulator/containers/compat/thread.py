@@ -19,8 +19,7 @@ from emulator.containers.thread.streams import route
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from emulator.containers.compat.pickles import find_own_classes
-from emulator.containers.thread.identity import Identity
+    from emulator.containers.thread.identity import Identity
     from emulator.containers.thread.patching import Patches
 
 _CLIENT = "client"
