@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import modal
@@ -130,10 +129,3 @@ def test_a_container_can_end_itself_as_a_process_would(running: Running) -> None
     running.wait_for_words("", "ended with exit code 3")
     call.cancel()
     assert "Traceback" not in running.said("crashes")
-
-
-def test_nothing_is_left_in_the_process_when_the_last_emulator_has_gone() -> None:
-    before = (os.environ._data, sys.modules, sys.stdout, subprocess.Popen.__init__, os.kill)  # type: ignore[attr-defined]
-    with Emulator(containers="thread"):
-        pass
-    assert before == (os.environ._data, sys.modules, sys.stdout, subprocess.Popen.__init__, os.kill)  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ import modal
 
 GREETING = "hello"
 
-app = modal.App("thread-app")
+app = modal.App("thread-app", include_source=False)
 
 
 @app.function()
