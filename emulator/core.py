@@ -34,7 +34,7 @@ from emulator.protocol.dicts import DictHandlers
 from emulator.protocol.dispatch import Dispatcher, Token
 from emulator.protocol.entries import container_output, container_state
 from emulator.protocol.environments import EnvironmentHandlers
-from emulator.protocol.flash import FlashHandlers, FlashTokens
+from emulator.protocol.flash import FlashHandlers
 from emulator.protocol.functions import FunctionHandlers
 from emulator.protocol.grpc import Traffic
 from emulator.protocol.images import ImageHandlers
@@ -48,10 +48,12 @@ from emulator.protocol.secrets import SecretHandlers
 from emulator.protocol.server import ControlPlane, bind
 from emulator.protocol.server_stats import ServerStatsHandlers
 from emulator.protocol.stats import StatsHandlers
+from emulator.protocol.tokens import ShortTokens
 from emulator.protocol.volume_files import VolumeFileHandlers
 from emulator.protocol.volume_views import VolumeViewHandlers
 from emulator.protocol.volumes import VolumeHandlers
 from emulator.protocol.workspace import WorkspaceHandlers
+from emulator.sandboxing import Sandboxing
 from emulator.scheduler.calls import Calls
 from emulator.scheduler.history import History
 from emulator.scheduler.limiter import StartLimiter
@@ -163,6 +165,7 @@ class Core:
             python_of=self._images.python_of,
             traffic=self._traffic,
             changes=self._temporary / "changes",
+            server_url=self.server_url,
         )
         of_kind = {"clock": clock} if options.containers == "thread" else {}
         self._runtime = choose_runtime(options.containers, **of_kind)
@@ -181,10 +184,25 @@ class Core:
         )
         self.scheduler = Scheduler(services)
         self._steps = BuildSteps(state, self.scheduler, self.calls, content, self._temporary / "changes")
-        flash = FlashTokens(clock.outside)
+        tokens = ShortTokens(clock.outside)
+        sandboxing = self._sandboxing = Sandboxing(
+            state=state,
+            clock=clock,
+            history=history,
+            runtime=None if options.containers == "thread" else self._runtime,
+            launcher=self._launcher,
+            scheduler=self.scheduler,
+            tokens=tokens,
+            folder=self._temporary,
+            max_starting=options.max_starting,
+            traffic=self._traffic,
+            log=options.log,
+            say=self.say,
+        )
+        self.sandboxes = sandboxing.sandboxes
         self.ingress = Ingress(
             clock=clock,
-            authorize=Admission(state, flash),
+            authorize=Admission(state, tokens),
             web_port=options.web_port,
             ports=ports,
             cut=lambda key: planned_cut(self.plans, state.functions.get(self._front.holder(key))),
@@ -198,7 +216,9 @@ class Core:
             bind=binder.for_request,
         )
         publisher = self._publisher = Publisher(state, self.scheduler, self._front)
-        self._apps = AppHandlers(state, clock, self.scheduler, self._front, publisher, self.server_url, self.say)
+        self._apps = AppHandlers(
+            state, clock, self.scheduler, self.sandboxes, self._front, publisher, self.server_url, self.say
+        )
         storage = (
             DictHandlers(state, clock, self.store),
             QueueHandlers(state, clock, self.store),
@@ -211,17 +231,18 @@ class Core:
                 AutoscalerHandlers(state, self.scheduler),
                 BlobHandlers(self._blobs, self._blob_server.url),
                 CallHandlers(state, self.calls, self.scheduler, self.plans),
-                ContainerHandlers(self.calls, self.scheduler, clock),
+                ContainerHandlers(self.calls, self.scheduler, self.sandboxes, clock),
                 DeploymentHandlers(state, clock, publisher, self.server_url),
                 EnvironmentHandlers(state, clock, [self._apps, *(handlers.objects for handlers in storage)]),
-                FlashHandlers(state, flash),
+                FlashHandlers(state, tokens),
                 FunctionHandlers(state, self.scheduler, self._front, binder, self.say),
                 ImageHandlers(state, clock, content, self._images, self._steps),
                 InspectionHandlers(state, self.scheduler, history),
-                LogHandlers(state, clock, history),
+                LogHandlers(state, clock, history, self.sandboxes),
                 MountHandlers(state, content, self._blobs),
                 ProxyTokenHandlers(state, clock),
                 ServerStatsHandlers(state, history),
+                sandboxing.handlers,
                 StatsHandlers(state, self.calls, self.scheduler, history),
                 VolumeFileHandlers(state, volumes, content, self._blob_server.address),
                 VolumeViewHandlers(state),
@@ -229,7 +250,7 @@ class Core:
                 *storage,
             ],
             self.say,
-            *([kept.keep] if kept is not None else []),
+            keep=kept.keep if kept is not None else None,
         )
         self._launcher.connect(self.dispatcher)
         self._control_plane = ControlPlane(self.dispatcher, self._token)
@@ -245,6 +266,7 @@ class Core:
             self.aws.start()
             await self._blob_server.start()
             await self.ingress.start(self.options.ingress_port)
+            await self._sandboxing.start()
             if self._kept is not None:
                 self._kept.watch(self.ingress, aws_port=self.aws.port, web_for=self.options.web_for)
                 await self._kept.restore(self._publisher, self.scheduler)
@@ -277,6 +299,7 @@ class Core:
         in_order = {
             "its background": self._end_tasks,
             "the ingress": self.ingress.close,
+            "its Sandboxes": self._sandboxing.close,
             "the scheduler": self._close_scheduler,
             "the runtime": self._runtime.close,
             "what is built": self._images.close,
@@ -352,7 +375,8 @@ class Core:
 
     def _shared_ports(self) -> tuple[int, ...]:
         shared = int(self.ingress.url.rpartition(":")[2])
-        return (self._blob_server.port, self.aws.port, shared, *self._front.ports())
+        plane = int(self.server_url.rpartition(":")[2])
+        return (self._blob_server.port, self._sandboxing.port, plane, self.aws.port, shared, *self._front.ports())
 
     def say(self, text: str) -> None:
         """A message of the emulator itself."""

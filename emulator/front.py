@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from emulator.ingress.ingress import Ingress
     from emulator.protocol.addresses import Address
-    from emulator.protocol.flash import FlashTokens
+    from emulator.protocol.tokens import ShortTokens
     from emulator.scheduler.calls import Calls
     from emulator.scheduler.scheduler import Scheduler
     from emulator.state import FunctionRecord, State
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class Admission:
     """Implements `Authorize`: the workspace's proxy tokens, and those that the client gets for itself."""
 
-    def __init__(self, state: State, flash: FlashTokens) -> None:
+    def __init__(self, state: State, tokens: ShortTokens) -> None:
         self._state = state
-        self._flash = flash
+        self._tokens = tokens
 
     def proxy_token(self, token_id: str, secret: str) -> bool:
         return self._state.authorizes(token_id, secret)
 
     def own_token(self, token: str) -> bool:
-        return self._flash.admits(token)
+        return self._tokens.admits(token)
 
 
 class IngressFront:

@@ -13,6 +13,8 @@ from emulator.protocol.definition import blocks_network
 from emulator.protocol.dispatch import Caller
 from emulator.protocol.grpc import GrpcServer
 from emulator.protocol.metadata import app_layout
+from emulator.sandboxes.definition import DEFAULT_COMMAND
+from emulator.sandboxes.definition import blocks_network as sandbox_blocks_network
 from emulator.state import ImageRecord
 from emulator.storage.tree import PathError
 
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
     from emulator.containers.base import OwnPython
     from emulator.protocol.dispatch import Dispatcher
     from emulator.protocol.grpc import Traffic
+    from emulator.sandboxes.sandbox import Sandbox
     from emulator.state import FunctionRecord, State
     from emulator.storage.content import ContentStore
     from emulator.storage.volume_store import VolumeStore
+
+    Definition = api_pb2.Function | api_pb2.Sandbox
 
 BARE_IMAGE = ImageRecord("im-none", {}, "/root")
 
@@ -46,12 +51,14 @@ class ContainerLauncher:
         shared_ports: Callable[[], tuple[int, ...]],
         python_of: Callable[[ImageRecord], Awaitable[OwnPython | None]],
         changes: Path,
+        server_url: str,
         traffic: Traffic | None = None,
     ) -> None:
         """`shared_ports` are this machine's that containers reach; the first is the blobs', which all of them need.
 
-        `python_of` gives the environment of an image's own, or raises `BuildFailed`. In `changes`
-        builder functions leave their files, by their id.
+        `python_of` gives the environment of an image's own, or raises `BuildFailed`. In `changes` builder functions
+        leave their files, by their id. `server_url` is the control plane's for clients: a Sandbox is one, if it is
+        given a token.
         """
         self._state = state
         self._clock = clock
@@ -61,6 +68,7 @@ class ContainerLauncher:
         self._environment = environment
         self._shared_ports = shared_ports
         self._python_of = python_of
+        self._server_url = server_url
         self._traffic = traffic
         self._changes = changes
         self._servers: dict[str, GrpcServer] = {}
@@ -75,10 +83,10 @@ class ContainerLauncher:
         server = GrpcServer(self._dispatcher.servable(Caller(task_id)), self._traffic)
         self._servers[task_id] = server
         await server.start(path=str(path))
-        return self._spec(function, task_id, path, await self._python(function))
+        return self._spec(function, task_id, path, await self._python(function.definition))
 
-    async def _python(self, function: FunctionRecord) -> OwnPython | None:
-        image = self._state.images.get(function.definition.image_id, BARE_IMAGE)
+    async def _python(self, definition: Definition) -> OwnPython | None:
+        image = self._state.images.get(definition.image_id, BARE_IMAGE)
         try:
             return await self._python_of(image)
         except BuildFailed as error:
@@ -139,13 +147,52 @@ class ContainerLauncher:
             shared_ports=tuple(port for port in self._shared_ports()[: 1 if blocked else None] if port not in fixed),
         )
 
+    async def sandbox(self, sandbox: Sandbox) -> tuple[ContainerSpec, list[str]]:
+        """A Sandbox's container, and the words of its command. Raises `ContainerStartError`."""
+        definition = sandbox.definition
+        image = self._state.images.get(definition.image_id, BARE_IMAGE)
+        blocked = sandbox_blocks_network(definition)
+        ports = [port.port for port in definition.open_ports.ports]
+        if definition.readiness_probe.tcp_port:
+            ports.append(definition.readiness_probe.tcp_port)
+        spec = ContainerSpec(
+            task_id=sandbox.task_id,
+            arguments=b"",
+            control_socket=self._sockets / "none",
+            environment={
+                **({} if blocked else self._sandbox_environment()),
+                **image.environment,
+                **self._secrets(definition),
+                **dict(definition.environment_variables.contents),
+                **sandbox.secrets,
+                **_whereabouts(definition),
+                "MODAL_SANDBOX_ID": sandbox.sandbox_id,
+            },
+            image_id=definition.image_id,
+            python=await self._python(definition),
+            workdir=definition.workdir or image.workdir,
+            files=self._files(definition, image),
+            volumes=self._volumes(definition),
+            read_only=frozenset(mount.mount_path for mount in definition.volume_mounts if mount.read_only),
+            bare=True,
+            # Several that listen on the same port are each reached through their own tunnels.
+            private_network=blocked or bool(ports),
+            block_network=blocked,
+            fixed_ports=tuple(dict.fromkeys(ports)),
+            shared_ports=() if blocked else tuple(port for port in self._shared_ports() if port not in ports),
+        )
+        return spec, [*(definition.entrypoint_args or DEFAULT_COMMAND)]
+
+    def _sandbox_environment(self) -> dict[str, str]:
+        return {**self._environment(), "MODAL_SERVER_URL": self._server_url}
+
     def _fixed_ports(self, definition: api_pb2.Function) -> tuple[int, ...]:
         if definition.is_server:
             return (definition.http_config.port,)
         web_server = definition.webhook_config.type == api_pb2.WEBHOOK_TYPE_WEB_SERVER
         return (definition.webhook_config.web_server_port,) if web_server else ()
 
-    def _secrets(self, definition: api_pb2.Function) -> dict[str, str]:
+    def _secrets(self, definition: Definition) -> dict[str, str]:
         values: dict[str, str] = {}
         for secret_id in definition.secret_ids:
             if (secret := self._state.secrets.get(secret_id)) is None:
@@ -154,14 +201,14 @@ class ContainerLauncher:
             values.update(secret.values)
         return values
 
-    def _files(self, definition: api_pb2.Function, image: ImageRecord) -> list[MountedFile]:
+    def _files(self, definition: Definition, image: ImageRecord) -> list[MountedFile]:
         files = [MountedFile(path, self._content.path(sha256), mode) for path, sha256, mode in image.copied]
         for mount_id in definition.mount_ids:
             for file in self._state.mounts[mount_id].files:
                 files.append(MountedFile(file.filename, self._content.path(file.sha256_hex), file.mode or 0o644))
         return files
 
-    def _volumes(self, definition: api_pb2.Function) -> dict[str, Path]:
+    def _volumes(self, definition: Definition) -> dict[str, Path]:
         folders: dict[str, Path] = {}
         for mount in definition.volume_mounts:
             volume = self._state.volumes.get(mount.volume_id)
@@ -175,7 +222,7 @@ class ContainerLauncher:
         return folders
 
 
-def _whereabouts(definition: api_pb2.Function) -> dict[str, str]:
+def _whereabouts(definition: Definition) -> dict[str, str]:
     """Where Modal says that a container runs: what was asked for, since code may branch on it, or "local"."""
     return {
         "MODAL_CLOUD_PROVIDER": definition.cloud_provider_str or "local",

@@ -39,7 +39,7 @@ async def _serve_port(inside: Streams, port: int) -> None:
     except OSError:
         inside[1].transport.abort()  # a reset: as near to "refused" as an accepted connection can come
         return
-    await _pipe_both(inside, other)
+    await pipe_both(inside, other)
 
 
 async def _serve_proxy(inside: Streams, upstream: tuple[str, int] | None) -> None:
@@ -63,7 +63,7 @@ async def _serve_proxy(inside: Streams, upstream: tuple[str, int] | None) -> Non
         other[1].write(forwarded)
     else:
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-    await _pipe_both(inside, other)
+    await pipe_both(inside, other)
 
 
 def machines_proxy(machine: Mapping[str, str]) -> tuple[str, int] | None:
@@ -94,7 +94,7 @@ def parse_request(head: bytes) -> tuple[str, int, bytes]:
     return url.hostname, url.port or 80, "\r\n".join(lines).encode("latin-1")
 
 
-async def _pipe_both(one: Streams, other: Streams) -> None:
+async def pipe_both(one: Streams, other: Streams) -> None:
     """Pipe until both sides have ended. A side that breaks off breaks the other."""
     pipes = [asyncio.ensure_future(_pipe(one[0], other[1])), asyncio.ensure_future(_pipe(other[0], one[1]))]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from google.protobuf.empty_pb2 import Empty
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from emulator.protocol.addresses import Front
     from emulator.protocol.dispatch import Caller
     from emulator.protocol.publishing import Publisher
+    from emulator.sandboxes.sandboxes import Sandboxes
     from emulator.scheduler.scheduler import Scheduler
     from emulator.state import State
 
@@ -46,6 +48,7 @@ class AppHandlers:
         state: State,
         clock: Clock,
         scheduler: Scheduler,
+        sandboxes: Sandboxes,
         front: Front,
         publisher: Publisher,
         page_url: str,
@@ -55,6 +58,7 @@ class AppHandlers:
         self._state = state
         self._clock = clock
         self._scheduler = scheduler
+        self._sandboxes = sandboxes
         self._front = front
         self._publisher = publisher
         self._page_url = page_url
@@ -156,6 +160,7 @@ class AppHandlers:
         records = [r for r in self._state.functions.values() if r.app_id == app.app_id]
         for record in records:
             await self._front.withdraw(record.function_id)
+        await self._sandboxes.stop_app(app.app_id)
         await self._scheduler.stop_app(app)
         self._scheduler.forget_calls([record.function_id for record in records])
         for record in records:
@@ -233,7 +238,9 @@ class AppHandlers:
             state=app.state,
             created_at=app.created_at,
             stopped_at=app.stopped_at,
-            n_running_tasks=sum(1 for _ in self._scheduler.slots(app.app_id)),
+            n_running_tasks=sum(
+                1 for _ in chain(self._scheduler.slots(app.app_id), self._sandboxes.running(app.app_id))
+            ),
         )
         if "metadata" in item.DESCRIPTOR.fields_by_name:
             item.metadata.CopyFrom(app_metadata(self._state, app))
@@ -241,17 +248,21 @@ class AppHandlers:
 
     async def TaskList(self, request: api_pb2.TaskListRequest, _: Caller) -> api_pb2.TaskListResponse:
         environment = environment_named(self._state, request.environment_name).name
-        listed = ((self._state.apps[pool.record.app_id], slot) for pool, slot in self._scheduler.slots())
+        slots = ((self._state.apps[pool.record.app_id], slot) for pool, slot in self._scheduler.slots())
+        running = [(app, slot.task_id, slot.created_at, slot.booted_at) for app, slot in slots] + [
+            (self._state.apps[one.app_id], one.task_id, one.created_at, one.started_at)
+            for one in self._sandboxes.running()
+        ]
         return api_pb2.TaskListResponse(
             tasks=[
                 api_pb2.TaskStats(
-                    task_id=slot.task_id,
+                    task_id=task_id,
                     app_id=app.app_id,
                     app_description=app.description,
-                    started_at=slot.booted_at,
-                    enqueued_at=slot.created_at,
+                    started_at=started_at,
+                    enqueued_at=created_at,
                 )
-                for app, slot in listed
+                for app, task_id, created_at, started_at in running
                 if (request.app_id == app.app_id if request.app_id else app.environment == environment)
             ]
         )

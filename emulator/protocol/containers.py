@@ -9,7 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from emulator.protocol.dispatch import Handover, not_found
+from emulator.protocol.dispatch import Handover, failed_precondition, not_found
 from emulator.scheduler.server_pool import ServerPool
 from emulator.scheduler.streams import READER_AWAITED, StreamLost
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from emulator.clock import Clock
     from emulator.protocol.dispatch import Caller
+    from emulator.sandboxes.sandboxes import Sandboxes
     from emulator.scheduler.calls import Call, Calls
     from emulator.scheduler.pool import Pool
     from emulator.scheduler.scheduler import Scheduler
@@ -29,8 +30,9 @@ HEARTBEAT_HOLD = 14.5
 
 
 class ContainerHandlers:
-    def __init__(self, calls: Calls, scheduler: Scheduler, clock: Clock) -> None:
+    def __init__(self, calls: Calls, scheduler: Scheduler, sandboxes: Sandboxes, clock: Clock) -> None:
         self._calls = calls
+        self._sandboxes = sandboxes
         self._scheduler = scheduler
         self._outside = clock.outside
 
@@ -162,6 +164,11 @@ class ContainerHandlers:
         return Empty()
 
     async def ContainerStop(self, request: api_pb2.ContainerStopRequest, _: Caller) -> api_pb2.ContainerStopResponse:
+        if (sandbox := self._sandboxes.of_task(request.task_id)) is not None:
+            if request.graceful:
+                raise failed_precondition("Only a Function's container can be stopped gracefully")
+            self._sandboxes.end(sandbox)
+            return api_pb2.ContainerStopResponse()
         place = self._scheduler.find(request.task_id)
         if place is None:
             raise not_found(f"No running container with ID {request.task_id}")

@@ -1,8 +1,9 @@
 """Modal's gRPC service, assembled from handler objects: a public method named like an RPC answers that RPC.
 
 A handler method takes (request, caller). For a unary RPC it is a coroutine that returns the response; for one that
-streams, an async generator of responses, or of lists of them, which leave together. Errors are raised as
-`grpclib.GRPCError`. A unary answer that hands something over is a `Handover`, so that it can be taken back.
+streams, an async generator of responses, or of lists of them, which leave together; for one whose client streams, a
+coroutine whose request is an async iterable of requests. Errors are raised as `grpclib.GRPCError`. A unary answer that
+hands something over is a `Handover`, so that it can be taken back.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from modal_proto import api_pb2
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from google.protobuf.descriptor import MethodDescriptor
+    from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
     from google.protobuf.message import Message
     from grpclib.server import Stream
 
@@ -35,8 +36,10 @@ NOT_ADMITTED = (
 )
 
 MEANT = {
-    "AuthTokenGet": "Sandboxes",
-    "TaskGetCommandRouterAccess": "commands in running containers",
+    "ContainerFilesystemExec": "files of a Sandbox by `open`, `ls` and their like: `Sandbox.filesystem` is there",
+    "SandboxCreateConnectTokenV2": "tokens for HTTP to a Sandbox: its tunnels are there",
+    "SandboxContainerCreateV2": "sidecars",
+    "PersistentSandboxCreate": "persistent Sandboxes",
 }
 """What an RPC is for, where its name does not say it."""
 
@@ -50,6 +53,8 @@ class Caller:
     task_id: str = ""
     client_version: str = ""
     """Of a client outside, as it says itself."""
+    authorization: str = field(default="", repr=False)
+    """The header of that name."""
 
 
 @dataclass(frozen=True)
@@ -74,22 +79,24 @@ class Token:
 
 
 class Dispatcher:
-    """Knows every RPC of the installed `modal_proto`; those without a handler answer UNIMPLEMENTED by name."""
+    """Knows every RPC of one service of `modal_proto`; those without a handler answer UNIMPLEMENTED by name."""
 
     def __init__(
         self,
         handlers: Iterable[object],
         say: Callable[[str], None],
-        keep: Callable[[str], None] = lambda _rpc: None,
+        keep: Callable[[str], None] | None = None,
+        service: ServiceDescriptor = SERVICE,
     ) -> None:
         """`keep` is called with an RPC's name once it has been carried out: it is answered when that returns, and fails
         with its `OSError`."""
-        self._keep = keep
+        self._keep = keep or (lambda _rpc: None)
+        self._service = service
         self._methods: dict[str, Method] = {}
         self._say = say
         self._missing: set[str] = set()
         for handler in handlers:
-            for name in SERVICE.methods_by_name:
+            for name in service.methods_by_name:
                 if (method := getattr(handler, name, None)) is not None:
                     if name in self._methods:
                         raise ValueError(f"two handlers answer {name}")
@@ -102,20 +109,24 @@ class Dispatcher:
 
     def servable(self, caller: Caller, token: Token | None = None) -> Servable:
         """What a grpclib server needs in order to serve this caller, or with `token` only those who send it."""
-        rpcs = SERVICE.methods_by_name.values()
-        return Servable({f"/{SERVICE.full_name}/{rpc.name}": self._route(rpc, caller, token) for rpc in rpcs})
+        rpcs = self._service.methods_by_name.values()
+        return Servable({f"/{self._service.full_name}/{rpc.name}": self._route(rpc, caller, token) for rpc in rpcs})
 
     def _route(self, rpc: MethodDescriptor, caller: Caller, token: Token | None) -> Route:
         method = self._methods.get(rpc.name)
         if method is None:
             serve = self._unimplemented(rpc.name)
+        elif rpc.client_streaming:
+            serve = _collecting(method, caller)
         elif rpc.server_streaming:
             serve = _streaming(method, caller)
         else:
             serve = _unary(method, caller, partial(self._keep, rpc.name))
         if token is not None:
             serve = _guarded(serve, token)
-        cardinality = Cardinality.UNARY_STREAM if rpc.server_streaming else Cardinality.UNARY_UNARY
+        cardinality = Cardinality.UNARY_UNARY
+        if rpc.client_streaming or rpc.server_streaming:
+            cardinality = Cardinality.STREAM_UNARY if rpc.client_streaming else Cardinality.UNARY_STREAM
         return Route(serve, cardinality, GetMessageClass(rpc.input_type), GetMessageClass(rpc.output_type))
 
     def _unimplemented(self, name: str) -> Serve:
@@ -146,12 +157,8 @@ Serve = Callable[["Stream[Any, Any]"], Awaitable[None]]
 def _unary(method: Method, caller: Caller, keep: Callable[[], None]) -> Serve:
     async def serve(stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
-        who = caller
-        if not caller.task_id:
-            sent: Mapping[str, Any] = stream.metadata or {}
-            who = Caller(client_version=str(sent.get("x-modal-client-version", "")))
         try:
-            answer = await cast("Awaitable[Message | Handover]", method(request, who))
+            answer = await cast("Awaitable[Message | Handover]", method(request, _who(stream, caller)))
         except OSError as error:
             raise _no_disk(error) from error
         try:
@@ -172,11 +179,31 @@ def _no_disk(error: OSError) -> GRPCError:
     return GRPCError(Status.RESOURCE_EXHAUSTED, f"The emulator can not use its disk: {error}")
 
 
+def _who(stream: Stream[Any, Any], caller: Caller) -> Caller:
+    """A client outside with what it says of itself."""
+    if caller.task_id:
+        return caller
+    sent: Mapping[str, Any] = stream.metadata or {}
+    return Caller(
+        client_version=str(sent.get("x-modal-client-version", "")), authorization=str(sent.get("authorization", ""))
+    )
+
+
+def _collecting(method: Method, caller: Caller) -> Serve:
+    """An RPC whose client sends messages one by one, for one answer."""
+
+    async def serve(stream: Stream[Any, Any]) -> None:
+        response = await cast("Awaitable[Message]", method(stream, _who(stream, caller)))
+        await stream.send_message(response)
+
+    return serve
+
+
 def _streaming(method: Method, caller: Caller) -> Serve:
     async def serve(stream: Stream[Any, Any]) -> None:
         request = await stream.recv_message()
         await stream.send_initial_metadata()
-        responses = cast("AsyncIterator[Message]", method(request, caller))
+        responses = cast("AsyncIterator[Message]", method(request, _who(stream, caller)))
         try:
             async for response in responses:
                 if isinstance(response, list):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from modal_proto import api_pb2
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -37,7 +37,6 @@ class Filter:
     call_id: str = ""
     input_id: str = ""
     task_id: str = ""
-    sandbox_id: str = ""
     source: int = 0
     search: str = ""
 
@@ -52,21 +51,23 @@ class Filter:
             and (not self.call_id or self.call_id == item.function_call_id)
             and (not self.input_id or self.input_id == item.input_id)
             and (not self.task_id or self.task_id == batch.task_id)
-            and not self.sandbox_id  # there are none here
             and (not self.source or self.source == item.file_descriptor)
         )
 
 
-def filter_of(request: Request) -> Filter:
-    """The filter of a request; fields that the installed client does not know yet restrict nothing."""
+def filter_of(request: Request, task_of: Callable[[str], str]) -> Filter:
+    """The filter of a request; fields that the installed client does not know yet restrict nothing.
+
+    `task_of` finds the container of a Sandbox.
+    """
+    sandbox_id = getattr(request, "sandbox_id", "")
     source = request.file_descriptor if isinstance(request, api_pb2.AppGetLogsRequest) else request.source
     return Filter(
         function_id=request.function_id,
         variant_id=getattr(request, "parametrized_function_id", ""),
         call_id=request.function_call_id,
         input_id=getattr(request, "input_id", ""),
-        task_id=request.task_id,
-        sandbox_id=getattr(request, "sandbox_id", ""),
+        task_id=task_of(sandbox_id) if sandbox_id else request.task_id,
         source=source,
         search=request.search_text,
     )

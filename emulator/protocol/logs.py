@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from emulator.clock import Clock
     from emulator.protocol.dispatch import Caller
+    from emulator.sandboxes.sandboxes import Sandboxes
     from emulator.scheduler.history import History
     from emulator.state import App, State
 
@@ -23,21 +24,22 @@ JUST_NOW = 1.0
 
 
 class LogHandlers:
-    def __init__(self, state: State, clock: Clock, history: History) -> None:
+    def __init__(self, state: State, clock: Clock, history: History, sandboxes: Sandboxes) -> None:
+        self._sandboxes = sandboxes
         self._state = state
         self._clock = clock
         self._history = history
 
     async def AppGetLogs(self, request: api_pb2.AppGetLogsRequest, _: Caller) -> AsyncIterator[api_pb2.TaskLogsBatch]:
         app = self._followed(request)
-        log, wanted = app.log, filter_of(request)
+        log, wanted = app.log, filter_of(request, self._task_of)
         last = request.last_entry_id
         if not last and app.state == api_pb2.APP_STATE_DEPLOYED:
             last = log.before(self._clock.time() - JUST_NOW)
             yield api_pb2.TaskLogsBatch(entry_id=last)  # who comes back with it has missed nothing
         ends = self._clock.outside.monotonic() + request.timeout
         while True:
-            over = log.done or self._ended(request.task_id)
+            over = log.done or self._ended(wanted.task_id)
             fresh = log.after(last)
             for batch in selected(fresh, wanted):
                 yield batch
@@ -60,11 +62,16 @@ class LogHandlers:
     def _followed(self, request: api_pb2.AppGetLogsRequest) -> App:
         if request.app_id:
             return app_of(self._state, request.app_id)
+        if request.sandbox_id:
+            return app_of(self._state, self._sandboxes.get(request.sandbox_id).app_id)
         if request.task_id:
             if (task := self._history.task(request.task_id)) is None:
                 raise not_found(f"No container with ID {request.task_id}")
             return app_of(self._state, task.app_id)
         raise invalid("Logs of what? Neither an App nor a container is named")
+
+    def _task_of(self, sandbox_id: str) -> str:
+        return self._sandboxes.get(sandbox_id).task_id
 
     def _ended(self, task_id: str) -> bool:
         task = self._history.task(task_id) if task_id else None
@@ -72,7 +79,9 @@ class LogHandlers:
 
     async def AppFetchLogs(self, request: api_pb2.AppFetchLogsRequest, _: Caller) -> api_pb2.AppFetchLogsResponse:
         log = app_of(self._state, request.app_id).log
-        found = entries(log.after(""), filter_of(request), seconds(request.since), seconds(request.until))
+        found = entries(
+            log.after(""), filter_of(request, self._task_of), seconds(request.since), seconds(request.until)
+        )
         last = found[-request.limit :] if request.limit else found
         return api_pb2.AppFetchLogsResponse(batches=[line.message() for line in last])
 
@@ -80,7 +89,9 @@ class LogHandlers:
         app = app_of(self._state, request.app_id)
         size = request.bucket_secs or 60
         buckets: dict[int, api_pb2.AppCountLogsResponse.LogBucket] = {}
-        found = entries(app.log.after(""), filter_of(request), seconds(request.since), seconds(request.until))
+        found = entries(
+            app.log.after(""), filter_of(request, self._task_of), seconds(request.since), seconds(request.until)
+        )
         for item in (line.item for line in found):
             start = int(item.timestamp // size) * size
             bucket = buckets.setdefault(start, api_pb2.AppCountLogsResponse.LogBucket())

@@ -86,6 +86,10 @@ class History:
         root = record.base_function_id or record.function_id
         self._tasks[task_id] = Task(task_id, record.app_id, record.function_id, root, now)
 
+    def add(self, task: Task) -> None:
+        """A container that is no function's."""
+        self._tasks[task.task_id] = task
+
     def started(self, task_id: str, now: float) -> None:
         if (task := self._tasks.get(task_id)) is not None:
             task.started_at = now

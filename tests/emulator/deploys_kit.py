@@ -17,6 +17,7 @@ from emulator.protocol.environments import EnvironmentHandlers
 from emulator.protocol.functions import FunctionHandlers
 from emulator.protocol.publishing import Publisher
 from tests.emulator.ingress_kit import Allowed
+from tests.emulator.sandboxes_kit import no_sandboxes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -42,7 +43,14 @@ class Deployer:
         )
         publisher = Publisher(machine.state, machine.scheduler, self.front)
         self.apps = AppHandlers(
-            machine.state, machine.clock, machine.scheduler, self.front, publisher, "http://pages", machine.said.append
+            machine.state,
+            machine.clock,
+            machine.scheduler,
+            no_sandboxes(machine.clock),
+            self.front,
+            publisher,
+            "http://pages",
+            machine.said.append,
         )
         self.deployments = DeploymentHandlers(machine.state, machine.clock, publisher, "http://pages")
         self.functions = FunctionHandlers(machine.state, machine.scheduler, self.front, binder, machine.said.append)

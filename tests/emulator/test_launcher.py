@@ -47,6 +47,7 @@ class Deployed:
             shared_ports=lambda: web_ports,
             python_of=no_environment,
             changes=self.folder / "changes",
+            server_url="http://127.0.0.1:1",
         )
         launcher.connect(Dispatcher([], print))
         record = FunctionRecord("fu-1", "ap-1", "f", api_pb2.Function(function_name="f", **definition))

@@ -17,6 +17,7 @@ from emulator.protocol.logs import LogHandlers
 from emulator.scheduler.history import History
 from emulator.state import App, AppLog, FunctionRecord, State
 from tests.emulator.heart_kit import FakeMachine, TurnedClock, machine, settle, slot_of, succeeded, taken
+from tests.emulator.sandboxes_kit import no_sandboxes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,10 +80,6 @@ def test_who_follows_gets_pieces_as_they_come_and_of_a_batch_what_is_wanted() ->
     assert list(selected([mixed], Filter(task_id="ta-9"))) == []
 
 
-def test_no_line_is_from_a_sandbox() -> None:
-    assert lines([output("x\n", OUT, now=1)], Filter(sandbox_id="sb-1")) == []
-
-
 # Behind the handlers
 
 
@@ -93,7 +90,7 @@ class Logged:
         self.clock = TurnedClock()
         self.history = History()
         self.app = App("ap-1", "app", "main", state, 0.0, 0.0)
-        self.handlers = LogHandlers(State(apps={"ap-1": self.app}), self.clock, self.history)
+        self.handlers = LogHandlers(State(apps={"ap-1": self.app}), self.clock, self.history, no_sandboxes(self.clock))
 
     def write(self, text: str, *, ago: float = 0.0, task_id: str = "") -> None:
         self.app.log.append(output(text, OUT, now=self.clock.time() - ago, task_id=task_id))
@@ -190,7 +187,7 @@ def test_a_log_knows_the_last_batch_from_before_a_moment() -> None:
 async def test_what_a_container_has_written_is_read_before_its_input_counts_as_finished(
     machine: FakeMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handlers = ContainerHandlers(machine.calls, machine.scheduler, machine.clock)
+    handlers = ContainerHandlers(machine.calls, machine.scheduler, no_sandboxes(machine.clock), machine.clock)
     pool = machine.deploy()
     _, item = machine.call()
     await settle()

@@ -10,6 +10,7 @@ from modal_proto import api_pb2
 from emulator.protocol.containers import HEARTBEAT_HOLD, ContainerHandlers
 from emulator.protocol.dispatch import Caller
 from tests.emulator.heart_kit import FakeMachine, machine, settle, slot_of, status, succeeded, taken
+from tests.emulator.sandboxes_kit import no_sandboxes
 
 __all__ = ["machine"]
 
@@ -44,7 +45,7 @@ async def test_a_container_is_told_again_of_what_it_has_been_told_to_let_go_and_
     await settle()
     (container,) = machine.started
     item = await taken(pool, container)
-    handlers = ContainerHandlers(machine.calls, machine.scheduler, machine.clock)
+    handlers = ContainerHandlers(machine.calls, machine.scheduler, no_sandboxes(machine.clock), machine.clock)
     machine.scheduler.cancel(call)
 
     async def heartbeat() -> list[str]:

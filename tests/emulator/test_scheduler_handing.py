@@ -12,6 +12,7 @@ from emulator.protocol.containers import ContainerHandlers
 from emulator.protocol.dispatch import Caller, Dispatcher
 from emulator.state import FunctionRecord
 from tests.emulator.heart_kit import FakeMachine, machine, settle, slot_of, status, succeeded, taken
+from tests.emulator.sandboxes_kit import no_sandboxes
 
 if TYPE_CHECKING:
     from grpclib.server import Stream
@@ -52,7 +53,10 @@ async def test_an_input_whose_answer_could_not_be_sent_is_next_in_line_again(mac
     first, item = machine.call()
     await settle()
     (container,) = machine.started
-    dispatcher = Dispatcher([ContainerHandlers(machine.calls, machine.scheduler, machine.clock)], machine.said.append)
+    dispatcher = Dispatcher(
+        [ContainerHandlers(machine.calls, machine.scheduler, no_sandboxes(machine.clock), machine.clock)],
+        machine.said.append,
+    )
     route = dispatcher.servable(Caller(container.task_id)).__mapping__()["/modal.client.ModalClient/FunctionGetInputs"]
     with pytest.raises(ConnectionResetError):
         await route.func(cast("Stream[object, object]", CutStream()))

@@ -13,6 +13,7 @@ from emulator.protocol.containers import ContainerHandlers
 from emulator.protocol.dispatch import Caller
 from emulator.scheduler.server_pool import HEALTH_INTERVAL, MOST_FAILURES, ServerPool
 from tests.emulator.heart_kit import FakeMachine, machine, settle, slot_of, taken
+from tests.emulator.sandboxes_kit import no_sandboxes
 
 if TYPE_CHECKING:
     from tests.emulator.heart_kit import FakeContainer
@@ -140,7 +141,7 @@ async def test_a_web_request_that_is_over_is_forgotten_though_its_container_stil
         item = await taken(pool, machine.started[0])
         assert machine.calls.get(item.call.call_id) is item.call
     assert machine.calls.get(item.call.call_id) is None
-    handlers = ContainerHandlers(machine.calls, machine.scheduler, machine.clock)
+    handlers = ContainerHandlers(machine.calls, machine.scheduler, no_sandboxes(machine.clock), machine.clock)
     container = Caller(machine.started[0].task_id)
     wanted = api_pb2.FunctionCallGetDataRequest(function_call_id=item.call.call_id)
     assert [chunk async for chunk in handlers.FunctionCallGetDataIn(wanted, container)] == []

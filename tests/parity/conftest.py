@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+import modal
 import pytest
 from packaging.version import Version
 
@@ -67,3 +68,9 @@ def target(request: pytest.FixtureRequest) -> Iterator[kit.Target]:
     finally:
         target.stop_apps()
         target.server.close()
+
+
+@pytest.fixture(scope="session")
+def sandbox_app(target: kit.Target) -> modal.App:
+    """An App for Sandboxes, which the client makes by asking for it."""
+    return modal.App.lookup(target.unique("sandboxes"), create_if_missing=True, client=target.client)

@@ -23,6 +23,7 @@ SECTIONS = (
     "Web",
     "Servers",
     "Storage",
+    "Sandboxes",
     "Images",
     "How it holds",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,26 +20,6 @@ def refused_by_name(target: Target, *words: str) -> str:
     assert done.returncode == 1, (words, done.stdout, done.stderr)
     assert NOT_IMPLEMENTED in done.stderr, (words, done.stderr)
     return done.stderr.partition(NOT_IMPLEMENTED)[2].split()[0]
-
-
-@pytest.mark.slow
-@pytest.mark.row("CLI", "modal container exec")
-@pytest.mark.emulator_only("real Modal does it")
-def test_exec_in_a_container_is_refused_by_name(target: Target) -> None:
-    app = target.deploy("basics.py")
-    app.function("square").remote(2)
-    listed = json.loads(target.cli("container", "list", "--json").stdout)
-    container = next(one["container_id"] for one in listed if one["app_name"] == app.name)
-    assert refused_by_name(target, "container", "exec", container, "ls") == "TaskGetCommandRouterAccess"
-
-
-@pytest.mark.slow
-@pytest.mark.row("CLI", "modal shell")
-@pytest.mark.emulator_only("real Modal does it")
-def test_a_shell_is_refused_by_name(target: Target) -> None:
-    done = target.cli("shell", "--no-pty", "--cmd", "ls", "basics.py::square")
-    assert done.returncode == 1
-    assert f"{NOT_IMPLEMENTED} AuthTokenGet (Sandboxes)" in done.stderr
 
 
 @pytest.mark.slow

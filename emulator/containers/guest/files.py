@@ -42,11 +42,14 @@ _KINDS = {
 
 def main(words: Sequence[str]) -> int:
     """Do what `words` ask, on this process's streams: an exit status."""
+    name = ""
     try:
         ((name, given),) = json.loads(words[0]).items()
         _OPERATIONS[name](given)
     except OSError as error:
         kind = _KINDS.get(error.errno or 0, "Other")
+        if (name, kind) == ("WriteFile", "PathAlreadyExists"):  # a file where a folder is to be
+            kind = "AlreadyExists"
         _say_error(kind, os.strerror(error.errno or 0), str(error))
         return 1
     except (KeyError, ValueError, IndexError) as error:

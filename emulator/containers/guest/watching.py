@@ -21,6 +21,8 @@ _IS_FOLDER = 0x40000000
 _ALL = (
     _ACCESS | _MODIFY | _ATTRIBUTES | _MOVED_FROM | _MOVED_TO | _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF
 )  # fmt: skip
+_REST_OF_A_MOVE = 0.05
+"""Seconds in which the second half of a move follows the first."""
 _HEADER = struct.Struct("iIII")
 
 Change = tuple[str, list[str]]
@@ -42,9 +44,11 @@ def changes(path: str, *, recursive: bool, seconds: float | None) -> Iterator[Ch
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
     with contextlib.suppress(TimeoutError):
         while True:
-            ready, _, _ = select.select([0, watch.descriptor], [], [])
+            ready, _, _ = select.select([0, watch.descriptor], [], [], _REST_OF_A_MOVE if watch.moved else None)
             if watch.descriptor in ready:
                 yield from watch.read()
+            elif watch.moved:
+                yield from watch.moved_away()
             if 0 in ready and not os.read(0, 4096):
                 return
 
@@ -59,6 +63,8 @@ class _Watch:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.descriptor = self._libc.inotify_init1(os.O_CLOEXEC)
         self._paths: dict[int, str] = {}
+        self.moved: dict[int, str] = {}
+        """What has been moved from, until it is known where to."""
 
     def add(self, path: str) -> None:
         number = self._libc.inotify_add_watch(self.descriptor, os.fsencode(path), _ALL)
@@ -71,7 +77,7 @@ class _Watch:
                     self.add(entry.path)
 
     def read(self) -> Iterator[Change]:
-        data, offset, moved = os.read(self.descriptor, 1 << 16), 0, {}
+        data, offset = os.read(self.descriptor, 1 << 16), 0
         while offset < len(data):
             number, mask, cookie, length = _HEADER.unpack_from(data, offset)
             offset += _HEADER.size
@@ -79,15 +85,19 @@ class _Watch:
             offset += length
             path = os.path.join(self._paths[number], name) if name else self._paths.get(number, "")  # noqa: PTH118
             if mask & _MOVED_FROM:
-                moved[cookie] = path
+                self.moved[cookie] = path
                 continue
             if mask & (_CREATE | _MOVED_TO) and mask & _IS_FOLDER and self._recursive:
                 self.add(path)
             if mask & _MOVED_TO:
-                source = moved.pop(cookie, None)
+                source = self.moved.pop(cookie, None)
                 yield ("Rename", [source, path]) if source else ("RenameTo", [path])
             elif kind := _kind(mask):
                 yield kind, [path]
+
+    def moved_away(self) -> Iterator[Change]:
+        """What went to where nobody watches."""
+        moved, self.moved = self.moved, {}
         for path in moved.values():
             yield "RenameFrom", [path]
 
@@ -99,4 +109,4 @@ def _kind(mask: int) -> str:
         return "Remove"
     if mask & (_MODIFY | _ATTRIBUTES | _MOVE_SELF):
         return "Modify"
-    return "Access" if mask & _ACCESS else ""
+    return "Access" if mask & _ACCESS and not mask & _IS_FOLDER else ""
