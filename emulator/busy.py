@@ -134,7 +134,7 @@ def what_it_does(pool: Pool, slot: Slot) -> str:
     if slot.doomed:
         return "is being ended"
     if slot.state == "starting":
-        return "boots"
+        return "" if slot.held_back else "boots"
     if slot.attempts:
         items = ", ".join(
             f"{attempt.item.input_id} of {attempt.item.call.call_id}" for attempt in slot.attempts.values()

@@ -190,6 +190,11 @@ class Emulator:
         return self._options
 
     @property
+    def clock(self) -> Clock:
+        """Its time: the machine's, or a `VirtualClock`."""
+        return self._options.clock
+
+    @property
     def faults(self) -> Faults:
         """To have things go wrong in it."""
         return Faults(self, self.core.plans)

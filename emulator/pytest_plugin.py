@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from emulator.testing.aws import AwsAccess
     from emulator.testing.journal import Journal
     from emulator.testing.pointing import Pointer
+    from emulator.virtual_clock import VirtualClock
 
 MARK = "emulator"
 DEFAULT_CONTAINERS = "thread"
@@ -102,7 +103,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @contextmanager
-def _running(request: pytest.FixtureRequest) -> Iterator[Emulator]:
+def _running(request: pytest.FixtureRequest, *, virtual: bool = False) -> Iterator[Emulator]:
     """An emulator for a fixture, to which this process's client is pointed."""
     from emulator.emulator import Emulator
     from emulator.testing.apps import Deploy, Modules
@@ -112,7 +113,7 @@ def _running(request: pytest.FixtureRequest) -> Iterator[Emulator]:
     running = request.config.stash[RUNNING]
     marks = [(mark.args, mark.kwargs) for mark in request.node.iter_markers(MARK)]
     try:
-        chosen = options(marks, containers=_default_containers(request.config))
+        chosen = options(marks, containers=_default_containers(request.config), virtual=virtual)
     except WrongOption as error:
         pytest.fail(str(error), pytrace=False)
     journal, modules = Journal(), Modules()
@@ -136,7 +137,7 @@ def _default_containers(config: pytest.Config) -> str:
 @pytest.fixture
 def emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
     """A local Modal of the test's own, which the `modal` client and boto3 in this process talk to."""
-    with _running(request) as emulator:
+    with _running(request, virtual="emulator_in_virtual_time" in request.fixturenames) as emulator:
         yield emulator
 
 
@@ -170,6 +171,21 @@ def module_deploy(module_emulator: Emulator, request: pytest.FixtureRequest) -> 
 def session_deploy(session_emulator: Emulator, request: pytest.FixtureRequest) -> Deploy:
     """The same, to `session_emulator`."""
     return request.config.stash[RUNNING].deploys[session_emulator]
+
+
+@pytest.fixture
+def emulator_in_virtual_time() -> None:
+    """Whoever asks for this has a clock to turn: known from the names before any fixture is made."""
+
+
+@pytest.fixture
+def clock(emulator: Emulator, emulator_in_virtual_time: None) -> VirtualClock:  # noqa: ARG001
+    """The time of the test's emulator, which is virtual for that: `clock.advance("5m")`."""
+    from emulator.virtual_clock import VirtualClock
+
+    if not isinstance(emulator.clock, VirtualClock):
+        pytest.fail("the emulator was there before the fixture `clock` was asked for: name it in the test", False)
+    return emulator.clock
 
 
 @pytest.fixture

@@ -74,8 +74,12 @@ class Lives:
 
     async def _start(self, slot: Slot) -> Container:
         fault = self._services.plans.boot(self._record)
-        if fault is not None:
-            await self._services.clock.sleep(fault.seconds)
+        if fault is not None and fault.seconds:
+            slot.held_back = True
+            try:
+                await self._services.clock.sleep(fault.seconds)
+            finally:
+                slot.held_back = False
         if fault is not None and fault.exit_code is not None:
             return StillBorn(slot.task_id, fault.exit_code)
         spec = await self._services.launcher.prepare(self._record, slot.task_id)

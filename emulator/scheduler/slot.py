@@ -57,6 +57,8 @@ class Slot:
     cut_short: bool = False
     """It was ended while it worked."""
     boot_result: api_pb2.GenericResult | None = None
+    held_back: bool = False
+    """It waits on the clock before it starts, as a test has planned."""
     boot_noted: bool = False
     """Its failure to boot has been counted."""
     cancellations: list[str] = field(default_factory=list)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any, get_args
 
+from emulator.clock import RealClock
+from emulator.virtual_clock import VirtualClock
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -17,10 +20,12 @@ class WrongOption(Exception):
     """A test asks for an emulator that cannot be: the message names the option."""
 
 
-def options(marks: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]], *, containers: str) -> dict[str, Any]:
+def options(
+    marks: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]], *, containers: str, virtual: bool = False
+) -> dict[str, Any]:
     """The options of `Emulator` for a test. `marks`: arguments of its marks, the closest first.
 
-    `containers` is the kind where no mark names one. Raises `WrongOption`.
+    `containers` is the kind where no mark names one; `virtual`: the test turns its clock. Raises `WrongOption`.
     """
     chosen: dict[str, Any] = {"containers": containers}
     for positional, named in reversed(list(marks)):
@@ -34,7 +39,16 @@ def options(marks: Iterable[tuple[tuple[Any, ...], Mapping[str, Any]]], *, conta
     kinds = container_kinds()
     if chosen["containers"] not in kinds:
         raise WrongOption(f"containers={chosen['containers']!r} is unknown: use {', '.join(map(repr, kinds))}")
-    return chosen
+    clock = _clock(chosen.pop("clock", "virtual" if virtual else "real"))
+    if virtual and not isinstance(clock, VirtualClock):
+        raise WrongOption("a test that uses the fixture `clock` has virtual time: its mark says otherwise")
+    return {**chosen, "clock": clock}
+
+
+def _clock(asked: Any) -> Any:
+    if asked not in ("virtual", "real"):
+        return asked
+    return VirtualClock() if asked == "virtual" else RealClock()
 
 
 def possible() -> list[str]:

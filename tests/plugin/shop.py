@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 app = modal.App("shop")
 image = modal.Image.debian_slim()
+counts = modal.Dict.from_name("counts", create_if_missing=True)
 orders = modal.Dict.from_name("orders", create_if_missing=True)
 
 
@@ -34,6 +35,11 @@ class Till:
 @app.function()
 def count(up_to: int) -> Iterator[int]:
     yield from range(up_to)
+
+
+@app.function(schedule=modal.Cron("0 * * * *"))
+def count_the_till() -> None:
+    counts[counts.len()] = True
 
 
 @app.function()
