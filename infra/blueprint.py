@@ -16,6 +16,9 @@ TTL = "ttl"
 ORPHAN_DAYS = 30
 """After which parts of uploads that nobody finished are removed."""
 
+LISTED = ("expires_at", "turn", "leased_until", "title", "model", "messages", "created_at")
+"""What the index `recent` tells of an item beside its keys."""
+
 Properties = dict[str, Any]
 
 
@@ -36,7 +39,7 @@ def table(name: str) -> Properties:
             {
                 "IndexName": RECENT,
                 "KeySchema": _keys("pk", "recent"),
-                "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["expires_at", "turn", "leased_until"]},
+                "Projection": {"ProjectionType": "INCLUDE", "NonKeyAttributes": list(LISTED)},
             }
         ],
         "GlobalSecondaryIndexes": [

@@ -21,7 +21,18 @@ from web.openapi import describe
 from web.plain_exchange import PlainExchanges
 from web.refusals import Heads, tell_errors
 from web.relay import Relay
-from web.routes import embeddings, generation, health, messages, models, responses, service, sessions, tokenize
+from web.routes import (
+    embeddings,
+    generation,
+    health,
+    messages,
+    models,
+    responses,
+    service,
+    sessions,
+    tokenize,
+    v1_sessions,
+)
 from web.routes import metrics as metrics_route
 from web.routes.socket import SocketEndpoint
 from web.services import Services
@@ -120,6 +131,7 @@ def _fastapi(
     api.include_router(responses.router())
     api.include_router(models.router(services, states))
     api.include_router(sessions.router(conversations))
+    api.include_router(v1_sessions.router(conversations))
     api.include_router(health.router(services, states, uptime, draining))
     if services.settings.observability.enable_metrics:
         api.include_router(metrics_route.router(metrics.registry, path=services.settings.observability.metrics_path))

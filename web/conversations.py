@@ -10,7 +10,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from web.dialects.overheard import Overheard
-from web.errors import ModelNotFound, ServiceError, SessionBusy, SessionConflict, SessionDeleted, StoreUnavailable
+from web.errors import (
+    ModelNotFound,
+    ServiceError,
+    SessionBusy,
+    SessionConflict,
+    SessionDeleted,
+    SessionExists,
+    SessionNotFound,
+    StoreUnavailable,
+)
 from web.interruption import Interruptible
 from web.sessions import Session, SessionKey, context, fewer, fitting
 
@@ -21,7 +30,7 @@ if TYPE_CHECKING:
     from web.clock import Clock
     from web.dialects.request import GenerationRequest
     from web.dialects.service import Asked
-    from web.sessions import SessionStore
+    from web.sessions import Listed, SessionStore
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +50,43 @@ class Conversations:
         self._clock = clock
         self._writes: set[asyncio.Task[None]] = set()
 
-    async def ids(self, owner: str) -> Sequence[str]:
-        return await self._store.ids(owner)
+    async def listed(self, owner: str) -> Sequence[Listed]:
+        """The owner's sessions, the one used last first."""
+        return await self._store.listed(owner)
+
+    async def load(self, key: SessionKey) -> Session:
+        """Raises SessionNotFound."""
+        session = await self._store.load(key)
+        if session is None:
+            raise SessionNotFound(key.id)
+        return session
+
+    async def create(self, key: SessionKey, *, title: str, system: str | None) -> Session:
+        """A session in which nothing was said yet. Raises SessionExists, TooManySessions."""
+        prompt = self._settings.sessions.system_prompt if system is None else system
+        session = Session(
+            key=key, title=title, system=prompt, created_at=self._clock.time(), expires_at=self._end()
+        )  # fmt: skip
+        return await self._keep_new(session)
+
+    async def fork(self, key: SessionKey, id: str, *, messages: int) -> Session:  # noqa: A002
+        """A session of its own, named `id`, that begins with the first `messages` of this one. Raises SessionNotFound,
+        SessionExists, TooManySessions."""
+        session = await self.load(key)
+        return await self._keep_new(
+            session.forked(id, messages=messages, now=self._clock.time(), expires_at=self._end())
+        )
+
+    async def change(self, key: SessionKey, how: Callable[[Session], Session]) -> Session:
+        """Put `how(session)` in the place of a session on which no turn is under way. Raises SessionNotFound,
+        SessionBusy."""
+        patience = self._patience()
+        while (session := await self._free(key, patience)) is not None:
+            changed = how(session)
+            with contextlib.suppress(SessionConflict):
+                await self._store.save(changed)
+                return replace(changed, used_at=self._clock.time())
+        raise SessionNotFound(key.id)
 
     async def history(self, key: SessionKey) -> list[dict[str, object]]:
         """Empty for a session that is not there."""
@@ -54,12 +98,10 @@ class Conversations:
         await self._store.delete(key)
 
     async def roll_back(self, key: SessionKey, amount: int) -> None:
-        """Take the last messages away, but never the system prompt. Raises SessionBusy."""
-        patience = self._patience()
-        while (session := await self._free(key, patience)) is not None:
-            with contextlib.suppress(SessionConflict):
-                await self._store.save(session.rolled_back(amount, expires_at=self._end()))
-                return
+        """Take the last messages away, but never the system prompt; nothing happens to a session that is not there.
+        Raises SessionBusy."""
+        with contextlib.suppress(SessionNotFound):
+            await self.change(key, lambda session: session.rolled_back(amount, expires_at=self._end()))
 
     async def speak(
         self, key: SessionKey, asked: Asked, respond: Callable[[GenerationRequest, Turn], Awaitable[None]]
@@ -135,7 +177,9 @@ class Conversations:
     async def _claim(self, key: SessionKey, asked: Asked, model: Model, patience: Patience) -> Turn:
         """The turn, with its question on the way into the store, which makes the session ours."""
         before = await self._free(key, patience)
-        blank = Session(key=key, system=self._settings.sessions.system_prompt, expires_at=0.0)
+        blank = Session(
+            key=key, system=self._settings.sessions.system_prompt, created_at=self._clock.time(), expires_at=0.0
+        )  # fmt: skip
         session = (before or blank).asked(
             asked.prompt, turn=secrets.token_hex(16), system=asked.system_prompt, model=model.id,
             expires_at=self._end(),
@@ -147,6 +191,13 @@ class Conversations:
             await self._store.create(session, most=self._settings.limits.max_sessions)
         else:
             await self._store.save(session)
+
+    async def _keep_new(self, session: Session) -> Session:
+        try:
+            await self._store.create(session, most=self._settings.limits.max_sessions)
+        except SessionConflict:
+            raise SessionExists(session.key.id) from None
+        return replace(session, used_at=self._clock.time())
 
     async def _take_back(self, before: Session | None, session: Session) -> None:
         """As if the question had not been put."""

@@ -168,6 +168,20 @@ class SessionConflict(ServiceError):
         super().__init__("The session was changed by another request. Try again.")
 
 
+class SessionNotFound(ServiceError):
+    status, type, code, param = 404, INVALID, "session_not_found", "session_id"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"There is no session '{session_id[:LONGEST_ECHO]}'.")
+
+
+class SessionExists(ServiceError):
+    status, type, code, param = 409, INVALID, "session_exists", "id"
+
+    def __init__(self, session_id: str) -> None:
+        super().__init__(f"There is a session '{session_id[:LONGEST_ECHO]}' already.")
+
+
 class SessionDeleted(ServiceError):
     """The session was deleted while its answer was on its way: the answer stops, and nothing of it is kept."""
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from infra import blueprint
 from infra.table import Item, Key
-from web.sessions import Message, Session, SessionKey
+from web.sessions import Listed, Message, Session, SessionKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,10 @@ INLINE_BYTES = 64 * 1024
 REMOVED_AFTER = 30 * 86400
 """Seconds after its end when DynamoDB itself removes a session, should nobody have done it."""
 COUNTED_BY = "count"
+LIFE = ("sk", "expires_at", "turn", "leased_until")
+"""The attributes that tell whether a session lives…"""
+LISTED = ("sk", "recent", *blueprint.LISTED)
+"""… and those that a list of sessions tells of it, as the index has them."""
 _PREFIX = "session#"
 
 
@@ -54,7 +59,7 @@ def object_name(session: Session, write: str) -> str:
 def body_of(session: Session) -> bytes:
     return orjson.dumps({
         "system": session.system, "messages": [asdict(message) for message in session.messages],
-        "model": session.model, "counted": session.counted, "window": session.window,
+        "counted": session.counted, "window": session.window,
     })  # fmt: skip
 
 
@@ -63,9 +68,13 @@ def to_item(session: Session, *, write: str, used: str, leased_until: float | No
     `body`: the bytes, or the name of the object that holds them."""
     item = {
         **item_key(session.key).item(), "token": session.token, "version": session.version, "write": write,
-        "recent": used, "expires_at": number(session.expires_at), "ttl": int(session.expires_at) + REMOVED_AFTER,
+        "recent": used, "title": session.title, "messages": len(session.messages),
+        "created_at": number(session.created_at), "expires_at": number(session.expires_at),
+        "ttl": int(session.expires_at) + REMOVED_AFTER,
         **({"at": body} if isinstance(body, str) else {"body": body}),
     }  # fmt: skip
+    if session.model is not None:
+        item["model"] = session.model
     if session.turn is not None:
         item |= {"turn": session.turn, "leased_until": number(leased_until or 0.0)}
     return item
@@ -81,9 +90,22 @@ def to_session(key: SessionKey, item: Mapping[str, Any], body: bytes, *, now: fl
         messages = (*messages, Message(role="assistant", content="", interrupted=True))
     return Session(
         key=key, system=held["system"], messages=messages, turn=turn, version=int(item["version"]),
-        token=item["token"], expires_at=float(item["expires_at"]), model=held["model"], counted=held["counted"],
+        token=item["token"], expires_at=float(item["expires_at"]), created_at=float(item["created_at"]),
+        used_at=_used_at(item), title=item["title"], model=item.get("model"), counted=held["counted"],
         window=held["window"],
     )  # fmt: skip
+
+
+def to_listed(item: Mapping[str, Any]) -> Listed:
+    """Of an item's attributes LISTED."""
+    return Listed(
+        id=id_of(item), title=item["title"], model=item.get("model"), messages=int(item["messages"]),
+        created_at=float(item["created_at"]), used_at=_used_at(item), expires_at=float(item["expires_at"]),
+    )  # fmt: skip
+
+
+def _used_at(item: Mapping[str, Any]) -> float:
+    return int(str(item["recent"]).partition(".")[0]) / 1000
 
 
 def lease_over(item: Mapping[str, Any], *, now: float) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from web.errors import SessionConflict, TooManySessions
+from web.sessions import Listed
 from web.waiters import Waiters
 
 if TYPE_CHECKING:
@@ -47,10 +49,10 @@ class SessionsInMemory:
         if only is None or self._is_kept(only):
             self._drop(key)
 
-    async def ids(self, owner: str) -> list[str]:
+    async def listed(self, owner: str) -> list[Listed]:
         self._forget_expired()
-        mine = (key for key, session in self._kept.items() if key.owner == owner and not self._expired(session))
-        return [key.id for key in mine][::-1]
+        mine = (one for key, one in self._kept.items() if key.owner == owner and not self._expired(one))
+        return [Listed.of(one) for one in mine][::-1]
 
     async def changed(self, session: Session) -> None:
         if self._is_kept(session):
@@ -62,7 +64,7 @@ class SessionsInMemory:
         return now is not None and (now.token, now.version) == (session.token, session.version)
 
     def _keep(self, session: Session) -> None:
-        self._kept[session.key] = session
+        self._kept[session.key] = replace(session, used_at=self._clock.time())
         self._kept.move_to_end(session.key)
         self._waiters.tell(session.key)
 

@@ -19,16 +19,18 @@ from web.errors import SessionConflict, StoreUnavailable, TooManySessions
 from web.session_items import (
     COUNTED_BY,
     INLINE_BYTES,
+    LIFE,
+    LISTED,
     body_of,
     counter_key,
     expired,
-    id_of,
     item_key,
     lease_over,
     number,
     object_name,
     partition,
     to_item,
+    to_listed,
     to_session,
 )
 from web.waiters import Waiters
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     from infra.table import Bucket, Condition, Table
     from web.clock import Clock
-    from web.sessions import Session, SessionKey
+    from web.sessions import Listed, Session, SessionKey
 
     Answer = TypeVar("Answer")
 
@@ -51,8 +53,6 @@ LOOK_SECONDS = 2.0
 """How often who waits for a change looks, for what other containers do."""
 CONFLICTS = 8
 """How often a transaction is tried that comes in the way of another one."""
-
-_LISTED = ("sk", "expires_at", "turn", "leased_until")
 
 
 class SessionsInTable:
@@ -117,10 +117,10 @@ class SessionsInTable:
         self._turns.pop(key, None)
         self._waiters.tell(key)
 
-    async def ids(self, owner: str) -> list[str]:
+    async def listed(self, owner: str) -> list[Listed]:
         now = self._clock.time()
-        items = await _told(self._table.recent(partition(owner), attributes=_LISTED))
-        return [id_of(item) for item in items if not expired(item, now=now)]
+        items = await _told(self._table.recent(partition(owner), attributes=LISTED))
+        return [to_listed(item) for item in items if not expired(item, now=now)]
 
     async def changed(self, session: Session) -> None:
         with self._waiters.waiting(session.key) as told:
@@ -189,7 +189,7 @@ class SessionsInTable:
         counter = counter_key(owner)
         kept = await _told(self._table.get(counter))
         now = self._clock.time()
-        items = await _told(self._table.recent(partition(owner), attributes=_LISTED))
+        items = await _told(self._table.recent(partition(owner), attributes=LIFE))
         living = [item for item in items if not expired(item, now=now)]
         if len(living) >= most:
             raise TooManySessions(most, retry_after=max(0.0, min(float(item["expires_at"]) for item in living) - now))

@@ -21,6 +21,8 @@ TEMPLATE_TOKENS = 64
 """What a chat template may add around all messages (a preamble, the opening of the answer)…"""
 MESSAGE_TOKENS = 8
 """… and around each."""
+LONGEST_TITLE = 80
+"""Characters of a title that is made of a question."""
 
 
 @dataclass(frozen=True, order=True)
@@ -65,6 +67,11 @@ class Session:
     """Random: tells this session from a later one of the same key, and is what the engine's affinity goes by."""
     expires_at: float
     """When it is forgotten, unless a turn is under way."""
+    created_at: float = 0.0
+    used_at: float = field(default=0.0, compare=False)
+    """When this version was kept, as the store tells."""
+    title: str = ""
+    """For people: the beginning of the first question, unless somebody has set another."""
     model: str | None = None
     """The model that counted the tokens."""
     counted: int | None = None
@@ -80,6 +87,7 @@ class Session:
             system=self.system if system is None else system,
             messages=(*known.messages, Message(role="user", content=prompt)),
             turn=turn, model=model, expires_at=expires_at, version=self.version + 1,
+            title=self.title or title_of(prompt),
         )  # fmt: skip
 
     def answered(
@@ -109,6 +117,21 @@ class Session:
             self, messages=kept, counted=None, window=0, expires_at=expires_at, version=self.version + 1
         )  # fmt: skip
 
+    def changed(self, *, title: str | None, system: str | None) -> Session:
+        """With another title or system prompt, where they are given."""
+        known = self if system in (None, self.system) else self._uncounted()
+        return replace(
+            known, title=self.title if title is None else title, system=self.system if system is None else system,
+            version=self.version + 1,
+        )  # fmt: skip
+
+    def forked(self, id: str, *, messages: int, now: float, expires_at: float) -> Session:  # noqa: A002
+        """A new session of the same owner that begins as this one did, with its first `messages`."""
+        return Session(
+            key=SessionKey(self.key.owner, id), system=self.system, messages=self.messages[:messages],
+            title=self.title, model=self.model, created_at=now, expires_at=expires_at,
+        )  # fmt: skip
+
     def is_turn_of(self, other: Session) -> bool:
         """Whether the turn that is under way on `other` still is."""
         return (self.token, self.turn) == (other.token, other.turn)
@@ -131,6 +154,12 @@ class Session:
     def _uncounted(self) -> Session:
         messages = tuple(replace(message, tokens=None) for message in self.messages)
         return replace(self, messages=messages, counted=None, window=0)
+
+
+def title_of(prompt: str) -> str:
+    """The beginning of a question, as a title."""
+    words = " ".join(prompt[: 4 * LONGEST_TITLE].split())
+    return words if len(words) <= LONGEST_TITLE else words[: LONGEST_TITLE - 1].rstrip() + "…"
 
 
 def fitting(session: Session, *, most_messages: int, most_tokens: int) -> int:
@@ -172,6 +201,26 @@ def _frame(session: Session) -> int:
     return len(session.system.encode()) + MESSAGE_TOKENS + TEMPLATE_TOKENS
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A session as a list of them tells it. `messages`: how many. Times are seconds since the epoch."""
+
+    id: str
+    title: str
+    model: str | None
+    messages: int
+    created_at: float
+    used_at: float
+    expires_at: float
+
+    @classmethod
+    def of(cls, session: Session) -> Listed:
+        return cls(
+            id=session.key.id, title=session.title, model=session.model, messages=len(session.messages),
+            created_at=session.created_at, used_at=session.used_at, expires_at=session.expires_at,
+        )  # fmt: skip
+
+
 class SessionStore(Protocol):
     """Keeps sessions. Every method is one conditional operation on one item (or one query), so that a table in a
     database can be a store as well as a dictionary. A session whose time has come is gone, unless a turn is under way
@@ -191,8 +240,8 @@ class SessionStore(Protocol):
         """Forget it, whatever is under way on it. Nothing happens if there is none, or if `only` is given and what is
         kept is not that."""
 
-    async def ids(self, owner: str) -> Sequence[str]:
-        """The ids of an owner's sessions, the one used last first."""
+    async def listed(self, owner: str) -> Sequence[Listed]:
+        """An owner's sessions, the one used last first."""
 
     async def changed(self, session: Session) -> None:
         """Return once something other than `session` may be kept in its place: at once if it is so already. May return

@@ -96,9 +96,9 @@ async def test_an_owner_sees_his_own_the_last_used_first(store: SessionStore, cl
     kept = await store.load(used.key)
     assert kept is not None
     await store.save(replace(kept, version=kept.version + 1))
-    assert list(await store.ids("public")) == ["a", "c", "b"]
-    assert list(await store.ids("key:1")) == ["x"]
-    assert list(await store.ids("key:2")) == []
+    assert [one.id for one in await store.listed("public")] == ["a", "c", "b"]
+    assert [one.id for one in await store.listed("key:1")] == ["x"]
+    assert [one.id for one in await store.listed("key:2")] == []
     assert await store.load(SessionKey("key:1", "a")) is None
 
 
@@ -114,7 +114,7 @@ async def test_an_owner_has_so_many_at_once(store: SessionStore, clock: HandCloc
     await store.create(session_of(clock, "c"), most=2)
     clock.advance(TTL)
     await store.create(session_of(clock, "d"), most=1)
-    assert list(await store.ids("public")) == ["d"]
+    assert [one.id for one in await store.listed("public")] == ["d"]
 
 
 async def test_a_session_whose_time_has_come_is_gone_and_its_name_is_free(
@@ -126,7 +126,7 @@ async def test_a_session_whose_time_has_come_is_gone_and_its_name_is_free(
     assert await store.load(session.key) is not None
     clock.advance(0.001)
     assert await store.load(session.key) is None
-    assert list(await store.ids("public")) == []
+    assert [one.id for one in await store.listed("public")] == []
     with pytest.raises(SessionConflict):
         await store.save(replace(session, version=2))
     await store.create(session_of(clock), most=1)

@@ -56,7 +56,7 @@ async def test_every_container_sees_what_another_has_kept(container: Container, 
     with pytest.raises(SessionConflict):
         await here.save(asked(session))
     assert await here.load(KEY) == later
-    assert await here.ids(KEY.owner) == ["s"]
+    assert [one.id for one in await here.listed(KEY.owner)] == ["s"]
     await here.delete(KEY)
     assert await there.load(KEY) is None
 
@@ -155,7 +155,7 @@ async def test_there_are_never_more_than_so_many_whoever_makes_them(container: C
         return_exceptions=True,
     )
     assert [type(outcome) for outcome in made if outcome is not None] == [TooManySessions] * 7
-    assert len(await stores[0].ids("key:1")) == 5
+    assert len(await stores[0].listed("key:1")) == 5
 
 
 async def test_sessions_that_have_expired_make_room(container: Container, clock: HandClock) -> None:

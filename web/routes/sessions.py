@@ -48,7 +48,7 @@ def router(conversations: Conversations) -> APIRouter:
 
     @api.get("/sessions", summary="The ids of the caller's sessions, the one used last first")
     async def list_sessions(request: Request) -> list[str]:
-        return list(await conversations.ids(owner_of(caller_of(request.scope))))
+        return [one.id for one in await conversations.listed(owner_of(caller_of(request.scope)))]
 
     @api.get(
         HISTORY, summary="The messages of a session, the system prompt first",
