@@ -54,7 +54,8 @@ def up(
 
 def state_is_clean(tmp_path: Path) -> None:
     state = tmp_path / ".modal-emulator"
-    assert sorted(entry.name for entry in state.iterdir()) == ["blobs", "content", "volumes"]
+    kept = {"aws.sqlite3", "content", "objects", "state.sqlite3", "volumes"}
+    assert {entry.name for entry in state.iterdir()} == kept | {"blobs", "lock"}
     assert list((state / "blobs").iterdir()) == []
 
 
