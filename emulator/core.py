@@ -63,6 +63,7 @@ from emulator.signals import Signal
 from emulator.state import State
 from emulator.storage.content import BlobStore, ContentStore
 from emulator.storage.store import NothingKept
+from emulator.storage.views import Views
 from emulator.storage.volume_store import VolumeStore
 from emulator.virtual_clock import VirtualClock
 
@@ -142,6 +143,7 @@ class Core:
         self._blobs = BlobStore(folder / "blobs")
         content = ContentStore(folder / "content", self._blobs.scratch)
         volumes = VolumeStore(self._blobs.scratch, clock.monotonic)
+        views = Views(clock, self.say)
         self._blob_server = BlobServer(self._blobs, volumes.transfers)
         history = History(changed=self._on_task)
         self.calls = Calls(clock, discard_blob=self._blobs.discard, blob_size=self._blobs.size, done=history.done)
@@ -159,6 +161,7 @@ class Core:
             clock=clock,
             content=content,
             volumes=volumes,
+            views=views,
             sockets=sockets,
             environment=self.aws.environment,
             shared_ports=self._shared_ports,
@@ -191,6 +194,7 @@ class Core:
             history=history,
             runtime=None if options.containers == "thread" else self._runtime,
             launcher=self._launcher,
+            views=views,
             scheduler=self.scheduler,
             tokens=tokens,
             folder=self._temporary,
@@ -245,7 +249,7 @@ class Core:
                 sandboxing.handlers,
                 StatsHandlers(state, self.calls, self.scheduler, history),
                 VolumeFileHandlers(state, volumes, content, self._blob_server.address),
-                VolumeViewHandlers(state),
+                VolumeViewHandlers(state, views),
                 WorkspaceHandlers(state, clock, self._token),
                 *storage,
             ],

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from emulator.sandboxes.sandbox import Sandbox
     from emulator.state import FunctionRecord, State
     from emulator.storage.content import ContentStore
+    from emulator.storage.views import View, Views
     from emulator.storage.volume_store import VolumeStore
 
     Definition = api_pb2.Function | api_pb2.Sandbox
@@ -46,6 +47,7 @@ class ContainerLauncher:
         clock: Clock,
         content: ContentStore,
         volumes: VolumeStore,
+        views: Views,
         sockets: Path,
         environment: Callable[[], Mapping[str, str]],
         shared_ports: Callable[[], tuple[int, ...]],
@@ -64,6 +66,7 @@ class ContainerLauncher:
         self._clock = clock
         self._content = content
         self._volume_store = volumes
+        self._views = views
         self._sockets = sockets
         self._environment = environment
         self._shared_ports = shared_ports
@@ -98,6 +101,7 @@ class ContainerLauncher:
             server.close()
             await server.wait_closed()
         (self._sockets / task_id[-8:]).unlink(missing_ok=True)
+        await self._views.close(task_id)
 
     async def close(self) -> None:
         for task_id in list(self._servers):
@@ -136,6 +140,7 @@ class ContainerLauncher:
             workdir=image.workdir,
             files=self._files(definition, image),
             volumes=self._volumes(definition),
+            views=self._views_of(definition, task_id),
             read_only=frozenset(mount.mount_path for mount in definition.volume_mounts if mount.read_only),
             # A web_server function looks for an `eth0`, which a private network has and a laptop's own may not.
             private_network=blocked
@@ -173,6 +178,7 @@ class ContainerLauncher:
             workdir=definition.workdir or image.workdir,
             files=self._files(definition, image),
             volumes=self._volumes(definition),
+            views=self._views_of(definition, sandbox.task_id),
             read_only=frozenset(mount.mount_path for mount in definition.volume_mounts if mount.read_only),
             bare=True,
             # Several that listen on the same port are each reached through their own tunnels.
@@ -182,6 +188,10 @@ class ContainerLauncher:
             shared_ports=() if blocked else tuple(port for port in self._shared_ports() if port not in ports),
         )
         return spec, [*(definition.entrypoint_args or DEFAULT_COMMAND)]
+
+    async def release_sandbox(self, sandbox: Sandbox) -> None:
+        """It has ended, in whatever way: what it has changed of Volumes is committed."""
+        await self._views.close(sandbox.task_id, commit=True)
 
     def _sandbox_environment(self) -> dict[str, str]:
         return {**self._environment(), "MODAL_SERVER_URL": self._server_url}
@@ -220,6 +230,18 @@ class ContainerLauncher:
             except (PathError, OSError) as error:
                 raise ContainerStartError(f"nothing can be mounted at {mount.mount_path}: {error}") from error
         return folders
+
+    def _views_of(self, definition: Definition, task_id: str) -> dict[str, View]:
+        return {
+            mount.mount_path: self._views.make(
+                task_id,
+                mount.volume_id,
+                self._volume_store.of(mount.volume_id, self._state.volumes[mount.volume_id].path),
+                sub_path=mount.sub_path,
+                read_only=mount.read_only,
+            )
+            for mount in definition.volume_mounts
+        }
 
 
 def _whereabouts(definition: Definition) -> dict[str, str]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from emulator.scheduler.history import History
     from emulator.scheduler.scheduler import Scheduler
     from emulator.state import State
+    from emulator.storage.views import Views
 
 
 class Sandboxing:
@@ -43,6 +44,7 @@ class Sandboxing:
         history: History,
         runtime: ContainerRuntime | None,
         launcher: ContainerLauncher,
+        views: Views,
         scheduler: Scheduler,
         tokens: ShortTokens,
         folder: Path,
@@ -63,6 +65,7 @@ class Sandboxing:
             history=history,
             runtime=processes,
             describe=self._describe,
+            release=launcher.release_sandbox,
             heard=self._heard,
             certificate=Certificate(folder / "tunnels.pem", say),
             max_starting=max_starting,
@@ -72,6 +75,7 @@ class Sandboxing:
             tokens,
             clock,
             container=self._running,
+            reload=views.reload,
             secrets=lambda request: variables(state, request),
         )
         self._router = Router(commands, tokens, traffic, say)

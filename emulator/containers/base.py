@@ -35,6 +35,42 @@ class MountedFile:
 
 
 @dataclass(frozen=True)
+class Layers:
+    """Folders of this machine that make up a Volume as one container sees it, all of one file system."""
+
+    lower: Path
+    """What is there, which does not change."""
+    upper: Path
+    """What the container changes, as an overlay of Linux has it."""
+    work: Path
+    """Empty, for the kernel's own use."""
+    at: Path
+    """Empty, to mount something at."""
+
+
+class Shown(Protocol):
+    """A container that is shown Volumes, by id."""
+
+    async def hide(self, volume_id: str) -> None:
+        """Take a Volume away. Raises `OpenFilesError`, and `ConnectionError` when the container has ended."""
+
+    async def show(self, volume_id: str, layers: Layers, *, read_only: bool) -> None:
+        """Show it again. Raises `OSError`."""
+
+
+class VolumeView(Protocol):
+    """A Volume as one container is to see it, where this machine can show such: a snapshot, and its own changes."""
+
+    volume_id: str
+
+    def open(self) -> Layers:
+        """Make the layers. Raises `OSError`. Blocks."""
+
+    def shown(self, container: Shown) -> None:
+        """The container has started, and sees them. Not called where it sees the Volume itself."""
+
+
+@dataclass(frozen=True)
 class OwnPython:
     """An image's own Python environment, in the place of the emulator's."""
 
@@ -64,6 +100,8 @@ class ContainerSpec:
     files: Sequence[MountedFile] = ()
     volumes: Mapping[str, Path] = field(default_factory=dict)
     """Absolute mount path in the container -> directory on this machine."""
+    views: Mapping[str, VolumeView] = field(default_factory=dict)
+    """By mount path: in the place of `volumes`, where the runtime can show overlays."""
     read_only: Collection[str] = ()
     """Mount paths of volumes that it may not write to: said, not enforced, where it has no root of its own."""
     changes: Path | None = None
@@ -177,6 +215,10 @@ class ContainerRuntime(Protocol):
 
 class ContainerStartError(Exception):
     """This machine could not start a container: the message says why and what can be done."""
+
+
+class OpenFilesError(Exception):
+    """Something of a Volume is open in the container, so that it can not be taken away."""
 
 
 class CommandError(Exception):

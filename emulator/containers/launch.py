@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 MODAL_ENTRY = "emulator.containers.compat:run_container"
 """The function that a container runs unless a runtime is told otherwise: the client's own container runtime."""
@@ -37,6 +38,9 @@ class Launch:
     """(host path, path in the container, writable) to show in `root`."""
     overlays: list[tuple[str, str, str, str]] = field(default_factory=list)
     """(host path, path in the container, upper, work): host folders to show with the files of `upper` on top."""
+    views: list[dict[str, Any]] = field(default_factory=list)
+    """Volumes to show as overlays that are renewed: `path` in the container; the host folders `lower`, `upper`, `work`
+    and `at` (see `base.Layers`); `read_only`; `direct`, the host folder to show where there can be no such overlay."""
     private_network: bool = False
     listen: list[int] = field(default_factory=list)
     """Ports of the private network's 127.0.0.1 on which to listen for the emulator. 0: any, for the proxy."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from emulator.containers.base import ContainerStartError
 from emulator.containers.environment import container_environment
 from emulator.containers.folder import below, place_file
 from emulator.containers.launch import Launch
-from emulator.containers.rootplan import Survey, place_of, plan_root
+from emulator.containers.rootplan import Survey, is_below, place_of, plan_root
+from emulator.containers.views import described
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +24,8 @@ _log = logging.getLogger("emulator.containers")
 
 SOURCE_ROOT = "/root"
 _PLATFORM = "/__modal"
+_SEPARATORS = ":,\\"
+"""Mean something among an overlay's options: with one of them in a folder's name there is none."""
 _PROXY = 0
 """In place of a port to listen on: the proxy that leads to the internet."""
 LARGE_BYTES = 8 * 1024 * 1024
@@ -61,6 +64,8 @@ def _with_root(
     seen: Survey,
 ) -> Launch:
     """Everything at the very path that it has on Modal."""
+    views = _views(spec)
+    volumes = {path: folder for path, folder in spec.volumes.items() if path not in views}
     for path in [*spec.volumes, *(file.path for file in spec.files)]:
         below(root, path)
     shown: list[tuple[str, str, bool]] = []
@@ -72,8 +77,10 @@ def _with_root(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.touch()
             shown.append((str(file.source), file.path, False))
-    for path in spec.volumes:
+    for path in volumes:
         place_of(path, seen, folder=folder, root=root).mkdir(parents=True, exist_ok=True)
+    for path, view in views.items():
+        _link(path, view["path"], place_of(path, seen, folder=folder, root=root))
     for name, mode in (("tmp", 0o1777), ("var/tmp", 0o1777), ("run", 0o755), ("home", 0o755)):
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name).chmod(mode)
@@ -84,8 +91,8 @@ def _with_root(
     plan = plan_root(
         seen,
         folder=folder,
-        placed=[file.path for file in spec.files],
-        volumes=spec.volumes,
+        placed=[*(file.path for file in spec.files), *views],
+        volumes=volumes,
         read_only=spec.read_only,
         sockets=sockets,
     )
@@ -113,9 +120,36 @@ def _with_root(
         root=str(root),
         binds=[*plan.binds, *shown],
         overlays=plan.overlays,
+        views=list(views.values()),
         private_network=private,
         listen=[*spec.shared_ports, *([] if spec.block_network else [_PROXY])] if private else [],
     )
+
+
+def _views(spec: ContainerSpec) -> dict[str, dict[str, Any]]:
+    """The Volumes that are shown as overlays, by mount path: as `Launch` has them."""
+    if any(is_below(one, other) for one in spec.volumes for other in spec.volumes if one != other):
+        return {}  # one in another: a link can not lead from one overlay to the other
+    try:
+        opened = {path: (view.volume_id, view.open()) for path, view in spec.views.items()}
+    except OSError as error:
+        raise ContainerStartError(f"its Volumes could not be shown: {error}") from error
+    return {
+        path: described(volume_id, layers, read_only=path in spec.read_only, direct=str(spec.volumes[path]))
+        for path, (volume_id, layers) in opened.items()
+        if not set(_SEPARATORS) & set(f"{layers.lower}{layers.upper}")
+    }
+
+
+def _link(path: str, leads_to: str, at: Path) -> None:
+    """Have a Volume's mount path lead to where it is, as on Modal."""
+    at.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if at.is_dir():
+            at.rmdir()
+        at.symlink_to(leads_to)
+    except OSError as error:
+        raise ContainerStartError(f"cannot mount volume on non-empty path: {path!r} ({error.strerror})") from error
 
 
 def _without_root(

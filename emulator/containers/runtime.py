@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from emulator.containers.base import Container, ContainerSpec, OnOutput, OwnPython
+
+_log = logging.getLogger("emulator.containers")
 
 
 class Spawner(Protocol):
@@ -170,6 +173,11 @@ class SupervisedRuntime:
         )
         self._containers[spec.task_id] = container
         await container.started()
+        if container.views.shared:
+            _log.warning("containers share Volumes as they are: %s", container.views.shared)
+        elif isolation.how:
+            for view in spec.views.values():
+                view.shown(container.views)
         return container
 
 

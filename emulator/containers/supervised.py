@@ -15,6 +15,7 @@ from emulator.containers.channel import Decoder, Message, receive
 from emulator.containers.ends import Ends, Outbox, Output
 from emulator.containers.executions import Executions
 from emulator.containers.forward import serve_way_out
+from emulator.containers.views import ShownViews
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -53,6 +54,7 @@ class SupervisedContainer:
         self._decoder = Decoder()
         self._outbox = Outbox(self._control)
         self._executions = Executions(self._outbox.put)
+        self.views = ShownViews(self._outbox.put)
         self._code: int | None = None
         self._outputs = [
             Output(descriptor, self._writer(stream, on_output))
@@ -135,6 +137,7 @@ class SupervisedContainer:
     def _begin(self, message: Message) -> None:
         """Init has made the main process: learn its number here."""
         self._pid = _pid_here(message.fds[0]) if message.fds else message.body["started"]
+        self.views.shared = message.body["shared"]
         if self._private_network:
             self._outbox.put({"sockets": _READY_SOCKETS})
         if not self._started.done():
@@ -179,6 +182,8 @@ class SupervisedContainer:
             self._sockets.put_nowait(socket.socket(fileno=message.fds[0]))
         elif "execution" in message.body:
             self._executions.hear(message.body)
+        elif "view" in message.body:
+            self.views.hear(message.body)
         elif "error" in message.body:
             self._fail(f"the container could not be set up: {message.body['error']}")
         elif "exit" in message.body:
@@ -197,6 +202,7 @@ class SupervisedContainer:
         self._control.close()
         self._decoder.close()
         self._executions.end()
+        self.views.end()
         for output in self._outputs:
             output.close()
         self._sockets.put_nowait(None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from grpclib import GRPCError, Status
 from modal_proto import task_command_router_pb2 as router_pb2
 
-from emulator.containers.base import Command
+from emulator.containers.base import Command, OpenFilesError
 from emulator.protocol.dispatch import Caller, Dispatcher, invalid, not_found
 from emulator.protocol.grpc import GrpcServer
 from emulator.protocol.server import bind
@@ -72,12 +72,14 @@ class RouterHandlers:
         clock: Clock,
         *,
         container: Callable[[str], Awaitable[Container]],
+        reload: Callable[[str], Awaitable[None]],
         secrets: Secrets,
     ) -> None:
         self._sandboxes = sandboxes
         self._tokens = tokens
         self._clock = clock
         self._container = container
+        self._reload = reload
         self._secrets = secrets
 
     def _admit(self, task_id: str, caller: Caller) -> None:
@@ -226,7 +228,11 @@ class RouterHandlers:
         self, request: router_pb2.TaskReloadVolumesRequest, caller: Caller
     ) -> router_pb2.TaskReloadVolumesResponse:
         self._sandbox(request.task_id, caller)
-        return router_pb2.TaskReloadVolumesResponse()  # they are folders that all containers share
+        try:
+            await self._reload(request.task_id)
+        except (OpenFilesError, ConnectionError) as error:
+            raise GRPCError(Status.FAILED_PRECONDITION, str(error)) from error
+        return router_pb2.TaskReloadVolumesResponse()
 
 
 async def write(command: LiveCommand, data: bytes, *, offset: int | None, eof: bool) -> None:

@@ -51,6 +51,7 @@ class Sandboxes:
         history: History,
         runtime: ContainerRuntime,
         describe: Describe,
+        release: Callable[[Sandbox], Awaitable[None]],
         heard: Heard,
         certificate: Certificate,
         max_starting: int,
@@ -60,6 +61,7 @@ class Sandboxes:
         self._history = history
         self._runtime = runtime
         self._describe = describe
+        self._release = release
         self._heard = heard
         self._certificate = certificate
         self._starting = asyncio.Semaphore(max_starting)
@@ -171,6 +173,7 @@ class Sandboxes:
             self._heard(sandbox, "system", f"The Sandbox was lost: {error!r}\n")
             result.exception = f"The Sandbox was lost: {error!r}"
         finally:
+            await self._release(sandbox)
             await self._finish(sandbox, sandbox.ending or result)
 
     async def _run(self, sandbox: Sandbox) -> api_pb2.GenericResult:

@@ -99,9 +99,10 @@ class Snapshots:
             if not snapshot.users and snapshot is not self._latest:
                 shutil.rmtree(snapshot.folder, ignore_errors=True)
 
-    def close(self) -> None:
-        """Keep none that nobody uses."""
+    def forget(self) -> None:
+        """Something may have changed that nobody has told of, or there is nothing any more: keep none for the next."""
         with self._lock:
             if self._latest is not None and not self._latest.users:
                 shutil.rmtree(self._latest.folder, ignore_errors=True)
             self._latest = None
+            self._changed.clear()

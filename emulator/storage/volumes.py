@@ -172,7 +172,7 @@ class VolumeFiles:
     def delete(self) -> None:
         """Remove the Volume, and what it shows nobody any more."""
         with self.lock:
-            self.snapshots.close()
+            self.snapshots.forget()
             gone = self.temporary()
             self.root.rename(gone)
         shutil.rmtree(gone, ignore_errors=True)

@@ -21,6 +21,7 @@ def no_sandboxes(clock: Clock) -> Sandboxes:
         history=History(),
         runtime=nothing,
         describe=nothing,
+        release=nothing,
         heard=nothing,
         certificate=Certificate(Path("/nonexistent"), nothing),
         max_starting=1,

@@ -13,6 +13,7 @@ from emulator.launcher import ContainerLauncher
 from emulator.protocol.dispatch import Dispatcher
 from emulator.state import App, FunctionRecord, ImageRecord, Secret, State, Volume
 from emulator.storage.content import ContentStore
+from emulator.storage.views import Views
 from emulator.storage.volume_store import VolumeStore
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Deployed:
             clock=RealClock(),
             state=self.state,
             content=ContentStore(self.folder / "content"),
+            views=Views(RealClock(), print),
             volumes=VolumeStore(self.folder / "scratch", RealClock().monotonic),
             sockets=self.folder,
             environment=dict,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 import pytest
 
+from emulator.storage.changes import Change, apply, stage
 from emulator.storage.tree import PathError, copy_any, inside
 from emulator.storage.volumes import NewFile, VolumeFiles
 
@@ -104,3 +106,40 @@ def test_a_copy_has_the_holes_the_links_and_the_modes(tmp_path: Path) -> None:
     assert copied.st_blocks * 512 < 8 << 20
     assert (tmp_path / "copy" / "sparse").read_bytes() == (source / "sparse").read_bytes()
     assert (tmp_path / "copy" / "link").readlink() == (source / "link").readlink()
+
+
+def test_a_commit_never_writes_through_a_link_that_another_has_put_there(files: VolumeFiles, tmp_path: Path) -> None:
+    outside, upper, staged = tmp_path / "outside", tmp_path / "upper", tmp_path / "staged"
+    (outside / "sub").mkdir(parents=True)
+    (outside / "sub" / "file").write_text("mine")
+    (files.root / "dir").symlink_to(outside)
+    (upper / "dir" / "new").mkdir(parents=True)
+    staged.write_text("committed")
+    gone = Change("removed", "dir/sub/file")
+    apply([gone], {}, files.root)
+    apply(
+        [Change("directory", "dir/sub", upper / "dir"), Change("file", "dir/new", staged)],
+        {"dir/new": staged},
+        files.root,
+    )
+    assert (outside / "sub" / "file").read_text() == "mine"
+    assert sorted(path.name for path in outside.iterdir()) == ["sub"]
+    assert (files.root / "dir" / "new").read_text() == "committed"
+
+
+def test_a_commit_that_does_not_fit_leaves_nothing(files: VolumeFiles, tmp_path: Path) -> None:
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper" / "one").write_text("1")
+    found = [Change("file", "one", tmp_path / "upper" / "one"), Change("file", "two", tmp_path / "upper")]
+    made: list[Path] = []
+
+    def temporary() -> Path:
+        if made:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        made.append(files.temporary())
+        return made[0]
+
+    with pytest.raises(OSError, match="No space left"):
+        stage(found, temporary)
+    assert list(files.scratch.iterdir()) == []
+    assert list(files.root.iterdir()) == []

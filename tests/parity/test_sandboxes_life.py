@@ -169,11 +169,15 @@ def test_a_secret_that_is_not_there_fails_the_creation(made: Callable[..., modal
 @pytest.mark.row("Sandboxes", "volumes")
 def test_a_volume_is_shared_by_sandboxes(target: Target, made: Callable[..., modal.Sandbox]) -> None:
     with modal.Volume.ephemeral(client=target.client) as volume:
-        writer = made("sh", "-c", "echo kept > /data/file; sync /data", volumes={"/data": volume})
+        early = made("sleep", "1000", volumes={"/data": volume.read_only()})
+        assert early.exec("ls", "/data").stdout.read() == ""
+        writer = made("sh", "-c", "echo kept > /data/file", volumes={"/data": volume})
         writer.wait()
-        reader = made("cat", "/data/file", volumes={"/data": volume.read_only()})
-        assert reader.stdout.read() == "kept\n"
-        reader.reload_volumes()
+        late = made("cat", "/data/file", volumes={"/data": volume.read_only()})
+        assert late.stdout.read() == "kept\n"
+        assert early.exec("ls", "/data").stdout.read() == ""
+        early.reload_volumes()
+        assert early.exec("cat", "/data/file").stdout.read() == "kept\n"
 
 
 @pytest.mark.row("Sandboxes", "timeout")

@@ -2,7 +2,8 @@
 
 It tells `{"started": pid}` or `{"error": why}`, later `{"exit": code}`, and does as told: `{"signal": n}` goes to the
 main process, `{"kill": true}` to everything, `{"sockets": n}` gets sockets of the container's network, and
-`{"execute": n, …}` runs a command beside the main process (see `commands`), or as that of a bare container. Who
+`{"execute": n, …}` runs a command beside the main process (see `commands`), or as that of a bare container;
+`{"view": n, …}` takes a Volume away, or shows it as it is now (see `views`), and is answered by the same number. Who
 connects to one of the machine's ports inside that network is handed over as `{"connection": port}` (0: to the proxy):
 so the emulator holds descriptors for connections only, however many ports there are. An emulator that is gone is a
 kill: the connection ends, or the descriptor of its life (`{"emulator": true}`) says so.
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.containers.channel import Decoder, Message, receive, send
 from emulator.containers.guest import descendants, namespaces, network, root
 from emulator.containers.guest.commands import Commands
+from emulator.containers.guest.views import Views
 
 if TYPE_CHECKING:
     from emulator.containers.launch import Launch
@@ -31,7 +33,8 @@ def supervise(launch: Launch, control: socket.socket) -> None:
     os.set_inheritable(control.fileno(), False)
     descendants.adopt_orphans()
     try:
-        listeners = _isolate(launch)
+        views = Views(launch.views, launch.how) if launch.views else None
+        listeners = _isolate(launch, views)
         wakeup = _wake_on_child()
         init = os.getpid()
         child = None if launch.bare else os.fork()
@@ -44,10 +47,12 @@ def supervise(launch: Launch, control: socket.socket) -> None:
             end.close()
         for descriptor in wakeup:
             os.close(descriptor)
+        if views is not None:
+            views.close()
         _become_main_process(init)
         return
     try:
-        _Init(launch, control, wakeup[0], child, listeners).run()
+        _Init(launch, control, wakeup[0], child, listeners, views).run()
     except (BrokenPipeError, ConnectionResetError):
         pass  # an emulator that is gone is a kill
     except BaseException:
@@ -57,12 +62,14 @@ def supervise(launch: Launch, control: socket.socket) -> None:
         os._exit(1)
 
 
-def _isolate(launch: Launch) -> dict[int, socket.socket]:
+def _isolate(launch: Launch, views: Views | None) -> dict[int, socket.socket]:
     """Make what the container is to see, and the listening sockets in its network: by port, and 0 for the proxy."""
     if not launch.how:
         return {}
     namespaces.unshare_view(private_network=launch.private_network)
-    root.enter(launch.root, launch.binds, launch.overlays)
+    root.enter(launch.root, launch.binds, launch.overlays, views)
+    if views is not None:
+        views.entered()
     if not launch.private_network:
         return {}
     listeners = {port: network.listen(port) for port in launch.listen}
@@ -103,7 +110,9 @@ class _Init:
         wakeup: int,
         main: int | None,
         listeners: dict[int, socket.socket],
+        views: Views | None,
     ) -> None:
+        self._views = views
         self._commands = Commands(launch)
         self._control = control
         self._wakeup = wakeup
@@ -141,7 +150,7 @@ class _Init:
     def _tell_started(self) -> None:
         """The process goes as a descriptor where there are such: its number means nothing in another namespace."""
         started = os.getpid() if self._main is None else self._main
-        body: dict[str, Any] = {"started": started}
+        body: dict[str, Any] = {"started": started, "shared": self._views.shared if self._views is not None else ""}
         if hasattr(os, "pidfd_open"):
             process = os.pidfd_open(started)
             send(self._control, body, [process])
@@ -168,6 +177,8 @@ class _Init:
             os.kill(self._main, message.body["signal"])
         if "execute" in message.body:
             self._execute(message)
+        if "view" in message.body:
+            self._view(message)
         if "emulator" in message.body:
             (self._emulator,) = message.fds
             self._poll.register(self._emulator, select.POLLIN)
@@ -185,6 +196,19 @@ class _Init:
         else:
             if message.body["main"]:
                 self._main = child
+        send(self._control, answer)
+
+    def _view(self, message: Message) -> None:
+        """Take a Volume away (`hide`: where it is), or show it again (`show`: as in `Launch.views`)."""
+        assert self._views is not None
+        answer: dict[str, Any] = {"view": message.body["view"], "errno": 0}
+        try:
+            if "hide" in message.body:
+                self._views.hide(message.body["hide"])
+            else:
+                self._views.show(message.body["show"])
+        except OSError as error:
+            answer |= {"errno": error.errno, "error": error.strerror}
         send(self._control, answer)
 
     def _reap(self) -> int | None:

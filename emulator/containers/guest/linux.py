@@ -16,12 +16,18 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
-_MNT_DETACH = 2
+MS_SLAVE = 1 << 19
+MNT_DETACH = 2
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
-_SYS_MOUNT_SETATTR = 442  # the same number on every architecture
+# The same numbers on every architecture:
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_MOUNT_SETATTR = 442
+_OPEN_TREE_CLONE = 1
+_MOVE_MOUNT_F_EMPTY_PATH = 4
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 1
@@ -70,12 +76,41 @@ def make_read_only(target: str) -> bool:
     return bool(result == 0)
 
 
+def unmount(target: str, flags: int = 0) -> None:
+    _check(_libc().umount2(target.encode(), flags), f"unmounting {target}")
+
+
+def clone_mount(target: str) -> int:
+    """A descriptor of a mount like that at `target`, which is nowhere yet. Linux 5.2 and later."""
+    descriptor = _libc().syscall(
+        ctypes.c_long(_SYS_OPEN_TREE),
+        ctypes.c_int(_AT_FDCWD),
+        target.encode(),
+        ctypes.c_uint(_OPEN_TREE_CLONE | os.O_CLOEXEC),
+    )
+    _check(min(descriptor, 0), f"cloning the mount at {target}")
+    return int(descriptor)
+
+
+def move_mount(descriptor: int, target: str) -> None:
+    """Have a mount of `clone_mount` at `target`."""
+    result = _libc().syscall(
+        ctypes.c_long(_SYS_MOVE_MOUNT),
+        ctypes.c_int(descriptor),
+        b"",
+        ctypes.c_int(_AT_FDCWD),
+        target.encode(),
+        ctypes.c_uint(_MOVE_MOUNT_F_EMPTY_PATH),
+    )
+    _check(result, f"moving a mount to {target}")
+
+
 def change_root(folder: str) -> None:
     """Make a mount point this process's `/`, and the old one unreachable."""
     libc = _libc()
     os.chdir(folder)
     _check(libc.pivot_root(b".", b"."), "pivot_root")
-    _check(libc.umount2(b".", _MNT_DETACH), "detaching the old root")
+    _check(libc.umount2(b".", MNT_DETACH), "detaching the old root")
     os.chdir("/")
 
 

@@ -14,13 +14,18 @@ from emulator.containers.guest import linux
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from emulator.containers.guest.views import Views
 
-def enter(folder: str, binds: Sequence[Sequence[object]], overlays: Sequence[Sequence[str]]) -> None:
+
+def enter(
+    folder: str, binds: Sequence[Sequence[object]], overlays: Sequence[Sequence[str]], views: Views | None = None
+) -> None:
     """Make `folder` this process's `/`, with `binds` (host path, path, writable) and `overlays` in it.
 
     An overlay (host path, path, upper, work) shows a folder of the machine with the files of `upper` on top; what the
-    container writes there stays in `upper`. `/proc`, `/dev` and `/dev/shm` are made as every program expects them.
-    Needs a mount namespace of one's own, and must be in the process namespace that `/proc` is to show.
+    container writes there stays in `upper`. `views` are Volumes. `/proc`, `/dev` and `/dev/shm` are made as every
+    program expects them. Needs a mount namespace of one's own, and must be in the process namespace that `/proc` is to
+    show.
     """
     linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
     linux.mount(folder, folder, None, linux.MS_BIND | linux.MS_REC)
@@ -30,6 +35,8 @@ def enter(folder: str, binds: Sequence[Sequence[object]], overlays: Sequence[Seq
     for bind in binds:
         source, path, writable = str(bind[0]), str(bind[1]), bool(bind[2])
         _bind(folder, source, path, writable=writable)
+    if views is not None:
+        views.begin(folder)
     _bind(folder, "/dev", "/dev", writable=True)
     shared_memory = f"{folder}/dev/shm"  # noqa: S108
     if os.path.isdir(shared_memory):
