@@ -29,6 +29,7 @@ class Containers(StrEnum):
 ContainersOption = Annotated[
     Containers, typer.Option(help="forks of a warm process (Linux), subprocesses, or what suits this machine")
 ]
+RunCommandsOption = Annotated[bool, typer.Option("--run-commands", help="run the shell commands of images, as you")]
 StateOption = Annotated[Path, typer.Option("--state", metavar="DIR", help="where the emulator keeps its state")]
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ def up(
     ready_path: Annotated[
         str | None, typer.Option(metavar="PATH", help="ready only when this path answers below 500")
     ] = None,
+    run_commands: RunCommandsOption = False,
 ) -> None:
     """Start an emulator, deploy an app to it, and run it until Ctrl-C."""
     from emulator.up import Up, run
@@ -72,6 +74,7 @@ def up(
         containers=containers.value,
         reload=reload,
         ready_path=ready_path,
+        run_commands=run_commands,
     )
     raise typer.Exit(run(options))
 
@@ -82,11 +85,12 @@ def exec(  # noqa: A001
     port: Annotated[int, typer.Option(min=0, max=65535, help="for the first public address; 0: any")] = 0,
     containers: ContainersOption = Containers.auto,
     quiet: Annotated[bool, typer.Option("--quiet", help="do not show what containers write")] = False,
+    run_commands: RunCommandsOption = False,
 ) -> None:
     """Run a command with a fresh emulator around it, and exit with its exit code."""
     from emulator.execute import execute
 
-    raise typer.Exit(execute(command, port=port, containers=containers.value, quiet=quiet))
+    raise typer.Exit(execute(command, port=port, containers=containers.value, quiet=quiet, run_commands=run_commands))
 
 
 @app.command()

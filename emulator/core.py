@@ -17,8 +17,7 @@ from emulator.containers.folder import RunFolder
 from emulator.faults.plans import Plans
 from emulator.faults.streams import planned_cut
 from emulator.front import Admission, IngressFront
-from emulator.images.builds import image_builder
-from emulator.images.steps import BuildSteps
+from emulator.imaging import Imaging
 from emulator.ingress.ingress import Ingress
 from emulator.launcher import ContainerLauncher
 from emulator.logs import LogLine
@@ -37,7 +36,6 @@ from emulator.protocol.environments import EnvironmentHandlers
 from emulator.protocol.flash import FlashHandlers
 from emulator.protocol.functions import FunctionHandlers
 from emulator.protocol.grpc import Traffic
-from emulator.protocol.images import ImageHandlers
 from emulator.protocol.inspection import InspectionHandlers
 from emulator.protocol.logs import LogHandlers
 from emulator.protocol.mounts import MountHandlers
@@ -152,9 +150,7 @@ class Core:
         self.plans = Plans(state.app_name)
         kept_aws = kept.aws() if kept is not None else None
         self.aws = Aws(port=options.aws_port, usual_port=ports.get(AWS_PORT, 0), plans=self.plans, kept=kept_aws)
-        self._images = image_builder(
-            state_directory=options.state_directory, content=content, scratch=self._temporary / "builds", say=self.say
-        )
+        self._images = Imaging(state, content, options, self._temporary, self.say)
         self._traffic = Traffic()
         self._launcher = ContainerLauncher(
             state=state,
@@ -167,7 +163,7 @@ class Core:
             shared_ports=self._shared_ports,
             python_of=self._images.python_of,
             traffic=self._traffic,
-            changes=self._temporary / "changes",
+            changes=self._images.changes,
             server_url=self.server_url,
         )
         of_kind = {"clock": clock} if options.containers == "thread" else {}
@@ -186,7 +182,6 @@ class Core:
             plans=self.plans,
         )
         self.scheduler = Scheduler(services)
-        self._steps = BuildSteps(state, self.scheduler, self.calls, content, self._temporary / "changes")
         tokens = ShortTokens(clock.outside)
         sandboxing = self._sandboxing = Sandboxing(
             state=state,
@@ -240,7 +235,7 @@ class Core:
                 EnvironmentHandlers(state, clock, [self._apps, *(handlers.objects for handlers in storage)]),
                 FlashHandlers(state, tokens),
                 FunctionHandlers(state, self.scheduler, self._front, binder, self.say),
-                ImageHandlers(state, clock, content, self._images, self._steps),
+                self._images.handlers(self.scheduler, self.calls, self._launcher, self._runtime),
                 InspectionHandlers(state, self.scheduler, history),
                 LogHandlers(state, clock, history, self.sandboxes),
                 MountHandlers(state, content, self._blobs),
@@ -397,7 +392,7 @@ class Core:
         if place is None:
             return
         record, slot = place[0].record, place[1]
-        if self._steps.hear(record.function_id, text):
+        if self._images.hears(record.function_id, text):
             return
         app = self.state.apps[record.app_id]
         if text:

@@ -89,6 +89,7 @@ class Emulator:
         log: LogSink | None = None,
         max_starting: int = 2,
         max_containers: int = 16,
+        run_commands: bool = False,
         exit_grace: float = DEFAULT_EXIT_GRACE,
     ) -> None:
         self._options = Options(
@@ -103,6 +104,7 @@ class Emulator:
             log=log,
             max_starting=max_starting,
             max_containers=max_containers,
+            run_commands=run_commands,
             exit_grace=exit_grace,
         )
         self._core: Core | None = None

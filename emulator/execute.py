@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def execute(command: Sequence[str], *, port: int, containers: Kind, quiet: bool) -> int:
+def execute(command: Sequence[str], *, port: int, containers: Kind, quiet: bool, run_commands: bool = False) -> int:
     """Run a command with the environment of a fresh emulator; its exit status, as a shell gives it.
 
     127 when there is no such command, 126 when it can not be run. Raises `Problem`.
@@ -34,7 +34,7 @@ def execute(command: Sequence[str], *, port: int, containers: Kind, quiet: bool)
     log = None if quiet else ConsoleSink(sys.stderr)
     with _Signals() as signals:
         try:
-            emulator = Emulator(web_port=port, containers=containers, log=log)
+            emulator = Emulator(web_port=port, containers=containers, log=log, run_commands=run_commands)
             emulator.start()
         except PortTaken as error:
             raise Problem(f"{error}: choose another with --port, or 0 for any") from error

@@ -88,6 +88,24 @@ class ContainerLauncher:
         await server.start(path=str(path))
         return self._spec(function, task_id, path, await self._python(function.definition))
 
+    async def step(
+        self, image: ImageRecord, layer: api_pb2.Image, task_id: str, environment: Mapping[str, str]
+    ) -> ContainerSpec:
+        """A container for a command of an image's layer: what is there of the image, and nothing runs in it yet."""
+        return ContainerSpec(
+            task_id=task_id,
+            arguments=b"",
+            control_socket=self._sockets / "none",
+            environment=environment,
+            image_id=image.image_id,
+            python=await self._python_of(image),
+            workdir=image.workdir,
+            files=self._files(api_pb2.Function(), image),
+            volumes=self._volumes(api_pb2.Function(volume_mounts=layer.volume_mounts)),
+            changes=self._changes / task_id,
+            bare=True,
+        )
+
     async def _python(self, definition: Definition) -> OwnPython | None:
         image = self._state.images.get(definition.image_id, BARE_IMAGE)
         try:

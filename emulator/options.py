@@ -38,6 +38,8 @@ class Options:
     log: LogSink | None = None
     max_starting: int = 2
     """Containers that may boot at the same time."""
+    run_commands: bool = False
+    """Whether images' shell commands (`Image.run_commands`, `RUN`) are run when they are built."""
     max_containers: int = 16
     """Of one function that sets no maximum itself."""
     exit_grace: float = DEFAULT_EXIT_GRACE

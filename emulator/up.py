@@ -45,6 +45,7 @@ class Up:
     containers: Kind
     reload: bool
     ready_path: str | None
+    run_commands: bool = False
 
 
 def run(options: Up) -> int:
@@ -130,6 +131,7 @@ class Session:
                 web_port=options.port,
                 web_for=options.app_ref,
                 log=self._log,
+                run_commands=options.run_commands,
                 exit_grace=EXIT_GRACE,
             )
         except ValueError as error:

@@ -95,6 +95,7 @@ def _with_root(
         volumes=volumes,
         read_only=spec.read_only,
         sockets=sockets,
+        changing=spec.changes is not None,
     )
     for _, _, upper, work in plan.overlays:
         for path in (upper, work):

@@ -111,15 +111,18 @@ def plan_root(
     volumes: Mapping[str, Path],
     read_only: Collection[str],
     sockets: Mapping[str, Path],
+    changing: bool = False,
 ) -> RootPlan:
     """The root of one container. `folder` is the container's own folder on this machine; `read_only` are of `volumes`.
 
-    Where a file or volume lies in a system folder, that folder is an overlay, with `folder/over/<name>` on top.
+    Where a file or volume lies in a system folder, that folder is an overlay, with `folder/over/<name>` on top; all of
+    them are (but the kernel's own), where what the container changes is to be kept (`changing`).
     """
     wanted = (*placed, *volumes)
     plan = RootPlan()
     for path in seen.system:
-        if any(is_below(other, path) for other in wanted):
+        is_changing = changing and path != "/sys" and not Path(path).is_symlink()
+        if is_changing or any(is_below(other, path) for other in wanted):
             upper, work = overlay_folders(folder, path)
             plan.overlays.append((path, path, str(upper), str(work)))
         else:

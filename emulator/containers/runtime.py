@@ -82,6 +82,11 @@ class SupervisedRuntime:
         if spec.task_id in self._containers:
             raise ContainerStartError(f"a container of task {spec.task_id} is running already")
         isolation = await self.isolation()
+        if spec.bare and spec.changes is not None and not isolation.how:
+            raise ContainerStartError(
+                f"images' commands are not run here: they would change this machine's own files, since containers have "
+                f"none of their own ({isolation.why or 'no namespaces'})"
+            )
         private = spec.private_network and isolation.private_network
         if not private:
             self._refuse_open_network(spec, isolation)

@@ -122,6 +122,8 @@ class ImageBuilder:
 
         Raises `BuildFailed`.
         """
+        if image.unfinished:
+            raise BuildFailed("its build was broken off: deploy the app again")
         if image.image_id not in self._pythons and await self.pending(image):
             build = self.begin(image)
             assert build.task is not None
@@ -159,7 +161,9 @@ class ImageBuilder:
             build.write(f"=> Step {number}: {step}\n")
         try:
             plan = await asyncio.to_thread(self._plan, image)
-            if plan is not None:
+            if plan is None:
+                self._pythons[image.image_id] = None
+            else:
                 await self._environment(build, image, plan, secrets, force=force and last is None)
             if last is not None:
                 await last(build)

@@ -1,20 +1,28 @@
-"""Build steps that run in a container of the image built so far: the function of `Image.run_function`."""
+"""Build steps that run in a container of the image built so far: `Image.run_function`'s function, and commands."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import os
 from typing import TYPE_CHECKING
 
 from modal_proto import api_pb2
 
+from emulator.containers.base import Command, ContainerStartError
+from emulator.containers.ends import Output
 from emulator.containers.folder import remove
+from emulator.ids import new_id
 from emulator.images.changes import take_changes
 from emulator.images.environments import BuildFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from emulator.containers.base import ContainerRuntime, ContainerSpec
+    from emulator.images.commands import Shell
+    from emulator.launcher import ContainerLauncher
     from emulator.scheduler.calls import Calls
     from emulator.scheduler.scheduler import Scheduler
     from emulator.state import FunctionRecord, ImageRecord, State
@@ -25,13 +33,24 @@ _WAITED = 3600.0
 
 
 class BuildSteps:
-    """`folder`: where containers leave what they have changed, each function's in a folder of its id."""
+    """`folder`: where containers leave what they have changed, in a folder of the function's or the container's id."""
 
-    def __init__(self, state: State, scheduler: Scheduler, calls: Calls, content: ContentStore, folder: Path) -> None:
+    def __init__(
+        self,
+        state: State,
+        scheduler: Scheduler,
+        calls: Calls,
+        content: ContentStore,
+        launcher: ContainerLauncher,
+        runtime: ContainerRuntime,
+        folder: Path,
+    ) -> None:
         self._state = state
         self._scheduler = scheduler
         self._calls = calls
         self._content = content
+        self._launcher = launcher
+        self._runtime = runtime
         self._folder = folder
         self._heard: dict[str, Callable[[str], None]] = {}
 
@@ -67,6 +86,45 @@ class BuildSteps:
         finally:
             del self._heard[function_id]
             await asyncio.to_thread(remove, self._folder / function_id)
+
+    async def run_shell(
+        self,
+        image: ImageRecord,
+        layer: api_pb2.Image,
+        shell: Shell,
+        secrets: Mapping[str, str],
+        write: Callable[[str], None],
+    ) -> tuple[tuple[str, str, int], ...]:
+        """Run a command in a container of `image`: the files that it leaves. Raises `BuildFailed`."""
+        task_id = new_id("ta")
+        # As it is seen from within: a step of an image that is whole so far.
+        sofar = dataclasses.replace(image, workdir=shell.workdir, unfinished=False)
+        spec = await self._launcher.step(sofar, layer, task_id, {**dict(shell.environment), **secrets})
+        try:
+            code = await self._shell_in(spec, shell, write)
+            if code:
+                raise BuildFailed(f"`{shell.command}` ended with status {code}")
+            placed = {path: sha256 for path, sha256, _ in image.copied}
+            return await asyncio.to_thread(take_changes, self._folder / task_id, self._content, placed=placed)
+        except ContainerStartError as error:
+            raise BuildFailed(str(error), told=str(error)) from error
+        finally:
+            await asyncio.to_thread(remove, self._folder / task_id)
+
+    async def _shell_in(self, spec: ContainerSpec, shell: Shell, write: Callable[[str], None]) -> int:
+        container = await self._runtime.start(spec, lambda *_: None)
+        try:
+            running = await container.execute(Command(words=["/bin/sh", "-c", shell.command], main=True))
+            os.close(running.stdin)
+            outputs = [Output(one, write) for one in (running.stdout, running.stderr) if one is not None]
+            try:
+                return (await running.wait()).code
+            finally:
+                for output in outputs:
+                    output.close()
+        finally:
+            container.kill()
+            await container.wait()  # by then its files are where they are wanted
 
     async def _result(self, record: FunctionRecord, given: api_pb2.FunctionInput) -> api_pb2.GenericResult:
         call = self._calls.create(record.function_id)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from emulator.clock import Clock
     from emulator.images.builds import Build, ImageBuilder
+    from emulator.images.commands import Shell
     from emulator.images.steps import BuildSteps
     from emulator.protocol.dispatch import Caller
     from emulator.state import State
@@ -30,35 +31,59 @@ _STREAMED = 55.0
 
 class ImageHandlers:
     def __init__(
-        self, state: State, clock: Clock, content: ContentStore, builder: ImageBuilder, steps: BuildSteps
+        self,
+        state: State,
+        clock: Clock,
+        content: ContentStore,
+        builder: ImageBuilder,
+        steps: BuildSteps,
+        *,
+        run_commands: bool,
     ) -> None:
+        """`run_commands`: whether shell commands of images are run. Else they are said."""
         self._state = state
         self._clock = clock
         self._content = content
         self._builder = builder
         self._steps = steps
+        self._run_commands = run_commands
+        self._shells: dict[str, tuple[Shell, ...]] = {}
+        """Of images that are being built: what their last layer runs."""
 
     async def ImageGetOrCreate(
         self, request: api_pb2.ImageGetOrCreateRequest, _: Caller
     ) -> api_pb2.ImageGetOrCreateResponse:
         image = request.image
         _refuse_poetry(image)
-        # The context counts by its content: its mount's id is derived from that.
-        image_id = derived_id("im", image.SerializeToString(deterministic=True))
+        image_id = self._id(image)
         force = request.force_build or request.ignore_cache
         record = self._state.images.get(image_id)
-        if record is None or (force and image.HasField("build_function")):
+        if record is None or record.unfinished or force:
             record = self._state.images[image_id] = self._describe(image_id, request)
         if not await self._builder.pending(record, force=force):
             return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=_built(), metadata=self._metadata(record))
         self._builder.begin(
             record,
             steps=image.dockerfile_commands or [f"RUN {_name_of_function(self._state, request)}()"],
-            last=self._function_of(record, request),
+            last=self._last_of(record, request),
             secrets=self._secrets(image),
             force=force,
         )
         return api_pb2.ImageGetOrCreateResponse(image_id=image_id)
+
+    def _id(self, image: api_pb2.Image) -> str:
+        """The same for what is the same: the context counts by its content, which its mount's id is derived from.
+
+        So do Secrets without a name, which are new with each deploy; of others the name counts.
+        """
+        secrets = [self._state.secrets[one] for one in image.secret_ids if one in self._state.secrets]
+        of_secrets = [secret.name or repr(sorted(secret.values.items())) for secret in secrets]
+        content = api_pb2.Image()
+        content.CopyFrom(image)
+        del content.secret_ids[:]
+        ways = ["its commands are run"] if self._run_commands else []
+        parts = [part.encode() for part in (*of_secrets, *ways)]
+        return derived_id("im", content.SerializeToString(deterministic=True), *parts)
 
     def _describe(self, image_id: str, request: api_pb2.ImageGetOrCreateRequest) -> ImageRecord:
         image, layers = request.image, Layers()
@@ -73,8 +98,11 @@ class ImageHandlers:
         files = [*(context.files if context else ()), *self._context_files(image)]
         apply_commands(layers, image.dockerfile_commands, files, build_arguments=image.build_args)
         layers.python = (context.python if context else "") or layers.python
-        if request.namespace != api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL:  # else one of the client's own bases
-            self._warn(layers)
+        is_clients = request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL
+        ours = [shell for shell in layers.shells if self._run_commands and not is_clients and not shell.is_system]
+        self._shells[image_id] = tuple(ours)
+        if not is_clients:  # what those do is what an image here is without it
+            self._warn(layers, ours)
         return ImageRecord(
             image_id,
             layers.environment,
@@ -82,22 +110,29 @@ class ImageHandlers:
             tuple(layers.copied),
             layers.python,
             tuple(layers.installs),
-            unfinished=image.HasField("build_function"),
+            unfinished=image.HasField("build_function") or bool(ours),
         )
 
-    def _function_of(
+    def _last_of(
         self, record: ImageRecord, request: api_pb2.ImageGetOrCreateRequest
     ) -> Callable[[Build], Awaitable[None]] | None:
-        """What runs the function of a layer of `Image.run_function`, and keeps what it has changed."""
-        if not request.image.HasField("build_function"):
+        """What runs the function or the commands of a layer, and keeps what they have changed. None: there are none."""
+        if not record.unfinished:
             return None
+        shells, layer = self._shells.pop(record.image_id), request.image
 
         async def run(build: Build) -> None:
-            given = request.image.build_function.input
-            files = await self._steps.run_function(record, request.build_function_id, given, build.write)
-            finished = dataclasses.replace(record, copied=(*record.copied, *files), unfinished=False)
-            self._state.images[record.image_id] = finished
-            build.write(f"{len(files)} files were changed\n")
+            image = record
+            for shell in shells:
+                build.write(f"$ {shell.command}\n")
+                files = await self._steps.run_shell(image, layer, shell, self._secrets(layer), build.write)
+                image = dataclasses.replace(image, copied=(*image.copied, *files))
+            if layer.HasField("build_function"):
+                given = layer.build_function.input
+                files = await self._steps.run_function(image, request.build_function_id, given, build.write)
+                image = dataclasses.replace(image, copied=(*image.copied, *files))
+            self._state.images[record.image_id] = dataclasses.replace(image, unfinished=False)
+            build.write(f"{len(image.copied) - len(record.copied)} files were changed\n")
 
         return run
 
@@ -110,7 +145,7 @@ class ImageHandlers:
             files.append(api_pb2.MountFile(filename=file.filename, sha256_hex=sha256))
         return files
 
-    def _warn(self, layers: Layers) -> None:
+    def _warn(self, layers: Layers, run: list[Shell]) -> None:
         for command in layers.not_honoured:
             if command.startswith("FROM "):
                 what = f"{command[5:]} is not pulled: containers of it have this machine's files and Python"
@@ -118,6 +153,8 @@ class ImageHandlers:
                 what = f"not honoured in images: {command[:120]}"
             self._builder.say_once(what)
         for shell in layers.shells:
+            if shell in run:
+                continue
             self._builder.say_once(f"not run, since images have no operating system here: {shell.command[:120]}")
 
     def _secrets(self, image: api_pb2.Image) -> dict[str, str]:

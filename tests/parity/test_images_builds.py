@@ -114,3 +114,52 @@ def test_what_needs_an_operating_system_of_its_own_is_said_and_the_app_runs(tmp_
         assert len([line for line in said if what in line]) == 1, what
     for what in ("micromamba install cudatoolkit", "touch /made-by-a-command", "make"):
         assert [line for line in said if what in line], what
+
+
+COMMANDED = """
+import os
+import subprocess
+import modal
+
+image = (
+    modal.Image.debian_slim()
+    .env({"GREETING": "hello"})
+    .run_commands("mkdir -p /srv/made && echo $GREETING $TOKEN > /srv/made/greeting", env={"TOKEN": "t"})
+    .workdir("/srv/made")
+    .run_commands(
+        "cat greeting greeting > twice",
+        "printf '#!/bin/sh\\\\necho made' > /usr/local/bin/made-here && chmod +x /usr/local/bin/made-here",
+    )
+)
+if os.environ.get("FAILS"):
+    image = image.run_commands("echo about to fail; exit 3")
+app = modal.App("commanded", image=image)
+
+@app.function()
+def look() -> tuple[str, str]:
+    return open("twice").read(), subprocess.run(["made-here"], capture_output=True, text=True).stdout
+
+@app.local_entrypoint()
+def main():
+    print(look.remote())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.emulator_only("it starts an emulator that runs them")
+@pytest.mark.row("Images", "`Image.run_commands`")
+def test_shell_commands_are_run_where_that_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "commanded.py").write_text(COMMANDED)
+    with Emulator(run_commands=True) as emulator:
+        target = kit.for_emulator(emulator)
+        first = target.cli("run", "commanded.py", cwd=tmp_path)
+        assert "('hello t\\nhello t\\n', 'made\\n')" in first.stdout, first.stdout + first.stderr
+        assert "Building image" in first.stdout
+        second = target.cli("run", "commanded.py", cwd=tmp_path)
+        assert "('hello t\\nhello t\\n', 'made\\n')" in second.stdout
+        assert "Building image" not in second.stdout
+        failed = target.cli("run", "commanded.py", cwd=tmp_path, env={"FAILS": "1"})
+        assert failed.returncode == 1
+        assert "about to fail" in failed.stdout
+        assert "ended with status 3" in failed.stdout
+        target.client.close()
