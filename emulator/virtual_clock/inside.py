@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import queue
 import sys
 import threading
 import traceback
@@ -12,24 +11,39 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from emulator.virtual_clock.agenda import INSIDE
-from emulator.virtual_clock.loop import VirtualLoop
-from emulator.virtual_clock.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from emulator.virtual_clock.agenda import Due
     from emulator.virtual_clock.clock import VirtualClock
+    from emulator.virtual_clock.loop import VirtualLoop
+    from emulator.virtual_clock.waiter import Waiter
 
 
 class _Here(threading.local):
     """By thread and not by context: what a thread hands to another loop runs in its context, and is not its code."""
 
     inside: Inside | None = None
+    starts_workers = False
 
 
 _here = _Here()
-_names = Names(lambda: _here.inside)
+
+
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """The threads that this thread starts meanwhile are a pool's: its jobs are the container's code, they are not."""
+    before, _here.starts_workers = _here.starts_workers, True
+    try:
+        yield
+    finally:
+        _here.starts_workers = before
+
+
+def starts_workers() -> bool:
+    """Whether a thread that is being started by this one is a pool's."""
+    return _here.starts_workers
 
 
 @dataclass(eq=False)
@@ -51,13 +65,13 @@ class Job:
         self._waits = True
         jobs.queued += 1
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         with self._inside.thread():
             with self._inside.lock:
                 self._jobs.begun += 1
                 self._leave_queue()
             try:
-                return self._function(*arguments)
+                return self._function(*arguments, **named)
             finally:
                 with self._inside.lock:
                     self._jobs.begun -= 1
@@ -72,18 +86,19 @@ class Job:
 
 
 class _Thread:
-    """One thread of a container."""
+    """One thread of a container. `counted`: the container is not at rest before it waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, counted: bool) -> None:
         self.ident = threading.get_ident()
+        self.counted = counted
         self.depth = 0
-        self.sleeping: Due | None = None
-        self.roused = False
-        self.woken: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self.waiter: Waiter | None = None
+        self.due: Due | None = None
+        """At which its wait ends by itself."""
 
     @property
-    def asleep(self) -> bool:
-        return self.sleeping is not None and not self.sleeping.fired and not self.roused
+    def waits(self) -> bool:
+        return self.waiter is not None and self.waiter.waits
 
 
 class Inside:
@@ -98,8 +113,6 @@ class Inside:
         self._jobs: dict[object, _Jobs] = {}
         """What has been handed to other threads of the container, by executor."""
         self.lock = threading.Lock()
-        self._ended = False
-        _names.take()
 
     # What the container's runtime does
 
@@ -109,17 +122,22 @@ class Inside:
         return _here.inside
 
     @contextmanager
-    def thread(self) -> Iterator[None]:
-        """This thread runs code of the container: what it asks about time, it is told here."""
+    def thread(self, *, counted: bool = True) -> Iterator[None]:
+        """This thread runs code of the container: what it asks about time, it is told here.
+
+        `counted`: it works on what the container is there for; else it is a helper that may go on for ever.
+        """
         before, _here.inside = _here.inside, self
         with self.lock:
-            thread = self._threads.setdefault(threading.get_ident(), _Thread())
+            thread = self._threads.setdefault(threading.get_ident(), _Thread(counted=counted))
+            was_counted, thread.counted = thread.counted, counted
             thread.depth += 1
         try:
             yield
         finally:
             _here.inside = before
             with self.lock:
+                thread.counted = was_counted
                 thread.depth -= 1
                 if not thread.depth:
                     del self._threads[thread.ident]
@@ -129,48 +147,32 @@ class Inside:
         with self.lock:
             return Job(function, self, self._jobs.setdefault(executor, _Jobs(workers)))
 
-    def new_event_loop(self) -> VirtualLoop:
-        """A loop for the container's code, whose timers follow the clock."""
-        loop = VirtualLoop(self.clock, self.job)
-        self._loops = [other for other in self._loops if not other.is_closed()]
-        self._loops.append(loop)
-        return loop
-
-    def rouse(self, ident: int) -> None:
-        """Have a thread that sleeps look up, so that an exception that was set for it is raised; else it sleeps on."""
+    def add_loop(self, loop: VirtualLoop) -> None:
+        """A loop that runs code of the container."""
         with self.lock:
-            if (thread := self._threads.get(ident)) is not None:
-                thread.roused = True
-                thread.woken.put(None)
+            self._loops = [other for other in self._loops if not other.is_closed()]
+            self._loops.append(loop)
 
     def end(self) -> None:
-        """The container is gone. What still sleeps in it ends by `SystemExit`. Harmless when repeated."""
-        with self.lock:
-            if self._ended:
-                return
-            self._ended = True
-            for thread in self._threads.values():
-                thread.woken.put(None)
-        _names.give_back()
+        """The container is gone. Harmless when repeated."""
         self._forget(self.task_id, None)
 
     # What its code does
 
-    def sleep(self, seconds: float) -> None:
-        """`time.sleep`, in virtual time."""
-        with self.lock:
-            thread = self._threads[threading.get_ident()]
-        due = self.clock.add(max(0.0, seconds), lambda: thread.woken.put(None), rank=INSIDE)
-        thread.sleeping = due
+    def wait(self, waiter: Waiter, seconds: float) -> bool:
+        """Wait in this thread, in virtual time; negative `seconds`: without a limit. False: its time was over."""
+        thread = self._threads[threading.get_ident()]
+        if seconds >= 0:
+            thread.due = self.clock.add(seconds, waiter.expire, rank=INSIDE)
+        thread.waiter = waiter
         try:
-            while not due.fired:
-                if self._ended:
-                    raise SystemExit
-                thread.roused = False
-                thread.woken.get()
+            waiter.acquire()
+            return not waiter.expired
         finally:
-            thread.sleeping = None
-            self.clock.drop(due)
+            thread.waiter = None
+            if thread.due is not None:
+                self.clock.drop(thread.due)
+                thread.due = None
 
     # What the clock asks
 
@@ -182,24 +184,18 @@ class Inside:
         world outside.
         """
         with self.lock:
-            threads, loops = list(self._threads.values()), list(self._loops)
+            threads, loops = [thread for thread in self._threads.values() if thread.counted], list(self._loops)
             queued = any(jobs.queued and jobs.begun < jobs.workers for jobs in self._jobs.values())
         idle = {loop.ident: loop for loop in loops if loop.idle}
-        frames = sys._current_frames()
-        waits = 0
+        for_time = 0
         for thread in threads:
-            if thread.asleep:
-                waits += 1
-            elif (loop := idle.get(thread.ident)) is not None:
-                if loop.strangers(own_ports):
-                    return False
-                waits += loop.waits_for_time
-            elif held > 0 and _blocked(frames.get(thread.ident)):
-                held -= 1
-                waits += 1
+            if thread.waits:
+                for_time += thread.due is not None
+            elif (loop := idle.get(thread.ident)) is not None and not loop.strangers(own_ports):
+                for_time += loop.waits_for_time
             else:
                 return False
-        return not queued and (waits > 0 or held > 0)
+        return not queued and (for_time > 0 or held > 0)
 
     def stacks(self, own_ports: frozenset[int]) -> list[str]:
         """Where its threads are, and what its loops are connected to: why it is not at rest."""
@@ -208,12 +204,6 @@ class Inside:
         frames = sys._current_frames()
         lines = [f"connected to {stranger}" for loop in loops for stranger in loop.strangers(own_ports)]
         for thread in threads:
-            if not thread.asleep and (frame := frames.get(thread.ident)) is not None:
+            if thread.counted and not thread.waits and (frame := frames.get(thread.ident)) is not None:
                 lines += [line for text in traceback.format_stack(frame) for line in text.splitlines()]
         return lines
-
-
-def _blocked(frame: object) -> bool:
-    """Whether a thread waits, without a time limit of its own, for another thread to wake it."""
-    code, local = getattr(frame, "f_code", None), getattr(frame, "f_locals", {})
-    return code is not None and code.co_filename == threading.__file__ and local.get("timeout") is None

@@ -7,9 +7,8 @@ import select
 import selectors
 import socket
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from emulator.virtual_clock.agenda import INSIDE
 from emulator.virtual_clock.waits import soon
@@ -18,56 +17,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from emulator.virtual_clock.agenda import Due
-    from emulator.virtual_clock.clock import VirtualClock
-
-
-class Job(Protocol):
-    """A function that is to run in another of the container's threads."""
-
-    def __call__(self, *arguments: Any) -> Any: ...
-
-    def drop(self) -> None:
-        """It will not begin any more, if it has not."""
-
-
-class MakeJob(Protocol):
-    """Of one of an executor's `workers`, who may all be at something."""
-
-    def __call__(self, function: Callable[..., Any], *, executor: object, workers: float) -> Job: ...
+    from emulator.virtual_clock.inside import Inside
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Its `time`, and so `asyncio.sleep`, `call_later`, `asyncio.timeout` and their kin, are the clock's."""
 
-    def __init__(self, clock: VirtualClock, job: MakeJob) -> None:
-        self._virtual = clock
-        self._make_job = job
+    def __init__(self, inside: Inside) -> None:
+        self._virtual = inside.clock
         self.ident = 0
         """The thread that waits in it."""
         self._waits = False
         self._due: Due | None = None
-        self._pool: ThreadPoolExecutor | None = None
         self._chosen = _Selector(self._wait)
         super().__init__(self._chosen)
         self._own = self._descriptors()
+        inside.add_loop(self)
 
     def time(self) -> float:
         return self._virtual.monotonic()
-
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:  # type: ignore[override]
-        if executor is None:
-            if self._pool is None:
-                self.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
-            executor = self._pool
-        workers = getattr(executor, "_max_workers", float("inf"))
-        job = self._make_job(func, executor=executor, workers=workers)
-        future = super().run_in_executor(executor, job, *args)
-        future.add_done_callback(lambda _: job.drop())
-        return future
-
-    def set_default_executor(self, executor: ThreadPoolExecutor) -> None:  # type: ignore[override]
-        super().set_default_executor(executor)
-        self._pool = executor
 
     @property
     def idle(self) -> bool:
@@ -103,7 +71,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return ["what changes just now"]
 
     def _descriptors(self) -> frozenset[int]:
-        return frozenset(key.fd for key in list(self._chosen.get_map().values()))
+        return frozenset(key.fd for key in list((self._chosen.get_map() or {}).values()))  # none: it is closed
 
 
 def _peer(descriptor: int) -> tuple[str, int]:

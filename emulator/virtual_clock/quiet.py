@@ -89,10 +89,18 @@ class _Search:
             return
         if ready(self._watched.loop):
             self._watched.loop.call_soon(self.look)
-        elif why := self._watched.busy(regardless=self._regardless):
-            self._again(why)
-        else:
+        elif (why := self._busy()) is None:
             self._ask(list(self._watched.others()), self._count())
+        else:
+            self._again(why)
+
+    def _busy(self) -> list[str] | None:
+        try:
+            return self._watched.busy(regardless=self._regardless) or None
+        except Exception as error:  # who waits would wait until the limit, and be told something else
+            self.over = True
+            self.found.set_exception(error)
+            return []
 
     def _again(self, why: list[str]) -> None:
         self.why = why
@@ -111,7 +119,7 @@ class _Search:
             _when_idle(first, lambda: soon(self._watched.loop, lambda: self._ask(rest, count)))
         elif ready(self._watched.loop) or self._count() != count:
             self.look()
-        elif why := self._watched.busy(regardless=self._regardless):
+        elif (why := self._busy()) is not None:
             self._again(why)
         else:
             self.over = True

@@ -15,6 +15,7 @@ from emulator.containers.compat.objects import separate_objects
 from emulator.containers.compat.pickles import find_own_classes
 from emulator.containers.thread.identity import current
 from emulator.containers.thread.streams import route
+from emulator.virtual_clock.inside import starting_workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,6 +53,7 @@ def install(patches: Patches) -> None:
     patches.wrap(execution_context, "_set_current_context_ids", _routed)
     patches.wrap(asgi, "get_ip_address", _loopback_without_network)
     patches.wrap(entry.DaemonizedThreadPool, "__exit__", _leave_pool)
+    patches.wrap(entry.DaemonizedThreadPool, "submit", _submit_to_pool)
     importing: ContextVar[bool] = ContextVar("emulator_importing", default=False)
     patches.put(execution_context, "_import_context", lambda: _set(importing))
     patches.put(execution_context, "_in_import_context", importing.get)
@@ -206,6 +208,26 @@ def _leave_pool(original: Callable[..., None]) -> Callable[..., None]:
             self.inputs.put((lambda: None, ()))
 
     return leave
+
+
+def _submit_to_pool(original: Callable[..., None]) -> Callable[..., None]:
+    """Its workers' looking is nothing that the container does; what they are given is."""
+
+    def submit(self: Any, function: Callable[..., Any], *args: Any) -> None:
+        identity = current()
+        job = function if identity is None or identity.inside is None else identity.inside.job(function)
+        with starting_workers():
+            original(self, job, *args)
+
+    return submit
+
+
+def loops() -> list[asyncio.AbstractEventLoop]:
+    """The client's own, on which the requests of all containers of this process run."""
+    from modal._utils.async_utils import synchronizer
+
+    loop = synchronizer._get_loop(start=False)
+    return [] if loop is None else [loop]
 
 
 @contextlib.contextmanager

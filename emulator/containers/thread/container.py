@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import traceback
+from contextlib import nullcontext
 from contextvars import Context
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from emulator.clock import Clock
     from emulator.containers.base import Command, ContainerSpec, OnOutput, Running
+    from emulator.virtual_clock.inside import Inside
 
 INSTEAD = "use containers='zygote' for it"
 """The end of every message on what threads can not give."""
@@ -79,6 +81,11 @@ class ThreadContainer:
     def pid(self) -> int:
         return os.getpid()
 
+    @property
+    def inside(self) -> Inside | None:
+        """A look at its code, where it follows a virtual clock."""
+        return self.identity.inside
+
     async def wait(self) -> ContainerExit:
         return await asyncio.shield(self._ended)
 
@@ -114,7 +121,7 @@ class ThreadContainer:
     # In the container's threads
 
     def _run(self) -> None:
-        with being(self.identity):
+        with being(self.identity), self.inside.thread() if self.inside is not None else nullcontext():
             self.identity.main_thread = threading.get_ident()
             code = 1
             try:
@@ -205,4 +212,6 @@ class ThreadContainer:
             self.identity.own.clear()
             await self._release()
         finally:
+            if self.inside is not None:
+                self.inside.end()
             self._ended.set_result(ContainerExit(self._code or 0))

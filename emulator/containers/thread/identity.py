@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from emulator.containers.thread.interrupts import Interrupts
+from emulator.virtual_clock import VirtualClock
 
 if TYPE_CHECKING:
     import subprocess
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from emulator.clock import Clock
+    from emulator.virtual_clock.inside import Inside
 
 
 class ContainerEnded(SystemExit):
@@ -33,7 +35,7 @@ class Identity:
     environment: dict[bytes, bytes]
     """All its variables, as `os.environb` has them."""
     clock: Clock
-    """The emulator's. Waits of user code could follow it: see `waits` and `loops.ContainerLoop`."""
+    """The emulator's."""
     stdout: TextIO
     stderr: TextIO
     descriptor: Callable[[str], int]
@@ -42,6 +44,8 @@ class Identity:
     """Called when a signal is to end the container, with its number; or with an exit status, negated."""
     handlers: dict[int, Any] = field(default_factory=lambda: {signal.SIGINT: signal.default_int_handler})
     """What `signal.signal` has set."""
+    inside: Inside | None = field(default=None, init=False)
+    """How its code follows the clock, where that is a virtual one."""
     interrupts: Interrupts = field(default_factory=Interrupts)
     main_thread: int = 0
     threads: WeakSet[threading.Thread] = field(default_factory=WeakSet)
@@ -51,6 +55,10 @@ class Identity:
     """What `compat` keeps of the client for this container: its client, its singletons, its view of shared objects."""
     dead: bool = False
     """It was killed: nothing of it may go on."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.clock, VirtualClock):
+            self.inside = self.interrupts.inside = self.clock.inside(self.task_id)
 
 
 _CURRENT: ContextVar[Identity | None] = ContextVar("emulator_container", default=None)

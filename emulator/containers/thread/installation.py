@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from emulator.containers.compat import thread as client
-from emulator.containers.thread import children, environment, modules, signals, streams, threads
+from emulator.containers.thread import children, environment, modules, signals, streams, threads, virtual_time
 from emulator.containers.thread.patching import Patches
 
 
@@ -44,7 +44,7 @@ class Installation:
 
     def _install(self) -> None:
         client.install(self._patches)  # first: what it starts is the process's
-        for part in (environment, signals, streams, children, threads, modules):
+        for part in (environment, signals, streams, children, threads, virtual_time, modules):
             part.install(self._patches)
         for handler in client.log_handlers():
             self._patches.put(handler, "stream", streams.Router("stderr", handler.stream))

@@ -7,13 +7,16 @@ before its next instruction. Code that blocks elsewhere in C can not be interrup
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import threading
 from typing import TYPE_CHECKING
 
+from emulator.virtual_clock.waiter import Waiter
+
 if TYPE_CHECKING:
     import asyncio
+
+    from emulator.virtual_clock.inside import Inside
 
 _LAST_WAIT = 0.02
 """Seconds that a wait lasts, instead of its own, in a thread of a container that has ended: `finally` may wait."""
@@ -25,27 +28,33 @@ class Interrupts:
     """Of one container's threads."""
 
     def __init__(self) -> None:
+        self.inside: Inside | None = None
+        """Of a container that follows a virtual clock: how its threads wait."""
         self._lock = threading.Lock()
-        self._waits: dict[int, _thread.LockType] = {}
+        self._waits: dict[int, Waiter] = {}
         self._pending: dict[int, BaseException] = {}
         self._loops: dict[int, asyncio.AbstractEventLoop] = {}
         self._ended: type[BaseException] | None = None
 
-    def wait(self, lock: _thread.LockType, seconds: float = FOREVER) -> bool:
-        """Acquire a lock, as `lock.acquire` does, unless this thread is interrupted, whose exception is then raised."""
+    def wait(self, waiter: Waiter, seconds: float = FOREVER) -> bool:
+        """Wait until it is released, or raise the exception with which this thread is interrupted meanwhile.
+
+        False when `seconds` have passed, which in a container that follows a virtual clock are that clock's.
+        """
         thread = threading.get_ident()
-        if lock.acquire(blocking=False):
-            return True
         with self._lock:
             ended = self._ended
             if ended is None:
-                self._waits[thread] = lock
+                self._waits[thread] = waiter
         if ended is not None:
             if seconds < 0:
                 raise ended
-            return lock.acquire(timeout=min(seconds, _LAST_WAIT))
+            return waiter.acquire(timeout=min(seconds, _LAST_WAIT))
         try:
-            got = lock.acquire(timeout=max(FOREVER, min(seconds, threading.TIMEOUT_MAX)))
+            if self.inside is not None and self.inside.here() is self.inside:
+                got = self.inside.wait(waiter, seconds)
+            else:
+                got = waiter.acquire(timeout=max(FOREVER, min(seconds, threading.TIMEOUT_MAX)))
         finally:
             with self._lock:
                 self._waits.pop(thread, None)
@@ -58,9 +67,7 @@ class Interrupts:
         """As `time.sleep`."""
         if seconds < 0:
             raise ValueError("sleep length must be non-negative")
-        never = _thread.allocate_lock()
-        never.acquire()
-        self.wait(never, seconds)
+        self.wait(Waiter(), seconds)
 
     def runs(self, loop: asyncio.AbstractEventLoop | None) -> asyncio.AbstractEventLoop | None:
         """This thread runs that loop now. Returns the one that it ran before."""
@@ -78,10 +85,10 @@ class Interrupts:
     def interrupt(self, thread: int, error: BaseException) -> None:
         """Raise an exception in a thread of the container, as soon as it can feel it."""
         with self._lock:
-            lock = self._waits.pop(thread, None)
-            if lock is not None:
+            waiter = self._waits.pop(thread, None)
+            if waiter is not None:
                 self._pending[thread] = error
-                _release(lock)
+                _release(waiter)
                 return
             _raise_in(thread, error)
             loop = self._loops.get(thread)
@@ -97,9 +104,9 @@ class Interrupts:
                 self.interrupt(thread, kind())
 
 
-def _release(lock: _thread.LockType) -> None:
+def _release(waiter: Waiter) -> None:
     try:
-        lock.release()
+        waiter.release()
     except RuntimeError:  # what it waited for has come at the same moment
         return
 

@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from emulator.virtual_clock.loop import VirtualLoop
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,8 +24,8 @@ CANCEL_SECONDS = 1.0
 class ContainerLoop(asyncio.SelectorEventLoop):
     """A loop whose signal handlers are the container's, and which its container can wake."""
 
-    def __init__(self, identity: Identity) -> None:
-        super().__init__()
+    def __init__(self, identity: Identity, *options: Any) -> None:
+        super().__init__(*options)
         self.identity = identity
         self._handlers: dict[int, tuple[Callable[..., Any], tuple[Any, ...]]] = {}
 
@@ -70,3 +72,12 @@ class ContainerLoop(asyncio.SelectorEventLoop):
         for task in tasks:
             # "Task was destroyed but it is pending" would be said in the middle of somebody else's test.
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
+class VirtualContainerLoop(ContainerLoop, VirtualLoop):
+    """One whose timers follow the clock."""
+
+
+def new_loop(identity: Identity) -> ContainerLoop:
+    """A loop for code of that container."""
+    return ContainerLoop(identity) if identity.inside is None else VirtualContainerLoop(identity, identity.inside)

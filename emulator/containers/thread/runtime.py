@@ -23,7 +23,7 @@ from emulator.containers.thread.container import INSTEAD, ThreadContainer
 from emulator.containers.thread.installation import INSTALLATION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from emulator.clock import Clock
     from emulator.containers.base import Container, ContainerSpec, OnOutput
@@ -40,6 +40,10 @@ class ThreadRuntime:
         self._folder: RunFolder | None = None
         self._containers: dict[str, ThreadContainer] = {}
         self._links = VolumeLinks(lambda path, target: self._run_folder().link(path, target))
+
+    def loops(self) -> Sequence[asyncio.AbstractEventLoop]:
+        """Where its containers' requests to the emulator run."""
+        return client.loops() if self._containers else ()
 
     async def open(self) -> None:
         """Put in place what this process has to have before a test uses the client."""

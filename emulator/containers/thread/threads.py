@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import _thread
 import asyncio
 import threading
 import time  # noqa: TID251 - its `sleep` is exchanged, not asked
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from emulator.containers.thread.identity import ContainerEnded, being, current
 from emulator.containers.thread.interrupts import FOREVER
-from emulator.containers.thread.loops import ContainerLoop
+from emulator.containers.thread.loops import new_loop
+from emulator.virtual_clock.inside import Job, starting_workers, starts_workers
+from emulator.virtual_clock.waiter import Waiter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,9 +51,11 @@ def _bequeath(identity: Identity, thread: threading.Thread) -> None:
 
     def run_in_container() -> None:
         del thread.run  # it refers to the thread
-        with being(identity), suppress(ContainerEnded):  # it ends with its container: that is no error of the thread's
+        # That it ends with its container is no error of the thread's.
+        with being(identity), suppress(ContainerEnded), helping:
             run()
 
+    helping = nullcontext() if identity.inside is None or starts_workers() else identity.inside.thread(counted=False)
     thread.run = run_in_container  # type: ignore[method-assign]
     identity.threads.add(thread)
 
@@ -66,8 +69,7 @@ def _wait(original: Callable[..., bool]) -> Callable[..., bool]:
             return original(self, timeout)
         if not self._is_owned():
             raise RuntimeError("cannot wait on un-acquired lock")
-        waiter = _thread.allocate_lock()
-        waiter.acquire()
+        waiter = Waiter()
         self._waiters.append(waiter)
         saved = self._release_save()
         got = False
@@ -111,12 +113,19 @@ def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
         identity = current()
         owner: Identity | None = getattr(self, _OWNER, None)
 
+        job = fn
+        if identity is not None and identity.inside is not None:
+            job = identity.inside.job(fn, executor=self, workers=self._max_workers)
+
         def run(*args: Any, **named: Any) -> Any:
             with being(identity):
-                return fn(*args, **named)
+                return job(*args, **named)
 
-        with being(owner):  # for a worker's thread that this may start
-            return original(self, run, *args, **named)
+        with being(owner), starting_workers():  # for a worker's thread that this may start
+            future = original(self, run, *args, **named)
+        if isinstance(job, Job):
+            future.add_done_callback(lambda _: job.drop())
+        return future
 
     return submit
 
@@ -124,6 +133,6 @@ def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
 def _new_event_loop(original: Callable[[Any], asyncio.AbstractEventLoop]) -> Callable[[Any], asyncio.AbstractEventLoop]:
     def new_event_loop(self: Any) -> asyncio.AbstractEventLoop:
         identity = current()
-        return original(self) if identity is None else ContainerLoop(identity)
+        return original(self) if identity is None else new_loop(identity)
 
     return new_event_loop
