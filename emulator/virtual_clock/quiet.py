@@ -110,13 +110,17 @@ class _Search:
     def _count(self) -> tuple[int, int]:
         return self._watched.traffic(), self._changes()
 
+    def _ask_here(self, others: list[asyncio.AbstractEventLoop], count: tuple[int, int]) -> None:
+        """In a turn of its own: what another thread has a loop do is itself something that the loop has to read."""
+        self._watched.loop.call_soon(lambda: self._ask(others, count))
+
     def _ask(self, others: list[asyncio.AbstractEventLoop], count: tuple[int, int]) -> None:
         """Ask the others in turn, and then once more here."""
         if self.over:
             return
         if others:
             first, *rest = others
-            _when_idle(first, lambda: soon(self._watched.loop, lambda: self._ask(rest, count)))
+            _when_idle(first, lambda: soon(self._watched.loop, lambda: self._ask_here(rest, count)))
         elif ready(self._watched.loop) or self._count() != count:
             self.look()
         elif (why := self._busy()) is not None:

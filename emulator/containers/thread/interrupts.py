@@ -51,7 +51,7 @@ class Interrupts:
                 raise ended
             return waiter.acquire(timeout=min(seconds, _LAST_WAIT))
         try:
-            if self.inside is not None and self.inside.here() is self.inside:
+            if self.inside is not None and self.inside.here() is self.inside and seconds != 0:
                 got = self.inside.wait(waiter, seconds)
             else:
                 got = waiter.acquire(timeout=max(FOREVER, min(seconds, threading.TIMEOUT_MAX)))
