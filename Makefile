@@ -49,6 +49,7 @@ format: .venv/.dev  ## let ruff lay the code out
 
 check: lint  ## everything slower than `make test`
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m tests.pythons
 
 conformance: .venv/.dev  ## real clients and raw sockets against the service (ARGS="--base-url …": a deployment)
 	$(BIN)/python -m pytest tests/conformance $(ARGS)
