@@ -26,7 +26,7 @@ TESTS = (
     "tests/emulator/test_ingress_end_to_end.py",
     "tests/emulator/test_protocol_versions.py",
     "tests/emulator/test_state_archive.py",
-    "tests/emulator/test_state_restart.py",
+    "tests/parity/test_holding_restarts.py",
     "tests/parity/test_calls_plain.py",
     "tests/parity/test_cli_run.py",
 )

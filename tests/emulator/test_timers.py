@@ -44,6 +44,25 @@ def cron(line: str) -> api_pb2.Schedule:
     return api_pb2.Schedule(cron=api_pb2.Schedule.Cron(cron_string=line, timezone="UTC"))
 
 
+async def test_what_fell_due_while_no_emulator_ran_is_told_and_not_run(machine: FakeMachine) -> None:
+    async with kept(machine):
+        scheduled(machine, every(hours=1))
+        timers, deployed = machine.scheduler.timers, machine.clock.time()
+        ran: list[float] = []
+        timers.ran = lambda _record, at: ran.append(at)
+        await machine.clock.turn(HOUR)
+        assert timers.missed("fu-1", ran=ran[-1]) is None
+        record = machine.state.functions["fu-1"]
+        timers.drop(["fu-1"])  # as when an emulator ends
+        await machine.clock.turn(2.5 * HOUR)
+        timers.follow([record], since=deployed)
+        assert timers.missed("fu-1", ran=ran[-1]) == deployed + 2 * HOUR
+        assert runs(machine) == 1
+        await machine.clock.turn(HOUR / 2)
+        assert runs(machine) == 2
+        assert timers.missed("fu-2", ran=0.0) is None
+
+
 def runs(machine: FakeMachine) -> int:
     """How often it has been called. (Nobody works on it here: its containers never get ready.)"""
     return len(machine.calls._calls)

@@ -17,7 +17,7 @@ from tests.parity.kit import client_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.emulator_only("Modal does not restart")]
 
 APP = """
 import os
@@ -52,6 +52,7 @@ def every_other_day():
 """
 
 
+@pytest.mark.row("How it holds", "a restart")
 def test_what_was_deployed_serves_again_at_its_addresses_with_versions_secrets_and_schedules(tmp_path: Path) -> None:
     state = tmp_path / "state"
     write_app(tmp_path, APP)
@@ -90,6 +91,7 @@ def test_what_was_deployed_serves_again_at_its_addresses_with_versions_secrets_a
         assert urllib.request.urlopen(url).read() == b"page 1"
 
 
+@pytest.mark.row("How it holds", "two emulators in one state directory")
 def test_two_emulators_do_not_use_one_directory(tmp_path: Path) -> None:
     told = f"process {os.getpid()} uses the state in {tmp_path}"
     with Emulator(state_directory=tmp_path), pytest.raises(InUseError, match=told):

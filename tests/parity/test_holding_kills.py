@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.emulator_only("Modal is not ours to kill")]
 
 APP = """
 import modal
@@ -130,6 +130,7 @@ def write_and_kill(environment: dict[str, str], group: int) -> dict[str, list[st
     return writer.answered
 
 
+@pytest.mark.row("How it holds", "`kill -9`: what is kept")
 async def test_what_was_answered_before_a_kill_is_there_afterwards(tmp_path: Path) -> None:
     write_app(tmp_path, APP)
     answered: dict[str, list[str]] = {}
