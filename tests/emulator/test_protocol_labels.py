@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from grpclib import GRPCError
@@ -43,6 +44,13 @@ def test_a_label_that_is_too_long_ends_in_a_hash_and_keeps_its_suffix() -> None:
     assert re.fullmatch(r"text-to-speech-really-really-really-long-function-name-t-[0-9a-f]{6}", deployed)
     assert re.fullmatch(r"text-to-speech-really-really-really-long-function-na-[0-9a-f]{6}-dev", served)
     assert label(DEPLOYED, LONG + "-2") != deployed
+
+
+def test_a_label_is_behind_the_web_suffix_of_its_environment() -> None:
+    there = replace(DEPLOYED, web_suffix="dev")
+    assert label(there, "f") == "dev--text-to-speech-f"
+    assert label(there, "f", asking("speechify")) == "dev--speechify"
+    assert len(label(there, LONG)) == 63
 
 
 @pytest.mark.parametrize("wrong", ["Upper", "under_score", "-dash", "dash-", "a.b", "späti"])

@@ -49,6 +49,7 @@ def test_what_can_not_be_read_is_told_by_its_place(tmp_path: Path) -> None:
     store.close()
 
 
+@pytest.mark.slow
 def test_dicts_and_queues_go_on_where_they_were(tmp_path: Path) -> None:
     with Emulator(state_directory=tmp_path) as emulator:
         client = client_of(emulator.environment)

@@ -23,6 +23,7 @@ def listed(target: Target, *words: str) -> dict[str, dict[str, Any]]:
     return {line["name"]: line for line in json.loads(printed(target, *words, "--json"))}
 
 
+@pytest.mark.slow
 @pytest.mark.row("CLI", "modal dict")
 def test_a_dict_s_entries_are_shown(target: Target) -> None:
     name = f"shown-{target.session}"

@@ -199,11 +199,11 @@ async def test_many_getters_have_every_item_once_and_each_its_own_in_order(empty
         return found
 
     getters = [asyncio.create_task(getter()) for _ in range(8)]
-    for start in range(0, 200, 20):
+    for start in range(0, 100, 20):
         await empty.put_many.aio(list(range(start, start + 20)))
     await empty.put_many.aio([None] * 8)
     found = await asyncio.gather(*getters)
-    assert sorted(number for numbers in found for number in numbers) == list(range(200))
+    assert sorted(number for numbers in found for number in numbers) == list(range(100))
     assert all(numbers == sorted(numbers) for numbers in found)
 
 

@@ -70,6 +70,7 @@ def test_an_update_adds_keys_and_replaces_values_and_leaves_the_others(target: T
     assert get.remote() == ["1", "two", "3"]
 
 
+@pytest.mark.slow
 @pytest.mark.since("1.6")
 @pytest.mark.row("Storage", "Secret.objects, info")
 def test_a_secret_says_when_a_container_had_it_last(target: Target, secret: modal.Secret) -> None:
@@ -128,6 +129,7 @@ def test_each_environment_has_its_own_names(target: Target, elsewhere: str) -> N
         modal.Dict.from_name(name, environment_name="nowhere", create_if_missing=True, client=client).hydrate()
 
 
+@pytest.mark.slow
 @pytest.mark.row("Storage", "Environments")
 def test_one_app_in_two_environments_has_two_addresses(target: Target, elsewhere: str) -> None:
     app = modal.App(target.unique("twice"))
