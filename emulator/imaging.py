@@ -31,7 +31,11 @@ class Imaging:
         self._content = content
         self._options = options
         self._builder = image_builder(
-            state_directory=options.state_directory, content=content, scratch=folder / "builds", say=say
+            state_directory=options.state_directory,
+            content=content,
+            scratch=folder / "builds",
+            say=say,
+            in_process=options.containers == "thread",
         )
         self._steps: BuildSteps | None = None
         self.changes = folder / "changes"

@@ -63,12 +63,19 @@ class ImageBuilder:
     """The images of one emulator."""
 
     def __init__(
-        self, *, environments: Environments, content: ContentStore, tools: Tools, say: Callable[[str], None]
+        self,
+        *,
+        environments: Environments,
+        content: ContentStore,
+        tools: Tools,
+        say: Callable[[str], None],
+        in_process: bool = False,
     ) -> None:
         self._environments = environments
         self._content = content
         self._tools = tools
         self._say = say
+        self._in_process = in_process
         self._builds: dict[str, Build] = {}
         self._pythons: dict[str, OwnPython | None] = {}
         self._interpreters: dict[str, Interpreter] = {}
@@ -195,7 +202,12 @@ class ImageBuilder:
         """None: the emulator's own environment is what the image asks for."""
         asked = (image.python, image.installs)
         if asked not in self._plans:
-            self._plans[asked] = self._planned(image)
+            plan = self._planned(image)
+            if plan is not None and self._in_process:
+                what = ", ".join(plan.unmet) or f"Python {image.python}"
+                self.say_once(f"containers that are threads have this process's Python and packages, not {what}")
+                plan = None
+            self._plans[asked] = plan
         return self._plans[asked]
 
     def _planned(self, image: ImageRecord) -> Plan | None:
@@ -236,13 +248,21 @@ class ImageBuilder:
 
 
 def image_builder(
-    *, state_directory: Path | None, content: ContentStore, scratch: Path, say: Callable[[str], None]
+    *,
+    state_directory: Path | None,
+    content: ContentStore,
+    scratch: Path,
+    say: Callable[[str], None],
+    in_process: bool = False,
 ) -> ImageBuilder:
-    """The builder of an emulator with that state (None: one that keeps none), on this machine."""
+    """The builder of an emulator with that state (None: one that keeps none), on this machine.
+
+    `in_process`: containers have this process's environment whatever their image asks for, which is said.
+    """
     tools = find_tools()
     cache = EnvironmentCache(chosen_folder(os.environ, state_directory))
     environments = Environments(cache, content, tools, scratch)
-    return ImageBuilder(environments=environments, content=content, tools=tools, say=say)
+    return ImageBuilder(environments=environments, content=content, tools=tools, say=say, in_process=in_process)
 
 
 def _unsaid(_text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,11 @@ class Running:
     def said(self, function: str) -> str:
         """Everything that the containers of a function have written until now."""
         return "".join(line.text for line in self._lines if line.function.removesuffix(".*") == function)
+
+    def logged(self) -> str:
+        """All that the app's log has, the emulator's own words included."""
+        (app,) = self.emulator.core.state.apps.values()
+        return "".join(item.data for batch in list(app.log.batches) for item in batch.items)
 
     def wait_for_words(self, function: str, words: str) -> None:
         self.emulator.wait(lambda: words in self.said(function), within=WITHIN)
@@ -129,3 +135,34 @@ def test_a_container_can_end_itself_as_a_process_would(running: Running) -> None
     running.wait_for_words("", "ended with exit code 3")
     call.cancel()
     assert "Traceback" not in running.said("crashes")
+
+
+def test_a_thread_that_blocks_in_c_code_is_abandoned_and_its_late_result_ignored(running: Running) -> None:
+    call = thread_app.blocks.spawn()
+    running.wait_for_words("blocks", "blocking")
+    (container,) = running.emulator.containers(function="blocks")
+    running.emulator.kill_container(container.task_id)
+    running.emulator.wait(lambda: "it is abandoned" in running.logged(), within=WITHIN)
+    call.cancel()
+    thread_app.unblock()
+    assert "late" not in running.said("blocks")
+
+
+def test_concurrent_inputs_of_both_kinds_know_which_they_are(running: Running) -> None:
+    for function in (thread_app.together, thread_app.atogether):
+        found = list(function.map(range(6)))
+        assert len({input_id for input_id, _ in found}) == 6
+        assert {colour for _, colour in found} == {"green"}
+
+
+def test_user_code_has_signal_handlers_of_its_own(running: Running) -> None:
+    before = signal.getsignal(signal.SIGUSR2)
+    assert thread_app.handles_signal.remote() == "handled"
+    assert signal.getsignal(signal.SIGUSR2) is before
+
+
+def test_an_input_that_takes_too_long_ends_and_its_container_goes_on(running: Running) -> None:
+    with pytest.raises(modal.exception.FunctionTimeoutError):
+        thread_app.too_long.remote(600.0)
+    (container,) = running.emulator.containers(function="too_long")
+    assert thread_app.too_long.remote(0.0) == container.task_id

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -129,3 +131,47 @@ class Lasting:
 @app.function()
 def crashes() -> None:
     os._exit(3)
+
+
+_BLOCKED = _thread.allocate_lock()
+
+
+@app.function(max_containers=1)
+def blocks() -> str:
+    print("blocking")
+    _BLOCKED.acquire()
+    _BLOCKED.acquire()  # in C code, where nothing reaches it
+    print("late")
+    return "late"
+
+
+def unblock() -> None:
+    _BLOCKED.release()
+
+
+@app.function(env={"COLOUR": "green"}, max_containers=1)
+@modal.concurrent(max_inputs=6)
+def together(_: int) -> tuple[str | None, str | None]:
+    time.sleep(0.01)
+    return modal.current_input_id(), os.environ.get("COLOUR")
+
+
+@app.function(env={"COLOUR": "green"}, max_containers=1)
+@modal.concurrent(max_inputs=6)
+async def atogether(_: int) -> tuple[str | None, str | None]:
+    await asyncio.sleep(0.01)
+    return modal.current_input_id(), os.environ.get("COLOUR")
+
+
+@app.function()
+def handles_signal() -> str:
+    handled = threading.Event()
+    signal.signal(signal.SIGUSR2, lambda *_: handled.set())
+    os.kill(os.getpid(), signal.SIGUSR2)
+    return "handled" if handled.wait(20) else "not handled"
+
+
+@app.function(timeout=1, max_containers=1)
+def too_long(seconds: float) -> str:
+    time.sleep(seconds)
+    return os.environ["MODAL_TASK_ID"]

@@ -18,6 +18,7 @@ from emulator.containers.environment import container_environment
 from emulator.containers.folder import RunFolder, below, place_file, remove
 from emulator.containers.links import VolumeLinks
 from emulator.containers.prepare import SOURCE_ROOT
+from emulator.containers.rootplan import is_below
 from emulator.containers.thread import modules
 from emulator.containers.thread.container import INSTEAD, ThreadContainer
 from emulator.containers.thread.installation import INSTALLATION
@@ -106,6 +107,15 @@ class ThreadRuntime:
                     f"and give every Server a port of its own, or {INSTEAD}"
                 )
 
+    def _refuse_files(self, spec: ContainerSpec, roots: Sequence[str]) -> None:
+        """What was added below the folders of source can be imported; other files are nowhere."""
+        for file in spec.files:
+            if not any(is_below(file.path, root.rstrip("/")) for root in roots):
+                raise ContainerStartError(
+                    f"{file.path} was added to the image, and a container that is a thread has no file system of its "
+                    f"own in which to show it: {INSTEAD}"
+                )
+
     def _prepare(self, spec: ContainerSpec, home: Path) -> tuple[modules.OwnModules | None, dict[str, str]]:
         for path, volume in spec.volumes.items():
             try:
@@ -116,6 +126,7 @@ class ThreadRuntime:
                 _log.warning("the volume at %s is read-only on Modal; here containers could write to it", path)
         inherited = spec.environment.get("PYTHONPATH", "").split(":")
         roots = list(dict.fromkeys(root for root in (spec.workdir, *inherited, SOURCE_ROOT) if root))
+        self._refuse_files(spec, roots)
         sources = {file.path: file.source for file in spec.files}
         names = _own_names(client.module_of(spec.arguments), sources, roots)
         own: modules.OwnModules | None = None
