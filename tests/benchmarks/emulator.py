@@ -29,20 +29,21 @@ ROOT = Path(__file__).parents[2]
 APP = "tests/benchmarks/emulator_app.py"
 """By its file, alone: each file that an app brings makes a cold start longer."""
 KINDS = ("zygote", "process")
+"""Of containers that the same measurements fit; what an emulator with threads costs is measured in one process."""
 STARTS = 7
 COLD = 10
 CALLS = 400
 ITEMS = 4_000
 INPUTS = 10_000
 
-FIRST: Mapping[str, tuple[str, str]] = {
-    "`modal run`, wall, s": ("1.35", "2.1-2.6"),
-    "cold start to first result, ms": ("60", "780"),
-    "private memory a container, MB": ("15", "36"),
-    "warm .remote(), p50, ms": ("6.3", "4.0-6.3"),
-    "generator, items/s": ("2,600-3,100", "2,700-3,500"),
+FIRST: Mapping[str, tuple[str, str, str]] = {
+    "`modal run`, wall, s": ("1.35", "2.1-2.6", ""),
+    "cold start to first result, ms": ("60", "780", "11"),
+    "private memory a container, MB": ("15", "36", "0"),
+    "warm .remote(), p50, ms": ("6.3", "4.0-6.3", "3.7-4.1"),
+    "generator, items/s": ("2,600-3,100", "2,700-3,500", "1,000"),
 }
-"""By figure, of forks and of subprocesses: first measurements of the protocol prototype, on 2 cores, ±30 %."""
+"""By figure, of forks, subprocesses and threads: first measurements of the protocol prototype, on 2 cores, ±30 %."""
 
 Figures = dict[str, float]
 
@@ -187,14 +188,28 @@ def modal_command(verb: str, served: Served) -> None:
         raise RuntimeError(f"modal {verb} failed:\n{done.stdout}\n{done.stderr}")
 
 
+def threads(*, scale: float = 1.0) -> Figures:
+    """By name, of an emulator with thread containers, a client and an app in one process."""
+    command = (sys.executable, "-m", "tests.benchmarks.emulator_threads", str(scale))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=True)
+    found: Figures = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def table(found: Mapping[str, Figures]) -> str:
-    """`found`: by kind of containers, in the order of `KINDS`."""
-    lines = [f"{'':<44}{'forks':>10}{'at first':>14}{'processes':>12}{'at first':>14}"]
-    for name in next(iter(found.values())):
-        first = FIRST.get(name, ("", ""))
-        forks, processes = (f"{found[kind][name]:,.{digits(found[kind][name])}f}" for kind in KINDS)
-        lines.append(f"{name:<44}{forks:>10}{first[0]:>14}{processes:>12}{first[1]:>14}")
+    """`found`: by kind of containers: those of `KINDS`, and threads."""
+    lines = [f"{'':<44}{'forks':>10}{'at first':>14}{'processes':>12}{'at first':>14}{'threads':>10}{'at first':>10}"]
+    for name in dict.fromkeys(name for figures in found.values() for name in figures):
+        first = FIRST.get(name, ("", "", ""))
+        columns = zip((shown(found[kind].get(name)) for kind in (*KINDS, "thread")), first, (10, 12, 10), strict=True)
+        widths = (14, 14, 10)
+        cells = [f"{now:>{width}}{then:>{widths[i]}}" for i, (now, then, width) in enumerate(columns)]
+        lines.append(f"{name:<44}" + "".join(cells))
     return "\n".join((*lines, "", "at first: first measurements of the protocol prototype (2 cores, ±30 %)"))
+
+
+def shown(value: float | None) -> str:
+    return "" if value is None else f"{value:,.{digits(value)}f}"
 
 
 def digits(value: float) -> int:
@@ -202,4 +217,4 @@ def digits(value: float) -> int:
 
 
 if __name__ == "__main__":
-    print(table({kind: figures(kind) for kind in KINDS}))
+    print(table({**{kind: figures(kind) for kind in KINDS}, "thread": threads()}))

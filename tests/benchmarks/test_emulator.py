@@ -16,5 +16,7 @@ def test_a_small_run_has_every_figure_of_the_first_measurements() -> None:
     found = emulator.figures("zygote", scale=0.01)
     assert emulator.FIRST.keys() <= found.keys()
     assert all(value >= 0 for value in found.values())
-    written = emulator.table(dict.fromkeys(emulator.KINDS, found))
-    assert len(written.splitlines()) == len(found) + 3
+    threads = emulator.threads(scale=0.05)
+    assert all(value >= 0 for value in threads.values())
+    written = emulator.table({**dict.fromkeys(emulator.KINDS, found), "thread": threads})
+    assert len(written.splitlines()) == len(found.keys() | threads.keys()) + 3
