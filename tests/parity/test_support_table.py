@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.parity.support_table import SECTIONS, SUPPORT, rows, written
+from tests.parity.threads import NOT_ON_THREADS
 
 
 def test_every_row_has_a_test() -> None:
@@ -30,3 +31,8 @@ def test_what_is_not_wholly_supported_says_what_differs() -> None:
 
 def test_what_reaches_into_the_emulator_is_marked_as_such() -> None:
     assert [test.where for test in written() if test.uses_emulator and not test.emulator_only] == []
+
+
+def test_what_is_skipped_on_threads_is_there_to_be_skipped() -> None:
+    names = {test.where for test in written()}
+    assert [name for name in NOT_ON_THREADS if name not in names] == []
