@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from google.protobuf.empty_pb2 import Empty
@@ -135,14 +136,15 @@ class CallHandlers:
         return Empty()
 
     async def FunctionCallGetDataOut(
-        self, request: api_pb2.FunctionCallGetDataRequest, _: Caller
+        self, request: api_pb2.FunctionCallGetDataRequest, caller: Caller
     ) -> AsyncIterator[Sequence[api_pb2.DataChunk]]:
         call = self._get(request.function_call_id)
+        holding = partial(self._scheduler.holding, caller.task_id)
         stream = call.data_out
         record = self._state.functions.get(call.function_id)
         fault = self._plans.generator(record) if record is not None else None
         try:
-            async with aclosing(stream.batches(request.last_index)) as batches:
+            async with aclosing(stream.batches(request.last_index, holding=holding)) as batches:
                 async for batch in broken_off(batches, fault):
                     yield batch
         except StreamLost as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ from emulator.scheduler.pacing import Pacing
 from emulator.signals import Signal
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from modal_proto import api_pb2
 
@@ -114,8 +115,10 @@ class DataStream:
                 for chunk in batch:
                     yield chunk
 
-    async def batches(self, last_index: int = 0) -> AsyncGenerator[list[api_pb2.DataChunk]]:
-        """The same, with all that is there at once in one list."""
+    async def batches(
+        self, last_index: int = 0, *, holding: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> AsyncGenerator[list[api_pb2.DataChunk]]:
+        """The same, with all that is there at once in one list. `holding` is entered whenever it waits."""
         self._limit = AHEAD_BYTES
         self._readers += 1
         self._came = True
@@ -131,7 +134,8 @@ class DataStream:
                 elif self._closed:
                     return
                 else:
-                    await self._changed.wait()
+                    with holding():
+                        await self._changed.wait()
         finally:
             self._readers -= 1
 

@@ -9,8 +9,12 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import modal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 app = modal.App("clock-app")
 ran: list[float] = []
@@ -58,6 +62,8 @@ def waits(how: str) -> str:
             list(pool.map(time.sleep, [hour / 2, hour / 2, hour / 2]))
     elif how == "call":
         sleeps_long.remote(hour)
+    elif how == "generator":
+        assert list(items.remote_gen()) == [0, 1]
     elif how == "helper":
         helper = threading.Timer(hour, lambda: None)
         helper.start()
@@ -70,6 +76,13 @@ def waits(how: str) -> str:
 @app.function(timeout=7200)
 async def sleeps_long(seconds: float) -> None:
     await asyncio.sleep(seconds)
+
+
+@app.function(timeout=7200)
+def items() -> Iterator[int]:
+    for number in range(2):
+        time.sleep(1800)
+        yield number
 
 
 @app.function(timeout=7200)

@@ -18,10 +18,12 @@ from modal_proto import api_pb2
 from emulator.emulator import Emulator
 from emulator.virtual_clock import NotQuietError, VirtualClock
 from tests.emulator import clock_app
+from tests.emulator.heart_kit import modal as modal_cli
 from tests.parity.kit import client_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 WITHIN = 30.0
 """Real seconds for what takes milliseconds."""
@@ -94,7 +96,7 @@ def test_an_input_is_timed_out_after_ten_minutes_and_not_before(deployed: Deploy
         deployed.result(longer)
 
 
-@pytest.mark.parametrize("how", ["event", "queue", "own loop", "pool", "call", "helper"])
+@pytest.mark.parametrize("how", ["event", "queue", "own loop", "pool", "call", "generator", "helper"])
 def test_code_waits_in_virtual_time_however_it_waits(deployed: Deployed, how: str) -> None:
     call = clock_app.waits.spawn(how)
     deployed.advance("59m59s")
@@ -180,6 +182,37 @@ def test_a_web_request_is_redirected_after_150_seconds_and_answered_at_its_time(
         assert status == 303
         deployed.advance("50s")
         assert get(location) == (200, "", b"200.0")
+
+
+@pytest.mark.slow
+def test_a_container_that_is_a_process_lives_in_real_time_and_is_waited_for(tmp_path: Path) -> None:
+    source = tmp_path / "real_time.py"
+    source.write_text(
+        "import time, modal\n"
+        "app = modal.App('real-time')\n"
+        "@app.function(scaledown_window=300, timeout=600)\n"
+        "def takes(seconds):\n"
+        "    time.sleep(seconds)\n"
+    )
+    clock = VirtualClock()
+    with Emulator(clock=clock) as emulator:
+        deployed = modal_cli(emulator, "deploy", str(source), cwd=tmp_path)
+        assert deployed.returncode == 0, deployed.stderr
+        client = client_of({**os.environ, **emulator.environment})
+        takes = modal.Function.from_name("real-time", "takes", client=client)
+        short = takes.spawn(0.2)
+        clock.advance("299s", within=WITHIN)
+        assert not emulator.core.calls.get(short.object_id).unfinished  # type: ignore[union-attr]
+        assert len(emulator.containers()) == 1
+        clock.advance("1s", within=WITHIN)
+        assert emulator.containers() == []
+        long = takes.spawn(3600)
+        emulator.wait(lambda: any(container.active for container in emulator.containers()), within=WITHIN)
+        with pytest.raises(NotQuietError, match=r"real-time/takes works on in-"):
+            clock.advance("10m", within=3.0)
+        clock.advance("10m", regardless=True)
+        assert not emulator.core.calls.get(long.object_id).unfinished  # type: ignore[union-attr]
+        client.close()
 
 
 def test_only_the_code_of_containers_is_in_virtual_time(deployed: Deployed) -> None:
