@@ -144,7 +144,7 @@ class RouterHandlers:
         self, request: router_pb2.TaskExecPollRequest, caller: Caller
     ) -> router_pb2.TaskExecPollResponse:
         found = self._exec(request.task_id, request.exec_id, caller)
-        return router_pb2.TaskExecPollResponse(**(_status(await found.wait()) if found.told else {}))
+        return router_pb2.TaskExecPollResponse(**(_status(await found.command.wait()) if found.told else {}))
 
     async def TaskExecStdioRead(
         self, request: router_pb2.TaskExecStdioReadRequest, caller: Caller

@@ -88,11 +88,8 @@ class SandboxHandlers:
     ) -> api_pb2.SandboxGetFromNameResponse:
         environment = environment_named(self._state, request.environment_name).name
         app = self._state.deployed(request.app_name, environment)
-        found = (
-            None
-            if app is None
-            else self._sandboxes.named(app.app_id, request.sandbox_name, ended=request.include_terminated)
-        )
+        ended = getattr(request, "include_terminated", False)  # which clients before 1.6 do not ask
+        found = None if app is None else self._sandboxes.named(app.app_id, request.sandbox_name, ended=ended)
         if found is None:
             raise not_found(f"No Sandbox named '{request.sandbox_name}' in App '{request.app_name}'")
         return made(api_pb2.SandboxGetFromNameResponse, sandbox_id=found.sandbox_id, metadata=_metadata(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Literal
 
@@ -19,6 +20,8 @@ FINISHED_KEPT = 200
 """Commands that have ended, for whoever asks about them afterwards."""
 BYTES_KEPT = 256 << 20
 """Of what those have written."""
+READER_AWAITED, READ_WITHIN = 0.1, 5.0
+"""Seconds for which the end of a command is held back: for somebody to read what it wrote, and to have read it."""
 TOLD_LATE = 1.0
 """Seconds after which the end of a command that ran out of time is told: its client notices by itself, and says so."""
 
@@ -157,9 +160,21 @@ class Exec:
         return self._told.is_set()
 
     async def wait(self) -> int:
-        """Its code, once its end is to be known."""
+        """Its code, once its end is to be known, and what it has written has been read by those who read along.
+
+        A client that prints the output ends with the command: what comes later it would not print any more.
+        """
         await self._told.wait()
+        for stream in (self.command.stdout, self.command.stderr):
+            await self._within(READER_AWAITED, stream, lambda stream: stream.awaits_reader)
+            await self._within(READ_WITHIN, stream, lambda stream: stream.being_read)
         return await self.command.wait()
+
+    async def _within(self, seconds: float, stream: Transcript, holds: Callable[[Transcript], bool]) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with self._clock.outside.timeout(seconds):
+                while holds(stream):
+                    await stream.changed.wait()
 
 
 class Execs:

@@ -34,6 +34,8 @@ class Transcript:
         self.changed = Signal()
         self._readers: dict[object, int] = {}
         """How far each has read."""
+        self._read_to = 0
+        """How far the one has who has read most."""
 
     @property
     def end(self) -> int:
@@ -65,12 +67,14 @@ class Transcript:
         """What is there from `offset` on and what comes, as `since` has it, to the end of the stream."""
         reader = object()
         self._readers[reader] = offset
+        self.changed.notify()
         try:
             while True:
                 at, data = self.since(offset)
                 if data:
                     yield at, data
                     offset = self._readers[reader] = at + len(data)
+                    self._read_to = max(self._read_to, offset)
                     self.room()
                 elif self.done:
                     return
@@ -79,6 +83,16 @@ class Transcript:
         finally:
             del self._readers[reader]
             self.room()
+            self.changed.notify()
+
+    @property
+    def awaits_reader(self) -> bool:
+        """Whether there is something that nobody reads, and nobody has read."""
+        return bool(self._kept) and not self._readers and self._read_to < self.end
+
+    @property
+    def being_read(self) -> bool:
+        return bool(self._readers)
 
 
 class Pump:

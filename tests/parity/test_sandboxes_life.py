@@ -146,7 +146,6 @@ def test_what_it_is_given_is_there_and_what_it_is_not_is_not(
         cpu=0.5,
         memory=(128, 256),
         region="us-east",
-        runtime="gvisor",
         verbose=True,
     )
     said = sandbox.stdout.read()
@@ -157,6 +156,15 @@ def test_what_it_is_given_is_there_and_what_it_is_not_is_not(
     for name in ("OF_THE_DEVELOPER", "NOTHING", "MODAL_TOKEN_SECRET", "MODAL_IS_REMOTE"):
         assert f"\n{name}=" not in said
     assert "\nMODAL_REGION=us-east\n" in said
+
+
+@pytest.mark.slow
+@pytest.mark.since("1.6")
+@pytest.mark.row("Sandboxes", "cpu, memory, gpu, region, cloud, runtime")
+@pytest.mark.emulator_only("a GPU costs money")
+def test_a_gpu_a_cloud_and_a_runtime_can_be_asked_for(made: Callable[..., modal.Sandbox]) -> None:
+    sandbox = made("sh", "-c", "echo $MODAL_CLOUD_PROVIDER", gpu="T4", cloud="aws", runtime="vm")
+    assert sandbox.stdout.read() == "aws\n"
 
 
 @pytest.mark.slow
