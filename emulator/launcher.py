@@ -205,7 +205,7 @@ class ContainerLauncher:
             fixed_ports=tuple(dict.fromkeys(ports)),
             shared_ports=() if blocked else tuple(port for port in self._shared_ports() if port not in ports),
         )
-        return spec, [*(definition.entrypoint_args or DEFAULT_COMMAND)]
+        return spec, [*image.entrypoint, *(definition.entrypoint_args or image.command or DEFAULT_COMMAND)]
 
     async def release_sandbox(self, sandbox: Sandbox) -> None:
         """It has ended, in whatever way: what it has changed of Volumes is committed."""

@@ -215,6 +215,9 @@ class ImageRecord:
     """What makes its Python environment, of all layers, the oldest first."""
     unfinished: bool = False
     """A step that runs in a container is still to be done."""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    """What a Sandbox runs: `entrypoint`, and `command` where it is given no words of its own."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ DEFAULT_WORKDIR = "/root"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What `$PATH` is in an image that has not set it."""
 
-_ASSUMED = frozenset(("SHELL", "ENTRYPOINT", "CMD", "LABEL", "EXPOSE", "MAINTAINER", "STOPSIGNAL", "HEALTHCHECK"))
+_ASSUMED = frozenset(("SHELL", "LABEL", "EXPOSE", "MAINTAINER", "STOPSIGNAL", "HEALTHCHECK"))
 _EARLIER = frozenset(("base", "scratch"))
 """What a layer may be built from that no registry has."""
 _UV_ITSELF = re.compile(r"--from=\S*\buv\b")
@@ -44,6 +45,9 @@ class Layers:
     """Of this layer alone."""
     arguments: dict[str, str] = field(default_factory=dict)
     """Of the build, by `ARG`."""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    """What a Sandbox runs: the words of its `ENTRYPOINT`, and those that follow where it is given none."""
 
 
 def apply_commands(
@@ -78,6 +82,10 @@ def apply_commands(
                 pass  # the client brings uv so; this machine's does the work
             case "RUN":
                 _run(layers, rest)
+            case "ENTRYPOINT":
+                layers.entrypoint, layers.command = _words(rest), ()
+            case "CMD":
+                layers.command = _words(rest)
             case other if other not in _ASSUMED:
                 layers.not_honoured.append(command)
 
@@ -86,6 +94,15 @@ def python_of(tag: str) -> str:
     """The Python series of Docker's own images: "3.12" of `python:3.12.10-slim-bookworm`; else empty."""
     found = _PYTHON_TAG.match(tag)
     return found[1] if found else ""
+
+
+def _words(rest: str) -> tuple[str, ...]:
+    """A command as a list in JSON, or else one for a shell."""
+    try:
+        words = json.loads(rest)
+    except ValueError:
+        return ("/bin/sh", "-c", rest)
+    return tuple(map(str, words)) if isinstance(words, list) else ("/bin/sh", "-c", rest)
 
 
 def _begin(layers: Layers, rest: str) -> None:

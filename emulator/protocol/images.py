@@ -94,6 +94,7 @@ class ImageHandlers:
                 layers.copied += record.copied
                 layers.installs += record.installs
                 layers.python = record.python or layers.python
+                layers.entrypoint, layers.command = record.entrypoint, record.command
         context = self._state.mounts.get(image.context_mount_id)
         files = [*(context.files if context else ()), *self._context_files(image)]
         apply_commands(layers, image.dockerfile_commands, files, build_arguments=image.build_args)
@@ -111,6 +112,8 @@ class ImageHandlers:
             layers.python,
             tuple(layers.installs),
             unfinished=image.HasField("build_function") or bool(ours),
+            entrypoint=layers.entrypoint,
+            command=layers.command,
         )
 
     def _last_of(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LONGEST_TIMEOUT = 24 * 60 * 60
 """Seconds: https://modal.com/docs/guide/sandbox."""
 DEFAULT_COMMAND = ("sleep", "172800")
-"""Of the images that Modal builds: the client writes it into them as their `CMD`."""
+"""Of an image without a `CMD`: what the client writes into those that Modal builds."""
 
 
 def _all(fate: Fate, names: str) -> dict[str, Fate]:

@@ -118,6 +118,14 @@ def test_without_a_command_it_sleeps_until_it_is_terminated(made: Callable[..., 
 
 
 @pytest.mark.slow
+@pytest.mark.row("Sandboxes", "Sandbox.create without a command")
+def test_an_images_own_command_is_run_and_its_entrypoint_always(made: Callable[..., modal.Sandbox]) -> None:
+    image = modal.Image.debian_slim().entrypoint(["echo", "entered"]).cmd(["with", "its own"])
+    assert made(image=image).stdout.read() == "entered with its own\n"
+    assert made("otherwise", image=image).stdout.read() == "entered otherwise\n"
+
+
+@pytest.mark.slow
 @pytest.mark.row("Sandboxes", "terminate")
 def test_what_has_been_terminated_runs_no_more_commands(made: Callable[..., modal.Sandbox]) -> None:
     sandbox = made()
