@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from emulator.emulator import Emulator
+from emulator.images.pythons import find
 from tests.parity import kit
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ def mamba(): ...
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.emulator_only("Modal builds these")
 @pytest.mark.row("Images", "`Image.from_registry`")
 @pytest.mark.row("Images", "`Image.from_dockerfile`")
@@ -146,6 +148,7 @@ def main():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.emulator_only("it starts an emulator that runs them")
 @pytest.mark.row("Images", "`Image.run_commands`")
 def test_shell_commands_are_run_where_that_is_wanted(tmp_path: Path) -> None:
@@ -163,3 +166,35 @@ def test_shell_commands_are_run_where_that_is_wanted(tmp_path: Path) -> None:
         assert "about to fail" in failed.stdout
         assert "ended with status 3" in failed.stdout
         target.client.close()
+
+
+OTHER = """
+import sys
+import modal
+
+image = modal.Image.debian_slim(python_version="{series}").uv_pip_install("cowsay")
+app = modal.App("other-python", image=image)
+
+@app.function()
+def look() -> str:
+    import cowsay
+    return "%d.%d" % sys.version_info[:2]
+
+@app.local_entrypoint()
+def main():
+    print("it is", look.remote())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.row("Images", "`Image.debian_slim`")
+@pytest.mark.row("Images", "`Image.uv_pip_install`")
+def test_another_python_of_this_machine_and_a_package_from_the_registry(target: Target, tmp_path: Path) -> None:
+    own = "{}.{}".format(*sys.version_info)
+    others = [series for series in ("3.12", "3.13", "3.11") if series != own and find(series) is not None]
+    if not others:
+        pytest.skip("there is no other Python on this machine")
+    (tmp_path / "other.py").write_text(OTHER.format(series=others[0]))
+    done = target.cli("run", "other.py", cwd=tmp_path, timeout=120)
+    assert f"it is {others[0]}" in done.stdout, done.stdout + done.stderr

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.row("Images", "`Image.run_function`")
 def test_what_a_function_writes_is_in_the_image_and_it_runs_once(target: Target) -> None:
     first = target.cli("run", "run_function.py")
@@ -25,6 +26,7 @@ def test_what_a_function_writes_is_in_the_image_and_it_runs_once(target: Target)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.row("Images", "`Image.run_function`")
 @pytest.mark.row("Images", "a build that fails")
 def test_what_a_function_raises_fails_the_build(target: Target) -> None:

@@ -62,30 +62,35 @@ def test_a_layer_is_built_on_the_one_below(installs: DeployedApp) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.row("Images", "commands of packages")
 def test_programs_of_the_container_have_the_images_packages(installs: DeployedApp) -> None:
     assert installs.function("commands").remote() == ["1.0"] * 3
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.row("Images", "`Image.pip_install_from_requirements`")
 def test_the_requirements_of_a_file_are_installed(projects: DeployedApp) -> None:
     assert projects.function("of_requirements").remote() == ["tiny-one", "tiny-three"]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.row("Images", "`Image.pip_install_from_pyproject`")
 def test_a_projects_dependencies_are_installed(projects: DeployedApp) -> None:
     assert projects.function("of_project").remote() == ["tiny-one", "tiny-three", "tiny-two"]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.row("Images", "`Image.uv_sync`")
 def test_a_project_of_uvs_has_an_environment_of_its_own(projects: DeployedApp) -> None:
     assert projects.function("synced").remote() == ["tiny-one"]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.row("Images", "`Image.dockerfile_commands`")
 @pytest.mark.row("Images", "`Image.env`, `workdir`")
 def test_dockerfile_commands_install_and_set(projects: DeployedApp) -> None:
@@ -93,6 +98,7 @@ def test_dockerfile_commands_install_and_set(projects: DeployedApp) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 @pytest.mark.row("Images", "what is built is kept")
 @pytest.mark.row("Images", "`force_build`")
 @pytest.mark.row("Images", "`Image.build`, `from_id`")

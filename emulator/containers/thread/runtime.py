@@ -97,6 +97,13 @@ class ThreadRuntime:
         """What a thread can not give."""
         if spec.bare:
             raise ContainerStartError(f"a container that is a thread can not be bare, as a Sandbox is: {INSTEAD}")
+        if spec.python is not None:
+            raise ContainerStartError(
+                f"its image needs packages, or a Python, that this process does not have, and a container that is a "
+                f"thread has this process's: {INSTEAD}"
+            )
+        if spec.changes is not None:
+            raise ContainerStartError(f"what a thread changes in files can not be an image's: {INSTEAD}")
         if spec.block_network:
             raise ContainerStartError(f"`block_network` can not be kept in a container that is a thread: {INSTEAD}")
         for container in self._containers.values():
