@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from modal_proto import api_pb2
@@ -21,6 +22,7 @@ from emulator.imaging import Imaging
 from emulator.ingress.ingress import Ingress
 from emulator.launcher import ContainerLauncher
 from emulator.logs import LogLine
+from emulator.protocol.app_page import app_page
 from emulator.protocol.apps import AppHandlers
 from emulator.protocol.autoscaling import AutoscalerHandlers
 from emulator.protocol.binding import Binder
@@ -142,7 +144,7 @@ class Core:
         content = ContentStore(folder / "content", self._blobs.scratch)
         volumes = VolumeStore(self._blobs.scratch, clock.monotonic)
         views = Views(clock, self.say)
-        self._blob_server = BlobServer(self._blobs, volumes.transfers)
+        self._blob_server = BlobServer(self._blobs, volumes.transfers, partial(app_page, state))
         history = History(changed=self._on_task)
         self.calls = Calls(clock, discard_blob=self._blobs.discard, blob_size=self._blobs.size, done=history.done)
         sockets = self._temporary / "s"
@@ -216,7 +218,7 @@ class Core:
         )
         publisher = self._publisher = Publisher(state, self.scheduler, self._front)
         self._apps = AppHandlers(
-            state, clock, self.scheduler, self.sandboxes, self._front, publisher, self.server_url, self.say
+            state, clock, self.scheduler, self.sandboxes, self._front, publisher, self._blob_server.app_url, self.say
         )
         storage = (
             DictHandlers(state, clock, self.store),
@@ -231,7 +233,7 @@ class Core:
                 BlobHandlers(self._blobs, self._blob_server.url),
                 CallHandlers(state, self.calls, self.scheduler, self.plans),
                 ContainerHandlers(self.calls, self.scheduler, self.sandboxes, clock),
-                DeploymentHandlers(state, clock, publisher, self.server_url),
+                DeploymentHandlers(state, clock, publisher, self._blob_server.app_url),
                 EnvironmentHandlers(state, clock, [self._apps, *(handlers.objects for handlers in storage)]),
                 FlashHandlers(state, tokens),
                 FunctionHandlers(state, self.scheduler, self._front, binder, self.say),

@@ -51,7 +51,7 @@ class AppHandlers:
         sandboxes: Sandboxes,
         front: Front,
         publisher: Publisher,
-        page_url: str,
+        page_url: Callable[[str], str],
         say: Callable[[str], None],
     ) -> None:
         self._say = say
@@ -77,7 +77,7 @@ class AppHandlers:
             web_suffix=environment.web_suffix,
         )
         self._state.apps[app.app_id] = app
-        url = f"{self._page_url}/apps/{app.app_id}"
+        url = self._page_url(app.app_id)
         return api_pb2.AppCreateResponse(app_id=app.app_id, app_page_url=url, app_logs_url=f"{url}/logs")
 
     async def AppGetByDeploymentName(

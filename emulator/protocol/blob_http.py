@@ -10,16 +10,20 @@ from emulator.protocol.server import bind
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from emulator.storage.content import BlobStore
     from emulator.storage.transfers import Transfers
 
 
 class BlobServer:
-    """Serves `/blobs/{id}` and Volumes' blocks on a port of 127.0.0.1 (see `blob_pages`, `volume_pages`)."""
+    """Serves blobs, Volumes' blocks and apps' pages on a port of 127.0.0.1 (see `blob_pages`, `volume_pages`)."""
 
-    def __init__(self, blobs: BlobStore, transfers: Transfers) -> None:
+    def __init__(
+        self, blobs: BlobStore, transfers: Transfers, app_page: Callable[[str], str | None] = lambda _app_id: None
+    ) -> None:
         self._blobs = blobs
+        self._app_page = app_page
         self._transfers = transfers
         self._listener: socket.socket | None = None
         self._serving: asyncio.Task[Any] | None = None
@@ -39,7 +43,7 @@ class BlobServer:
 
     async def _serve(self, listener: socket.socket) -> Any:
         pages = await asyncio.to_thread(importlib.import_module, "emulator.protocol.blob_pages")
-        return await pages.serve(self._blobs, self._transfers, listener)
+        return await pages.serve(self._blobs, self._transfers, self._app_page, listener)
 
     async def close(self) -> None:
         """Serve no more, and remove every blob. Harmless when repeated."""
@@ -52,6 +56,10 @@ class BlobServer:
             self._listener = None
         self._serving = None
         await asyncio.to_thread(self._blobs.close)
+
+    def app_url(self, app_id: str) -> str:
+        """Of an app's page."""
+        return self.address(f"apps/{app_id}")
 
     def url(self, blob_id: str) -> str:
         return self.address(f"blobs/{blob_id}")

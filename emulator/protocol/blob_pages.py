@@ -15,6 +15,7 @@ from emulator.protocol.volume_pages import VolumePages
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from pathlib import Path
 
     from emulator.storage.content import BlobStore
@@ -23,13 +24,23 @@ if TYPE_CHECKING:
 MAX_BLOB_BYTES = 8 << 30
 
 
-async def serve(blobs: BlobStore, transfers: Transfers, listener: socket.socket) -> web.AppRunner:
+async def serve(
+    blobs: BlobStore, transfers: Transfers, app_page: Callable[[str], str | None], listener: socket.socket
+) -> web.AppRunner:
     """Serve on an open listener, until the answer's `cleanup`."""
     pages = BlobPages(blobs)
     app = web.Application(client_max_size=MAX_BLOB_BYTES)
     app.router.add_put("/blobs/{blob_id}", pages.put)
     app.router.add_get("/blobs/{blob_id}", pages.get)
     VolumePages(transfers).add_to(app)
+
+    async def page(request: web.Request) -> web.Response:
+        if (text := app_page(request.match_info["app_id"])) is None:
+            raise web.HTTPNotFound(text="no such app")
+        return web.Response(text=text, content_type="text/html")
+
+    for path in ("/apps/{app_id}", "/apps/{app_id}/logs"):
+        app.router.add_get(path, page)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.SockSite(runner, listener).start()

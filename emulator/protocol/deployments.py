@@ -12,6 +12,8 @@ from emulator.protocol.publishing import VERSIONS_KEPT
 from emulator.state import WORKSPACE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from grpclib import GRPCError
 
     from emulator.clock import Clock
@@ -26,7 +28,7 @@ History = api_pb2.AppDeploymentHistory
 
 
 class DeploymentHandlers:
-    def __init__(self, state: State, clock: Clock, publisher: Publisher, page_url: str) -> None:
+    def __init__(self, state: State, clock: Clock, publisher: Publisher, page_url: Callable[[str], str]) -> None:
         self._state = state
         self._clock = clock
         self._publisher = publisher
@@ -183,4 +185,4 @@ class DeploymentHandlers:
         return app
 
     def _url(self, app: App) -> str:
-        return f"{self._page_url}/apps/{app.app_id}"
+        return self._page_url(app.app_id)

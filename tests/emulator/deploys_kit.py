@@ -49,10 +49,10 @@ class Deployer:
             no_sandboxes(machine.clock),
             self.front,
             publisher,
-            "http://pages",
+            "http://pages/{}".format,
             machine.said.append,
         )
-        self.deployments = DeploymentHandlers(machine.state, machine.clock, publisher, "http://pages")
+        self.deployments = DeploymentHandlers(machine.state, machine.clock, publisher, "http://pages/{}".format)
         self.functions = FunctionHandlers(machine.state, machine.scheduler, self.front, binder, machine.said.append)
 
     async def create(self, tag: str, *, existing: str = "", auth: bool = False) -> api_pb2.FunctionCreateResponse:

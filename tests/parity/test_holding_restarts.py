@@ -68,7 +68,10 @@ def test_what_was_deployed_serves_again_at_its_addresses_with_versions_secrets_a
         run("workspace", "proxy-tokens", "create")
         run("deploy", "app.py", "--tag", "first")
         (tmp_path / "app.py").write_text((tmp_path / "app.py").read_text().replace("VERSION = 1", "VERSION = 2"))
-        run("deploy", "app.py")
+        link = run("deploy", "app.py").partition("View Deployment: ")[2].split()[0]
+        page = urllib.request.urlopen(link).read().decode()
+        assert "<h1>keeper</h1>" in page
+        assert f'href="{emulator.web_url("keeper", "page")}"' in page
         url, schedules = emulator.web_url("keeper", "page"), emulator.schedules()
         history, tokens = run("app", "history", "keeper"), run("workspace", "proxy-tokens", "list", "--json")
         with client_of(emulator.environment) as client:
