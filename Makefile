@@ -49,6 +49,7 @@ format: .venv/.dev  ## let ruff lay the code out
 
 check: lint  ## everything slower than `make test`
 	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'any_containers and not slow' --emulator-containers zygote
 	$(BIN)/python -m tests.pythons
 
 conformance: .venv/.dev  ## real clients and raw sockets against the service (ARGS="--base-url …": a deployment)
@@ -63,6 +64,7 @@ bench: .venv/.dev  ## the figures: the whole path against the engine direct
 bench-emulator: .venv/.dev  ## the figures: what the emulator costs, and chunks through it
 	$(BIN)/python -m tests.benchmarks.emulator
 	$(BIN)/python -m tests.benchmarks.emulator_web
+	$(BIN)/python -m tests.benchmarks.fixtures
 
 bench-gateway: .venv/.dev  ## the figures: what the service costs beside other gateways (installs them into .venvs)
 	$(BIN)/python -m tests.benchmarks.gateway

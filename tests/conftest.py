@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from emulator.aws import Aws
+    from emulator.containers import Kind
     from tests.aws_kit import StateOfTest
 
 # The project is not installed, so its entry point is not there: by name. `pytester` is pytest's own, for its plugins.
@@ -31,6 +32,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ.pop(FOLDER_VARIABLE)
     if before is not None:
         os.environ[FOLDER_VARIABLE] = before
+
+
+@pytest.fixture(scope="session")
+def containers(request: pytest.FixtureRequest) -> Kind:
+    """Of emulators in tests that are marked `any_containers`."""
+    kind: Kind = request.config.getoption("--emulator-containers") or "thread"
+    return kind
 
 
 @pytest.fixture

@@ -15,9 +15,13 @@ import websockets
 from emulator.emulator import Emulator
 from tests.emulator.heart_kit import modal, write_app
 from tests.emulator.ingress_kit import best_of, raw, until
+from tests.ports import free_port
 
 if TYPE_CHECKING:
+    from emulator.containers import Kind
     from emulator.logs import LogLine
+
+pytestmark = pytest.mark.any_containers
 
 APP = """
 import modal
@@ -72,15 +76,15 @@ class Echo:
 
 
 @pytest.fixture(scope="module")
-def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Emulator, list[str]]]:
+def deployed(containers: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Emulator, list[str]]]:
     said: list[str] = []
 
     def log(line: LogLine) -> None:
         said.append(line.text)
 
     folder: Path = tmp_path_factory.mktemp("web")
-    with Emulator(log=log) as emulator:
-        write_app(folder, APP)
+    with Emulator(containers=containers, log=log) as emulator:
+        write_app(folder, APP.replace("8000", str(free_port())))
         deploy = modal(emulator, "deploy", "app.py", cwd=folder)
         assert deploy.returncode == 0, deploy.stdout + deploy.stderr
         yield emulator, said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 app = modal.App("faulty")
+
+
+def free_port() -> int:
+    """Containers that are threads have the machine's ports, which other tests use too."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+PORT = int(os.environ.get("TOWER_PORT") or free_port())
 
 
 @app.function()
@@ -74,7 +85,7 @@ def site() -> Any:
     return application
 
 
-@app.server(port=8123, unauthenticated=True, max_containers=1)
+@app.server(port=PORT, env={"TOWER_PORT": str(PORT)}, unauthenticated=True, max_containers=1)
 class Tower:
     @modal.enter()
     def start(self) -> None:
@@ -93,7 +104,7 @@ async def tower(listening: threading.Event) -> None:
             await response.write(event)
         return response
 
-    async def socket(request: web.Request) -> web.WebSocketResponse:
+    async def talk(request: web.Request) -> web.WebSocketResponse:
         response = web.WebSocketResponse()
         await response.prepare(request)
         for number in range(5):
@@ -102,9 +113,9 @@ async def tower(listening: threading.Event) -> None:
         return response
 
     application = web.Application()
-    application.add_routes([web.get("/events", stream), web.get("/socket", socket)])
+    application.add_routes([web.get("/events", stream), web.get("/socket", talk)])
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 8123).start()
+    await web.TCPSite(runner, "127.0.0.1", PORT).start()
     listening.set()
     await asyncio.Event().wait()

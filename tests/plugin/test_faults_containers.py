@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from emulator.testing.apps import Deploy, RunningApp
 
 
+pytestmark = pytest.mark.any_containers
+
+
 @pytest.fixture(scope="module")
 def app(module_deploy: Deploy) -> RunningApp:
     return module_deploy(faulty)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from emulator.faults.faults import Faults
     from emulator.testing.apps import Deploy, RunningApp
 
+pytestmark = pytest.mark.any_containers
+
 EVENTS = b"".join(faulty.events(5))
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from emulator.testing.apps import Deploy, RunningApp
     from emulator.testing.aws import AwsAccess
 
+pytestmark = pytest.mark.any_containers
+
 TABLE: dict[str, Any] = {
     "TableName": "orders",
     "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
