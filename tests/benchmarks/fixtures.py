@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.fixtures
 
-Measured where a test feels it: in a pytest of its own, by hooks around the fixture's set-up and the test's end. CPU is all of
-the test's process, emulator, containers and client together: on a machine that does nothing else, time is about that.
+Measured where a test feels it: in a pytest of its own, by hooks around the fixture's set-up and the test's end. CPU is
+all of the test's process, emulator, containers and client together: where nothing else runs, time is about that.
 """
 
 from __future__ import annotations
