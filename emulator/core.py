@@ -41,6 +41,7 @@ from emulator.protocol.grpc import Traffic
 from emulator.protocol.inspection import InspectionHandlers
 from emulator.protocol.logs import LogHandlers
 from emulator.protocol.mounts import MountHandlers
+from emulator.protocol.named import environment_named
 from emulator.protocol.proxy_tokens import ProxyTokenHandlers
 from emulator.protocol.publishing import Publisher
 from emulator.protocol.queues import QueueHandlers
@@ -370,7 +371,7 @@ class Core:
             "MODAL_TOKEN_ID": self._token.token_id,
             "MODAL_TOKEN_SECRET": self._token.secret,
             "MODAL_CONFIG_PATH": str(self._temporary / "modal.toml"),
-            "MODAL_ENVIRONMENT": "main",
+            "MODAL_ENVIRONMENT": environment_named(self.state, "").name,
             **self.aws.environment(),
         }
 

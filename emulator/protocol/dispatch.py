@@ -264,5 +264,9 @@ def too_large(what: str) -> GRPCError:
     return GRPCError(Status.OUT_OF_RANGE, f"Received :status = '413': {what}")
 
 
+def unimplemented(what: str) -> GRPCError:
+    return GRPCError(Status.UNIMPLEMENTED, f"The emulator does not implement {what}")
+
+
 def failed_precondition(message: str) -> GRPCError:
     return GRPCError(Status.FAILED_PRECONDITION, message)

@@ -6,11 +6,10 @@ import re
 from typing import TYPE_CHECKING, Protocol
 
 from google.protobuf.empty_pb2 import Empty
-from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from emulator.ids import new_id
-from emulator.protocol.dispatch import exists, failed_precondition, invalid, not_found
+from emulator.protocol.dispatch import exists, failed_precondition, invalid, not_found, unimplemented
 from emulator.protocol.named import check_environment_name, environment_named
 from emulator.protocol.schema import has_field
 from emulator.state import DEFAULT_ENVIRONMENT, IMAGE_BUILDER_VERSION, USER_ID, WORKSPACE, Environment
@@ -83,9 +82,9 @@ class EnvironmentHandlers:
 
     async def EnvironmentCreate(self, request: api_pb2.EnvironmentCreateRequest, _: Caller) -> Empty:
         if request.is_managed or request.default_member_role or request.default_member_role_str:
-            raise _unimplemented("restricted Environments: there is one user here")
+            raise unimplemented("restricted Environments: there is one user here")
         if request.environment_type != api_pb2.ENVIRONMENT_TYPE_UNSPECIFIED:
-            raise _unimplemented("public Environments")
+            raise unimplemented("public Environments")
         check_environment_name(request.name)
         if self._known(request.name):
             raise exists(f"Environment '{request.name}' already exists")
@@ -99,7 +98,7 @@ class EnvironmentHandlers:
         environment = environment_named(self._state, request.current_name)
         for field, _value in request.ListFields():
             if field.name not in ("current_name", "name", "web_suffix", "image_builder_version"):
-                raise _unimplemented(f"EnvironmentUpdate of {field.name}")
+                raise unimplemented(f"EnvironmentUpdate of {field.name}")
         if has_field(request, "image_builder_version") and request.HasField("image_builder_version"):
             check_builder(request.image_builder_version)
         name = request.name.value if request.HasField("name") else environment.name
@@ -158,10 +157,6 @@ def check_builder(version: str) -> None:
     """Refuse a version of the image builder that is not this emulator's; none is the workspace's."""
     if version not in ("", IMAGE_BUILDER_VERSION):
         raise invalid(f"The emulator has the image builder version {IMAGE_BUILDER_VERSION} alone, not {version!r}")
-
-
-def _unimplemented(what: str) -> GRPCError:
-    return GRPCError(Status.UNIMPLEMENTED, f"The emulator does not implement {what}")
 
 
 def _listed(environment: Environment) -> api_pb2.EnvironmentListItem:

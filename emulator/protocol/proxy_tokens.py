@@ -10,11 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from google.protobuf.empty_pb2 import Empty
-from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from emulator.ids import new_id
-from emulator.protocol.dispatch import not_found
+from emulator.protocol.dispatch import not_found, unimplemented
 from emulator.protocol.named import environment_named
 from emulator.protocol.schema import has_field, made
 from emulator.state import USER_ID, WORKSPACE, ProxyToken
@@ -35,7 +34,7 @@ class ProxyTokenHandlers:
         self, request: api_pb2.WebhookTokenCreateRequest, _: Caller
     ) -> api_pb2.TokenCreateResponse:
         if request.scoped:
-            raise GRPCError(Status.UNIMPLEMENTED, "The emulator does not implement scoped proxy tokens")
+            raise unimplemented("scoped proxy tokens")
         name = request.name if has_field(request, "name") else ""
         token = ProxyToken(new_id("wk"), "ws-" + secrets.token_urlsafe(24), name=name, created_at=self._clock.time())
         self._tokens[token.token_id] = token

@@ -79,3 +79,16 @@ def test_dicts_and_queues_go_on_where_they_were(tmp_path: Path) -> None:
         client = client_of(emulator.environment)
         assert modal.Queue.from_name("kept", client=client).len(total=True) == 0
         client.close()
+
+
+@pytest.mark.slow
+def test_a_default_environment_that_has_another_name_is_the_one_that_clients_are_told(tmp_path: Path) -> None:
+    with Emulator(state_directory=tmp_path) as emulator:
+        client = client_of(emulator.environment)
+        modal.environments.update_environment("main", new_name="home", client=client)
+        client.close()
+    with Emulator(state_directory=tmp_path) as emulator:
+        assert emulator.environment["MODAL_ENVIRONMENT"] == "home"
+        client = client_of(emulator.environment)
+        assert [found.name for found in modal.environments.list_environments(client=client)] == ["home"]
+        client.close()
