@@ -60,7 +60,9 @@ class Busy:
         runtime: object,
         traffic: Traffic,
         own_ports: Callable[[], frozenset[int]],
+        beside: Callable[[], list[str]] = list,
     ) -> None:
+        """`beside` tells what goes on beside functions' containers."""
         self.loop = asyncio.get_running_loop()
         self._state = state
         self._scheduler = scheduler
@@ -69,6 +71,7 @@ class Busy:
         self._runtime = runtime
         self._traffic = traffic
         self._own_ports = own_ports
+        self._beside = beside
         self._in_threads = 0
         self.loop.run_in_executor = self._counted(self.loop.run_in_executor)  # type: ignore[method-assign, assignment]
 
@@ -110,6 +113,7 @@ class Busy:
             lines.append(f"outputs that are about to be handed out ({self._calls.handing_out})")
         if not regardless:
             lines += self._moving.lines()
+            lines += self._beside()
             lines += (line for pool, slot in self._scheduler.slots() for line in self._slot(pool, slot))
         return lines
 

@@ -291,6 +291,7 @@ class Core:
             runtime=self._runtime,
             traffic=self._traffic,
             own_ports=lambda: frozenset(self._shared_ports()),
+            beside=self.sandboxes.moving,
         )
 
     async def stop(self) -> None:

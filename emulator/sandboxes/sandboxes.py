@@ -80,6 +80,14 @@ class Sandboxes:
     def running(self, app_id: str | None = None) -> Iterator[Sandbox]:
         return (one for one in self.all if one.running and app_id in (None, one.app_id))
 
+    def moving(self) -> list[str]:
+        """What is under way, for who waits until nothing is: what a Sandbox's command does is its own affair."""
+        return [
+            f"Sandbox {one.sandbox_id} {'is being ended' if one.ending else 'starts'}"
+            for one in self.running()
+            if one.ending or one.container is None
+        ]
+
     def get(self, sandbox_id: str) -> Sandbox:
         """Raises `GRPCError` (NOT_FOUND)."""
         if (found := self._by_id.get(sandbox_id)) is None:
