@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from grpclib import Status
 from modal_proto import api_pb2
 
 from emulator.protocol.dicts import DictHandlers
+from emulator.protocol.dispatch import Caller, Dispatcher
 from emulator.protocol.environments import EnvironmentHandlers
 from emulator.protocol.heartbeats import SILENCE
 from emulator.protocol.queues import QueueHandlers
@@ -119,3 +120,33 @@ async def test_a_large_dict_comes_in_pieces_and_keys_without_their_values(server
     assert list(whole) == entries
     keys = await server.DictContents(api_pb2.DictContentsRequest(dict_id=dict_id, keys=True))
     assert [(entry.key, entry.value) for entry in keys] == [(entry.key, b"") for entry in entries]
+
+
+class BrokenStream:
+    """Of a client that has gone by the time its answer is ready."""
+
+    metadata: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, request: object) -> None:
+        self._request = request
+
+    async def recv_message(self) -> object:
+        return self._request
+
+    async def send_message(self, message: object) -> None:
+        raise ConnectionResetError
+
+
+async def test_items_whose_answer_cannot_be_sent_are_there_again_in_their_place(clock: TurnedClock) -> None:
+    state, nobody = State(), Caller()
+    EnvironmentHandlers(state, clock)
+    queues = QueueHandlers(state, clock, NothingKept())
+    made = await queues.QueueGetOrCreate(
+        api_pb2.QueueGetOrCreateRequest(deployment_name="q", object_creation_type=CREATE), nobody
+    )
+    await queues.QueuePut(api_pb2.QueuePutRequest(queue_id=made.queue_id, values=[b"1", b"2", b"3"]), nobody)
+    route = Dispatcher([queues], print).servable(nobody).__mapping__()["/modal.client.ModalClient/QueueGet"]
+    with pytest.raises(ConnectionResetError):
+        await route.func(BrokenStream(api_pb2.QueueGetRequest(queue_id=made.queue_id, n_values=2)))  # type: ignore[arg-type]
+    look = api_pb2.QueueNextItemsRequest(queue_id=made.queue_id)
+    assert [item.value for item in (await queues.QueueNextItems(look, nobody)).items] == [b"1", b"2", b"3"]
