@@ -65,6 +65,7 @@ bench-emulator: .venv/.dev  ## the figures: what the emulator costs, and chunks 
 	$(BIN)/python -m tests.benchmarks.emulator
 	$(BIN)/python -m tests.benchmarks.emulator_web
 	$(BIN)/python -m tests.benchmarks.fixtures
+	$(BIN)/python -m tests.benchmarks.volumes
 
 bench-gateway: .venv/.dev  ## the figures: what the service costs beside other gateways (installs them into .venvs)
 	$(BIN)/python -m tests.benchmarks.gateway

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from emulator.clock import Clock
     from emulator.containers.base import Shown
+    from emulator.storage.changes import Change
     from emulator.storage.snapshots import Snapshot
     from emulator.storage.volumes import VolumeFiles
 
@@ -48,6 +49,7 @@ class View:
         self._layers: Layers | None = None
         self._changes: Changes | None = None
         self._container: Shown | None = None
+        self._closed = False
 
     def open(self) -> Layers:
         with self._files.lock:
@@ -87,13 +89,22 @@ class View:
                 return
             staged = stage(changes, self._files.temporary)
             try:
-                with self._files.lock:
-                    for path in apply(changes, staged, self._files.part(self._sub_path)):
-                        self._files.snapshots.changed(path)
+                self._apply(changes, staged)
             finally:
                 for whole in staged.values():
                     discard(whole)
             self._changes.took(changes)
+
+    def _apply(self, changes: list[Change], staged: dict[str, Path]) -> None:
+        with self._files.lock:
+            if self._files.deleted:
+                return
+            try:
+                for path in apply(changes, staged, self._files.part(self._sub_path)):
+                    self._files.snapshots.changed(path)
+            except BaseException:
+                self._files.snapshots.forget()  # who knows what has changed
+                raise
 
     async def reload(self) -> None:
         """Show the container the Volume as it is now, after a commit of what it has changed.
@@ -103,26 +114,30 @@ class View:
         if self._container is None:
             return
         async with self._turn:
-            await self._container.hide(self.volume_id)
+            if self._layers is not None:  # else it could not be shown again the last time
+                await self._container.hide(self.volume_id)
             try:
                 await asyncio.to_thread(self._renew)
             finally:
-                assert self._layers is not None
-                await self._container.show(self.volume_id, self._layers, read_only=self._read_only)
+                if self._layers is not None:
+                    await self._container.show(self.volume_id, self._layers, read_only=self._read_only)
 
     def _renew(self) -> None:
         self.commit()
         with self._committing:
-            old = self._snapshot, self._folder
+            if self._closed:
+                return
+            # First, so that a snapshot which nobody else uses is brought up to date, and no other is made.
+            self._give_back(self._snapshot, self._folder)
+            self._snapshot = self._folder = self._layers = self._changes = None
             self.open()
-            self._give_back(*old)
 
     def close(self) -> None:
         """The container has ended. What it has not committed is lost. Blocks."""
         with self._committing:
-            old = self._snapshot, self._folder
-            self._snapshot = self._folder = self._changes = None
-            self._give_back(*old)
+            self._closed = True
+            self._give_back(self._snapshot, self._folder)
+            self._snapshot = self._folder = self._layers = self._changes = None
 
     def _give_back(self, snapshot: Snapshot | None, folder: Path | None) -> None:
         if snapshot is not None:

@@ -49,6 +49,7 @@ class VolumeFiles:
         self.root = root
         self.lock = threading.RLock()
         self.scratch = scratch
+        self.deleted = False
         self.snapshots = Snapshots(root, scratch, self.lock)
         root.mkdir(parents=True, exist_ok=True)
 
@@ -172,6 +173,7 @@ class VolumeFiles:
     def delete(self) -> None:
         """Remove the Volume, and what it shows nobody any more."""
         with self.lock:
+            self.deleted = True
             self.snapshots.forget()
             gone = self.temporary()
             self.root.rename(gone)

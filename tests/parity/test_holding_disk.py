@@ -103,3 +103,15 @@ def test_a_state_folder_that_may_not_be_written_to_is_one_line_that_names_it(tmp
     done = on_small_disk(("up", "--port", "0", "--state", str(tmp_path / "disk")), tmp_path, mount="ro", variable="_")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"emulator: the state directory {tmp_path}/disk can not be used: Read-only file system\n"
+
+
+@pytest.mark.row("Storage", "a full disk")
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_files_that_do_not_fit_into_a_volume_fail_and_leave_nothing(tmp_path: Path, version: str) -> None:
+    (tmp_path / "big.bin").write_bytes(os.urandom(20 << 20))
+    script = f"modal volume create v --version {version}; modal volume put v big.bin; modal volume ls v; echo listed"
+    done = on_small_disk(("exec", "--", "sh", "-c", script), tmp_path, mount="size=12m")
+    told, said = done.stderr + done.stdout, done.stdout
+    assert "No space left on device" in told
+    assert "listed" in said
+    assert "big.bin\n" not in said
