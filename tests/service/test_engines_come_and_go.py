@@ -89,12 +89,23 @@ async def test_the_sdk_raises_for_a_stream_whose_engine_died(service: Service) -
     await client.close()
 
 
+async def test_a_stream_that_is_lost_on_its_way_from_the_engine_is_told(service: Service) -> None:
+    await read(service, body("steady", tokens=1))
+    fault = service.emulator.faults.drop_stream("engine-steady", after_events=3)
+    lines = await read(service, body("steady", tokens=1000))
+    assert fault.struck == 1
+    assert content(lines).startswith("t0")
+    error = json.loads(next(line for line in reversed(lines) if line.startswith("data: {"))[6:])["error"]
+    assert error["code"] == "engine_died"
+    assert "data: [DONE]" not in lines
+    assert content(await read(service, body("steady", tokens=2))) == "t0 t1 "
+
+
 @pytest.mark.slow
 async def test_a_killed_container_is_replaced(service: Service) -> None:
     await read(service, body("steady", tokens=1))
-    (container,) = service.emulator.containers(function="engine-steady")
-    service.emulator.kill_container(container.task_id)
+    (killed,) = service.emulator.faults.kill("engine-steady")
     started = time.monotonic()
     assert content(await read(service, body("steady", tokens=2))) == "t0 t1 "
     assert time.monotonic() - started < 30
-    assert all(c.task_id != container.task_id for c in service.emulator.containers(function="engine-steady"))
+    assert all(c.task_id != killed for c in service.emulator.containers(function="engine-steady"))

@@ -14,7 +14,7 @@ from tests.service.deployment import APP, deploy, scripted
 if TYPE_CHECKING:
     from tests.service.deployment import Service
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 
 def ask(service: Service, path: str, body: Any = None) -> bytes:
@@ -41,3 +41,17 @@ def test_a_session_goes_on_after_every_web_container_has_died() -> None:
         told = json.loads(ask(service, "/chat/history/s"))
         assert [message["content"] for message in told if message["role"] == "user"] == ["first", "second"]
         assert json.loads(ask(service, "/sessions")) == ["s"]
+        _a_table_that_throttles_or_loses_answers_keeps_each_turn_once(service)
+
+
+def _a_table_that_throttles_or_loses_answers_keeps_each_turn_once(service: Service) -> None:
+    faults = service.emulator.faults
+    throttled = faults.dynamodb("throttle", times=2)
+    speak(service, "third")
+    assert throttled.struck == 2
+    lost = faults.dynamodb("lost")
+    speak(service, "fourth")
+    assert lost.struck == 1
+    told = json.loads(ask(service, "/chat/history/s"))
+    asked = [message["content"] for message in told if message["role"] == "user"]
+    assert asked == ["first", "second", "third", "fourth"]
