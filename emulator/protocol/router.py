@@ -115,8 +115,8 @@ class RouterHandlers:
         self._sandboxes.execs.add(request.task_id, request.exec_id, made)
         made.task = asyncio.create_task(self._run(made, container, command, request.task_id, request.exec_id))
         await live.started()
-        if made.lost:
-            raise not_found(made.lost)
+        if live.lost:
+            raise not_found(live.lost)
         return router_pb2.TaskExecStartResponse()
 
     async def _run(self, made: Exec, container: Container, command: Command, task_id: str, exec_id: str) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from emulator.sandboxes.sandbox import Sandbox
     from emulator.sandboxes.sandboxes import Sandboxes
     from emulator.signals import Signal
-    from emulator.state import App, State
+    from emulator.state import State
 
 
 class SandboxHandlers:
@@ -114,15 +114,17 @@ class SandboxHandlers:
             for one in self._sandboxes.all
             if wanted(one)
             and (one.running or request.include_finished)
-            and (one.app_id == request.app_id if request.app_id else self._app(one).environment == environment)
+            and (one.app_id == request.app_id if request.app_id else self._environment(one) == environment)
             and tags <= set(one.tags.items())
             and (not request.before_timestamp or one.created_at < request.before_timestamp)
         ]
         found.sort(key=lambda one: one.created_at, reverse=True)
         return api_pb2.SandboxListResponse(sandboxes=[_info(one) for one in found])
 
-    def _app(self, sandbox: Sandbox) -> App:
-        return app_of(self._state, sandbox.app_id)
+    def _environment(self, sandbox: Sandbox) -> str:
+        """Empty where its app is not even kept any more."""
+        app = self._state.apps.get(sandbox.app_id)
+        return app.environment if app is not None else ""
 
     async def SandboxTagsGet(self, request: api_pb2.SandboxTagsGetRequest, _: Caller) -> api_pb2.SandboxTagsGetResponse:
         return api_pb2.SandboxTagsGetResponse(tags=_tags(self._sandboxes.get(request.sandbox_id)))

@@ -45,6 +45,8 @@ class LiveCommand:
         self.stdin: Stdin | None = None
         self.code: int | None = None
         """As `subprocess` has it, once it has ended."""
+        self.lost = ""
+        """Why it never ran: its container had ended."""
         self._heard = heard
         self._running: Running | None = None
         self._pumps: list[Pump] = []
@@ -65,7 +67,8 @@ class LiveCommand:
             self._heard("stderr", message)
             self._end(error.code)
             return
-        except BaseException:
+        except BaseException as error:
+            self.lost = str(error)
             self._end(-9)
             raise
         self._pumps.append(Pump(running.stdout, self.stdout, lambda data: self._heard("stdout", data)))
@@ -130,8 +133,6 @@ class Exec:
 
     def __init__(self, command: LiveCommand, *, timeout: float | None, clock: Clock) -> None:
         self.command = command
-        self.lost = ""
-        """Why it never ran: its container had ended."""
         self._timeout = timeout
         self._clock = clock
         self._told = asyncio.Event()
@@ -144,11 +145,12 @@ class Exec:
             async with self._clock.timeout(self._timeout):
                 await asyncio.shield(ended)
         except TimeoutError:
+            await self.command.started()
             self.command.kill()
             await ended
             await self._clock.outside.sleep(TOLD_LATE)
-        except ContainerStartError as error:
-            self.lost = str(error)
+        except ContainerStartError:
+            pass  # as its `lost` says
         finally:
             if not ended.done():
                 ended.cancel()

@@ -109,6 +109,7 @@ def test_a_command_has_the_sandboxes_environment_and_its_own_on_top(box: modal.S
     assert box.exec("sh", "-c", "echo $ADDED").stdout.read() == "\n"
 
 
+@pytest.mark.slow
 @pytest.mark.row("Sandboxes", "exec: timeout")
 def test_a_command_is_ended_when_its_time_is_over(box: modal.Sandbox) -> None:
     process = box.exec("sh", "-c", "echo $$; sleep 1000", timeout=1)

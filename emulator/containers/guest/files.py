@@ -13,7 +13,6 @@ import os
 import pwd
 import shutil
 import stat
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,6 +149,3 @@ _OPERATIONS: dict[str, Callable[[dict[str, Any]], None]] = {
     "Remove": _remove,
     "Watch": _watch,
 }
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
