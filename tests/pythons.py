@@ -21,6 +21,7 @@ TESTS = (
     "tests/emulator/test_calls_web.py",
     "tests/emulator/test_containers_compat.py",
     "tests/emulator/test_containers_lifecycle.py",
+    "tests/emulator/test_containers_thread.py",
     "tests/emulator/test_containers_zygote.py",
     "tests/emulator/test_core.py",
     "tests/emulator/test_ingress_end_to_end.py",

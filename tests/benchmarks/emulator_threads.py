@@ -77,14 +77,14 @@ def calls(emulator: Emulator, emulator_app: Any, scale: float) -> dict[str, floa
     list(items.remote_gen(10))
     length, inputs = count(ITEMS, scale), count(INPUTS, scale)
     rates = [length / timed(lambda: list(items.remote_gen(length))) for _ in range(3)]
+    list(mapped.map(range(10)))
+    spent = timed(lambda: list(mapped.map(range(inputs), order_outputs=False)))
     before = resident()
     idle = count(IDLE, scale)
     mapped.autoscaler.update(min_containers=idle, max_containers=idle)
     emulator.wait(lambda: len(emulator.containers(function="mapped")) == idle, within=60)
     emulator.wait(lambda: all(each.state == "ready" for each in emulator.containers(function="mapped")), within=60)
     memory = (resident() - before) / idle
-    mapped.autoscaler.update(min_containers=0, max_containers=2)
-    spent = timed(lambda: list(mapped.map(range(inputs), order_outputs=False)))
     return {
         "cold start to first result, ms": statistics.median(cold) * 1e3,
         "private memory a container, MB": max(0.0, memory) / 1e6,

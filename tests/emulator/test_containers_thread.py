@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from typing import TYPE_CHECKING
 
 import modal
@@ -145,6 +146,8 @@ def test_a_thread_that_blocks_in_c_code_is_abandoned_and_its_late_result_ignored
     running.emulator.wait(lambda: "it is abandoned" in running.logged(), within=WITHIN)
     call.cancel()
     thread_app.unblock()
+    names = f"container {container.task_id}"
+    running.emulator.wait(lambda: names not in {thread.name for thread in threading.enumerate()}, within=WITHIN)
     assert "late" not in running.said("blocks")
 
 
