@@ -169,3 +169,8 @@ def test_an_input_that_takes_too_long_ends_and_its_container_goes_on(running: Ru
         thread_app.too_long.remote(600.0)
     (container,) = running.emulator.containers(function="too_long")
     assert thread_app.too_long.remote(0.0) == container.task_id
+
+
+def test_a_thread_that_is_no_daemon_is_awaited_when_its_container_leaves(running: Running) -> None:
+    assert thread_app.leaves_a_thread.remote() == (False, True)
+    running.wait_for_words("leaves_a_thread", "written late")

@@ -175,3 +175,17 @@ def handles_signal() -> str:
 def too_long(seconds: float) -> str:
     time.sleep(seconds)
     return os.environ["MODAL_TASK_ID"]
+
+
+@app.function(single_use_containers=True)
+def leaves_a_thread() -> tuple[bool, bool]:
+    def write() -> None:
+        time.sleep(0.3)
+        print("written late")
+
+    late = threading.Thread(target=write)
+    daemon = threading.Thread(target=time.sleep, args=(600,), daemon=True)
+    kinds = late.daemon, daemon.daemon
+    late.start()
+    daemon.start()
+    return kinds

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import traceback
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,6 @@ class ThreadContainer:
         self._finishing: asyncio.Task[None] | None = None
         self._code: int | None = None
         """Once it is decided: of a container that was killed, or has come to its end."""
-        self.fixed_ports = frozenset(spec.fixed_ports)
         self.identity = Identity(
             spec.task_id,
             encoded(environment),
@@ -150,19 +149,23 @@ class ThreadContainer:
                 executor.shutdown(wait=False)
             if not identity.dead:
                 for thread in self._others():
-                    if not thread.daemon:
+                    if thread in identity.awaited:
                         thread.join()
             self._end_threads()
-            self._loop.call_soon_threadsafe(self._finish, code, context=Context())
+            with suppress(RuntimeError):  # the emulator has stopped meanwhile: this thread had been abandoned
+                self._loop.call_soon_threadsafe(self._finish, code, context=Context())
         except ContainerEnded:
             return False
-        except RuntimeError:  # the emulator has stopped meanwhile: this thread had been abandoned
-            return True
         return True
 
     def _others(self) -> list[threading.Thread]:
         here = threading.current_thread()
-        return [thread for thread in list(self.identity.threads) if thread.is_alive() and thread is not here]
+        while True:
+            try:
+                threads = list(self.identity.threads)
+            except RuntimeError:  # one was started meanwhile
+                continue
+            return [thread for thread in threads if thread.is_alive() and thread is not here]
 
     def _end_threads(self) -> None:
         """What the process's end would have ended."""

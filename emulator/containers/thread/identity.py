@@ -49,6 +49,8 @@ class Identity:
     interrupts: Interrupts = field(default_factory=Interrupts)
     main_thread: int = 0
     threads: WeakSet[threading.Thread] = field(default_factory=WeakSet)
+    awaited: WeakSet[threading.Thread] = field(default_factory=WeakSet)
+    """Those of them that are no daemons to the container."""
     executors: WeakSet[ThreadPoolExecutor] = field(default_factory=WeakSet)
     children: WeakSet[subprocess.Popen[Any]] = field(default_factory=WeakSet)
     own: dict[str, Any] = field(default_factory=dict)

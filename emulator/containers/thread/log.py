@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
+import threading
 from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class ContainerLog:
         self._written: deque[tuple[Stream, bytes]] = deque()
         self._told = False
         self._closed = self._cut = False
+        self._lock = threading.Lock()
         decoder = codecs.getincrementaldecoder("utf-8")
         self._decoders = {name: decoder(errors="replace") for name in NAMES}
         self._pipes: dict[str, int] = {}
@@ -64,11 +66,14 @@ class ContainerLog:
 
     def descriptor(self, name: str) -> int:
         """One that children may write to."""
-        if name not in self._pipes:
-            ours, self._pipes[name] = os.pipe()
-            stream: Stream = "stdout" if name == "stdout" else "stderr"
-            self._loop.call_soon_threadsafe(self._read, ours, stream, context=Context())
-        return self._pipes[name]
+        with self._lock:
+            if self._closed:
+                raise ValueError("the container has ended")
+            if name not in self._pipes:
+                ours, self._pipes[name] = os.pipe()
+                stream: Stream = "stdout" if name == "stdout" else "stderr"
+                self._loop.call_soon_threadsafe(self._read, ours, stream, context=Context())
+            return self._pipes[name]
 
     def _read(self, descriptor: int, stream: Stream) -> None:
         self._outputs.append(Output(descriptor, lambda text: self._hand_on(stream, text)))
@@ -79,8 +84,9 @@ class ContainerLog:
 
     def close(self) -> None:
         """The container has ended: nothing more is taken."""
-        for descriptor in self._pipes.values():
-            os.close(descriptor)
+        with self._lock:
+            for descriptor in self._pipes.values():
+                os.close(descriptor)
         self.flush()
         for output in self._outputs:
             output.close()

@@ -40,6 +40,8 @@ class ThreadRuntime:
         self._machine = dict(os.environ if machine is None else machine)
         self._folder: RunFolder | None = None
         self._containers: dict[str, ThreadContainer] = {}
+        self._ports: dict[str, frozenset[int]] = {}
+        """Those that each container may bind, from before it is there."""
         self._links = VolumeLinks(lambda path, target: self._run_folder().link(path, target))
 
     def loops(self) -> Sequence[asyncio.AbstractEventLoop]:
@@ -54,17 +56,22 @@ class ThreadRuntime:
         if spec.task_id in self._containers:
             raise ContainerStartError(f"a container of task {spec.task_id} is running already")
         self._refuse(spec)
-        await self.open()
-        home = self._run_folder().make(spec.task_id)
-        try:
-            own, environment = await asyncio.to_thread(self._prepare, spec, home)
-        except BaseException:
-            await asyncio.to_thread(remove, home)
-            raise
+        self._ports[spec.task_id] = frozenset(spec.fixed_ports)
+        home: Path | None = None
 
         async def release() -> None:
             self._containers.pop(spec.task_id, None)
-            await asyncio.to_thread(remove, home)
+            self._ports.pop(spec.task_id, None)
+            if home is not None:
+                await asyncio.to_thread(remove, home)
+
+        try:
+            await self.open()
+            home = self._run_folder().make(spec.task_id)
+            own, environment = await asyncio.to_thread(self._prepare, spec, home)
+        except BaseException:
+            await release()
+            raise
 
         container = ThreadContainer(spec, environment, clock=self._clock, on_output=on_output, release=release)
         if own is not None:
@@ -106,10 +113,10 @@ class ThreadRuntime:
             raise ContainerStartError(f"what a thread changes in files can not be an image's: {INSTEAD}")
         if spec.block_network:
             raise ContainerStartError(f"`block_network` can not be kept in a container that is a thread: {INSTEAD}")
-        for container in self._containers.values():
-            if taken := sorted(set(spec.fixed_ports) & container.fixed_ports):
+        for task_id, ports in self._ports.items():
+            if taken := sorted(ports.intersection(spec.fixed_ports)):
                 raise ContainerStartError(
-                    f"port {taken[0]} is taken by container {container.task_id}: containers that are threads have no "
+                    f"port {taken[0]} is taken by container {task_id}: containers that are threads have no "
                     f"network of their own, so only one at a time can listen on a fixed port. Set max_containers=1, "
                     f"and give every Server a port of its own, or {INSTEAD}"
                 )

@@ -26,6 +26,7 @@ _OWNER = "_emulator_container"
 
 
 def install(patches: Patches) -> None:
+    patches.wrap(threading.Thread, "__init__", _thread)
     patches.wrap(threading.Thread, "start", _start)
     patches.wrap(threading.Condition, "wait", _wait)
     patches.wrap(ThreadPoolExecutor, "__init__", _executor)
@@ -33,6 +34,19 @@ def install(patches: Patches) -> None:
     patches.wrap(time, "sleep", _sleep)
     policy: Any = asyncio.events.BaseDefaultEventLoopPolicy
     patches.wrap(policy, "new_event_loop", _new_event_loop)
+
+
+def _thread(original: Callable[..., None]) -> Callable[..., None]:
+    """A container's main thread is a daemon to its process, which its own threads are not to inherit."""
+
+    def initialize(self: threading.Thread, *args: Any, **named: Any) -> None:
+        original(self, *args, **named)
+        identity = current()
+        here = threading.current_thread()
+        if identity is not None and named.get("daemon") is None:
+            self.daemon = threading.get_ident() != identity.main_thread and here not in identity.awaited
+
+    return initialize
 
 
 def _start(original: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
@@ -58,6 +72,10 @@ def _bequeath(identity: Identity, thread: threading.Thread) -> None:
     helping = nullcontext() if identity.inside is None or starts_workers() else identity.inside.thread(counted=False)
     thread.run = run_in_container  # type: ignore[method-assign]
     identity.threads.add(thread)
+    if not thread.daemon:
+        # The container waits for it at its end; the process, should it be abandoned, does not.
+        identity.awaited.add(thread)
+        thread.daemon = True
 
 
 def _wait(original: Callable[..., bool]) -> Callable[..., bool]:
