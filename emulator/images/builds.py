@@ -171,7 +171,7 @@ class ImageBuilder:
             if plan is None:
                 self._pythons[image.image_id] = None
             else:
-                await self._environment(build, image, plan, secrets, force=force and last is None)
+                await self._environment(build, image, plan, secrets, force=force)
             if last is not None:
                 await last(build)
         except BuildFailed as error:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from emulator.clock import Clock
     from emulator.images.builds import Build, ImageBuilder
-    from emulator.images.commands import Shell
+    from emulator.images.commands import Install, Shell
     from emulator.images.steps import BuildSteps
     from emulator.protocol.dispatch import Caller
     from emulator.state import State
@@ -60,6 +60,8 @@ class ImageHandlers:
         record = self._state.images.get(image_id)
         if record is None or record.unfinished or force:
             record = self._state.images[image_id] = self._describe(image_id, request)
+        # What lower layers install was forced with them.
+        force = force and record.installs != self._below(image)
         if not await self._builder.pending(record, force=force):
             return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=_built(), metadata=self._metadata(record))
         self._builder.begin(
@@ -85,6 +87,11 @@ class ImageHandlers:
         parts = [part.encode() for part in (*of_secrets, *ways)]
         return derived_id("im", content.SerializeToString(deterministic=True), *parts)
 
+    def _below(self, image: api_pb2.Image) -> tuple[Install, ...]:
+        """What the layers below install."""
+        bases = [self._state.images[base.image_id] for base in image.base_images if base.image_id in self._state.images]
+        return tuple(install for base in bases for install in base.installs)
+
     def _describe(self, image_id: str, request: api_pb2.ImageGetOrCreateRequest) -> ImageRecord:
         image, layers = request.image, Layers()
         for base in image.base_images:
@@ -101,7 +108,8 @@ class ImageHandlers:
         layers.python = (context.python if context else "") or layers.python
         is_clients = request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL
         ours = [shell for shell in layers.shells if self._run_commands and not is_clients and not shell.is_system]
-        self._shells[image_id] = tuple(ours)
+        if ours:
+            self._shells[image_id] = tuple(ours)
         if not is_clients:  # what those do is what an image here is without it
             self._warn(layers, ours)
         return ImageRecord(
@@ -122,7 +130,7 @@ class ImageHandlers:
         """What runs the function or the commands of a layer, and keeps what they have changed. None: there are none."""
         if not record.unfinished:
             return None
-        shells, layer = self._shells.pop(record.image_id), request.image
+        shells, layer = self._shells.pop(record.image_id, ()), request.image
 
         async def run(build: Build) -> None:
             image = record
