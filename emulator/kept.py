@@ -60,6 +60,8 @@ class Kept:
 
     def __init__(self, folder: Path, *, state: State, clock: Clock, say: Callable[[str], None]) -> None:
         self._folder = folder
+        self._clock = clock
+        self._closed = False
         self._say = say
         self._claim = Claim(folder)
         try:
@@ -91,6 +93,9 @@ class Kept:
 
     def close(self) -> None:
         """Write the rest, and let the directory go. Harmless when repeated."""
+        if self._closed:
+            return
+        self._closed = True
         try:
             self.keep()
             self.store.close()
@@ -159,9 +164,13 @@ class Kept:
         if missed is not None:
             at = datetime.fromtimestamp(missed).astimezone()
             self._say(f"{record.tag} of {app.name} was due at {at:%Y-%m-%d %H:%M:%S %Z}, when no emulator ran: not run")
+            self._note_run(record, self._clock.time())  # it is said once
+
+    def _note_run(self, record: FunctionRecord, at: float) -> None:
+        self.store.put("runs", record.function_id, repr(at).encode())
 
     def _ran(self, record: FunctionRecord, at: float) -> None:
-        self.store.put("runs", record.function_id, repr(at).encode())
+        self._note_run(record, at)
         try:
             self.store.commit()
         except NotKeptError as error:

@@ -75,7 +75,11 @@ def passes_on(number: str) -> bool:
         return True
     command = [inside, "-m", "pytest", "-q", "-m", "not slow", "-n", "2", "--dist", "loadfile", *TESTS]
     print(f"Python {number} ({python})", flush=True)
-    return subprocess.run(command, cwd=ROOT, timeout=TEST_SECONDS, check=False).returncode == 0
+    try:
+        return subprocess.run(command, cwd=ROOT, timeout=TEST_SECONDS, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        print(f"Python {number}: its tests have not ended after {TEST_SECONDS} s")
+        return False
 
 
 def main() -> int:

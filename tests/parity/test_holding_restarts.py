@@ -13,6 +13,7 @@ from emulator.emulator import Emulator
 from emulator.storage.claim import InUseError
 from tests.emulator.heart_kit import modal, write_app
 from tests.parity.kit import client_of
+from tests.ports import lasting_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +55,7 @@ def every_other_day():
 
 @pytest.mark.row("How it holds", "a restart")
 def test_what_was_deployed_serves_again_at_its_addresses_with_versions_secrets_and_schedules(tmp_path: Path) -> None:
-    state = tmp_path / "state"
+    state, port = tmp_path / "state", lasting_port()
     write_app(tmp_path, APP)
 
     def run(*command: str) -> str:
@@ -62,7 +63,7 @@ def test_what_was_deployed_serves_again_at_its_addresses_with_versions_secrets_a
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    with Emulator(state_directory=state) as emulator:
+    with Emulator(state_directory=state, web_port=port) as emulator:
         run("secret", "create", "who", "WHO=me")
         run("environment", "create", "second")
         run("workspace", "proxy-tokens", "create")
@@ -73,11 +74,12 @@ def test_what_was_deployed_serves_again_at_its_addresses_with_versions_secrets_a
         assert "<h1>keeper</h1>" in page
         assert f'href="{emulator.web_url("keeper", "page")}"' in page
         url, schedules = emulator.web_url("keeper", "page"), emulator.schedules()
+        assert url.endswith(f":{port}")
         history, tokens = run("app", "history", "keeper"), run("workspace", "proxy-tokens", "list", "--json")
         with client_of(emulator.environment) as client:
             Function.from_name("keeper", "told", client=client).autoscaler.update(scaledown_window=77)
 
-    with Emulator(state_directory=state) as emulator:
+    with Emulator(state_directory=state, web_port=port) as emulator:
         assert emulator.web_url("keeper", "page") == url
         assert urllib.request.urlopen(url).read() == b"page 2"
         assert emulator.schedules() == schedules
@@ -92,6 +94,11 @@ def test_what_was_deployed_serves_again_at_its_addresses_with_versions_secrets_a
             assert record.overrides.scaledown_window == 77
         run("app", "rollback", "keeper", "v1")
         assert urllib.request.urlopen(url).read() == b"page 1"
+
+    with Emulator(state_directory=state, web_port=port, web_for="another app") as emulator:
+        elsewhere = emulator.web_url("keeper", "page")
+        assert elsewhere != url  # the port is for what is deployed now
+        assert urllib.request.urlopen(elsewhere).read() == b"page 1"
 
 
 @pytest.mark.row("How it holds", "two emulators in one state directory")
