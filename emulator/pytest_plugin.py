@@ -117,16 +117,19 @@ def _running(request: pytest.FixtureRequest, *, virtual: bool = False) -> Iterat
     except WrongOption as error:
         pytest.fail(str(error), pytrace=False)
     journal, modules = Journal(), Modules()
-    with Emulator(**chosen, log=journal) as emulator:
-        running.journals[emulator] = journal
-        running.deploys[emulator] = Deploy(emulator, journal, modules)
-        point = running.pointer.point(emulator.environment)
-        try:
-            yield emulator
-        finally:
-            running.pointer.remove(point)
-            modules.restore()
-    del running.journals[emulator], running.deploys[emulator]
+    emulator = Emulator(**chosen, log=journal)
+    running.journals[emulator] = journal
+    running.deploys[emulator] = Deploy(emulator, journal, modules)
+    try:
+        with emulator:
+            point = running.pointer.point(emulator.environment)
+            try:
+                yield emulator
+            finally:
+                running.pointer.remove(point)
+                modules.restore()
+    finally:
+        del running.journals[emulator], running.deploys[emulator]
 
 
 def _default_containers(config: pytest.Config) -> str:
