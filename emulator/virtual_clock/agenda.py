@@ -76,9 +76,6 @@ class Agenda:
             heapq.heapify(self._heap)
             self._dropped = 0
 
-    def __len__(self) -> int:
-        return len(self._heap) - self._dropped
-
 
 def grained(moment: float) -> float:
     """The next moment of the grain."""

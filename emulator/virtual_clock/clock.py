@@ -45,7 +45,6 @@ class VirtualClock:
         self._lock = threading.Lock()
         self._turning = threading.Lock()
         self._watched: Watched | None = None
-        self._insides: dict[str, Inside] = {}
         self.changes = 0
         """Counts who begins to wait, is woken, or gives up waiting: as long as it stands, no code has been waiting."""
 
@@ -81,11 +80,6 @@ class VirtualClock:
         with self._lock:
             self.changes += 1
             self._agenda.drop(due)
-
-    def inside(self, task_id: str) -> Inside:
-        """The time of the code in a container that is a thread of this process, until its `end`."""
-        inside = self._insides[task_id] = Inside(self, task_id, self._insides.pop)
-        return inside
 
     # What a test asks of it
 

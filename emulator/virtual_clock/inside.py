@@ -104,10 +104,8 @@ class _Thread:
 class Inside:
     """The threads and event loops of one container's code, and the time that they see."""
 
-    def __init__(self, clock: VirtualClock, task_id: str, forget: Callable[[str, None], object]) -> None:
+    def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
-        self.task_id = task_id
-        self._forget = forget
         self._threads: dict[int, _Thread] = {}
         self._loops: list[VirtualLoop] = []
         self._jobs: dict[object, _Jobs] = {}
@@ -152,10 +150,6 @@ class Inside:
         with self.lock:
             self._loops = [other for other in self._loops if not other.is_closed()]
             self._loops.append(loop)
-
-    def end(self) -> None:
-        """The container is gone. Harmless when repeated."""
-        self._forget(self.task_id, None)
 
     # What its code does
 

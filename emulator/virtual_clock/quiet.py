@@ -87,10 +87,11 @@ class _Search:
         """Anew, from the beginning."""
         if self.over:
             return
+        count = self._count()
         if ready(self._watched.loop):
             self._watched.loop.call_soon(self.look)
         elif (why := self._busy()) is None:
-            self._ask(list(self._watched.others()), self._count())
+            self._ask(list(self._watched.others()), count)
         else:
             self._again(why)
 

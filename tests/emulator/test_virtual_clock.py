@@ -118,7 +118,6 @@ async def test_what_ends_in_time_leaves_nothing_that_is_due(clock: VirtualClock)
     sleeping.cancel()
     await asyncio.wait([sleeping])
     assert clock.due is None
-    assert len(clock._agenda) == 0
     assert len(clock._agenda._heap) < 200
 
 

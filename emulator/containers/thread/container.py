@@ -215,6 +215,4 @@ class ThreadContainer:
             self.identity.own.clear()
             await self._release()
         finally:
-            if self.inside is not None:
-                self.inside.end()
             self._ended.set_result(ContainerExit(self._code or 0))

@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 from emulator.containers.thread.interrupts import Interrupts
 from emulator.virtual_clock import VirtualClock
+from emulator.virtual_clock.inside import Inside
 
 if TYPE_CHECKING:
     import subprocess
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from emulator.clock import Clock
-    from emulator.virtual_clock.inside import Inside
 
 
 class ContainerEnded(SystemExit):
@@ -60,7 +60,7 @@ class Identity:
 
     def __post_init__(self) -> None:
         if isinstance(self.clock, VirtualClock):
-            self.inside = self.interrupts.inside = self.clock.inside(self.task_id)
+            self.inside = self.interrupts.inside = Inside(self.clock)
 
 
 _CURRENT: ContextVar[Identity | None] = ContextVar("emulator_container", default=None)
