@@ -101,7 +101,7 @@ class Busy:
     def traffic(self) -> int:
         return self._traffic.count
 
-    def busy(self, *, regardless: bool) -> list[str]:
+    def busy(self, *, regardless: bool, stacks: bool = False) -> list[str]:
         lines = [
             f"app {app.name or app.description} is being published or stopped"
             for app in self._state.apps.values()
@@ -114,10 +114,10 @@ class Busy:
         if not regardless:
             lines += self._moving.lines()
             lines += self._beside()
-            lines += (line for pool, slot in self._scheduler.slots() for line in self._slot(pool, slot))
+            lines += (line for pool, slot in self._scheduler.slots() for line in self._slot(pool, slot, stacks))
         return lines
 
-    def _slot(self, pool: Pool, slot: Slot) -> Iterator[str]:
+    def _slot(self, pool: Pool, slot: Slot, stacks: bool) -> Iterator[str]:
         doing = what_it_does(pool, slot)
         if not doing:
             return
@@ -129,7 +129,7 @@ class Busy:
         app = self._state.apps.get(pool.record.app_id)
         owner = (app.name or app.description) if app is not None else "?"
         yield f"container {slot.task_id} of {owner}/{pool.record.tag.removesuffix('.*')} {doing}"
-        if inside is not None:
+        if inside is not None and stacks:
             yield from (f"    {line}" for line in inside.stacks(ports))
 
 

@@ -14,6 +14,7 @@ from emulator.virtual_clock.agenda import INSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from emulator.virtual_clock.agenda import Due
     from emulator.virtual_clock.clock import VirtualClock
@@ -199,5 +200,13 @@ class Inside:
         lines = [f"connected to {stranger}" for loop in loops for stranger in loop.strangers(own_ports)]
         for thread in threads:
             if thread.counted and not thread.waits and (frame := frames.get(thread.ident)) is not None:
-                lines += [line for text in traceback.format_stack(frame) for line in text.splitlines()]
+                lines += _stack(frame)
         return lines
+
+
+def _stack(frame: FrameType) -> list[str]:
+    """Where a thread is, which may go on meanwhile: then what was its frame may be none any more."""
+    try:
+        return [line for text in traceback.format_stack(frame) for line in text.splitlines()]
+    except AttributeError:
+        return ["its code runs"]

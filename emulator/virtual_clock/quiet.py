@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 WITHIN = 30.0
 """Real seconds in which it has to become quiet."""
+EXPLAINED_WITHIN = 5.0
+"""Real seconds to find out where the code of what is busy is."""
 FIRST_LOOK, LAST_LOOK = 0.0005, 0.01
 """Real seconds between two looks at what is busy: it may have begun a moment ago, or take long."""
 
@@ -48,10 +50,10 @@ class Watched(Protocol):
     def others(self) -> Sequence[asyncio.AbstractEventLoop]:
         """Loops of this process over which its containers speak to it. Called on its own loop."""
 
-    def busy(self, *, regardless: bool) -> list[str]:
+    def busy(self, *, regardless: bool, stacks: bool = False) -> list[str]:
         """What goes on, a line for each. Called on its own loop when nothing is ready there.
 
-        `regardless`: of what containers do.
+        `regardless`: of what containers do. `stacks`: with where their code is, which takes long to find out.
         """
 
     def traffic(self) -> int:
@@ -68,7 +70,23 @@ def until_quiet(
         search.found.result(within)
     except concurrent.futures.TimeoutError:
         search.over = True
-        raise NotQuietError(search.why, within=within, now=now()) from None
+        raise NotQuietError(_explained(watched, regardless) or search.why, within=within, now=now()) from None
+
+
+def _explained(watched: Watched, regardless: bool) -> list[str]:
+    found: concurrent.futures.Future[list[str]] = concurrent.futures.Future()
+
+    def look() -> None:
+        try:
+            found.set_result(watched.busy(regardless=regardless, stacks=True))
+        except Exception as error:
+            found.set_exception(error)
+
+    soon(watched.loop, look)
+    try:
+        return found.result(EXPLAINED_WITHIN)
+    except Exception:  # what is known without it is told
+        return []
 
 
 class _Search:
