@@ -135,7 +135,7 @@ class Parts:
             volumes=volumes,
             views=views,
             sockets=sockets,
-            environment=self.aws.environment,
+            environment=self._services_environment,
             shared_ports=self._shared_ports,
             python_of=self._images.python_of,
             traffic=self._traffic,
@@ -242,6 +242,10 @@ class Parts:
             beside=self.sandboxes.moving,
         )
 
+    def _services_environment(self) -> dict[str, str]:
+        """What leads clients and containers to services of this machine that would else be somewhere else."""
+        return {**self.aws.environment(), "MODAL_STREAMS_URL": self._blob_server.address("streams")}
+
     def client_environment(self) -> dict[str, str]:
         """Variables for a client: this server, a token that it takes, and no configuration of the user's own."""
         return {
@@ -250,7 +254,7 @@ class Parts:
             "MODAL_TOKEN_SECRET": self._token.secret,
             "MODAL_CONFIG_PATH": str(self._temporary / "modal.toml"),
             "MODAL_ENVIRONMENT": environment_named(self.state, "").name,
-            **self.aws.environment(),
+            **self._services_environment(),
         }
 
     def _shared_ports(self) -> tuple[int, ...]:

@@ -41,10 +41,17 @@ async def serve(
 
     for path in ("/apps/{app_id}", "/apps/{app_id}/logs"):
         app.router.add_get(path, page)
+    app.router.add_route("*", "/streams{path:.*}", no_streams)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     await web.SockSite(runner, listener).start()
     return runner
+
+
+async def no_streams(_: web.Request) -> web.Response:
+    """In the words of Modal's streams service, to which the client would else turn."""
+    error = {"code": "unimplemented", "message": "The emulator does not implement modal.experimental.Stream"}
+    return web.json_response({"error": error}, status=web.HTTPNotImplemented.status_code)
 
 
 class BlobPages:
