@@ -13,11 +13,15 @@ from tests.emulator.containers_kit import Output, spec_of
 if TYPE_CHECKING:
     from pathlib import Path
 
+LISTS_OF_PACKAGES = ["/.uv/0/web.txt", "/.uv/uv.lock", "/.requirements.txt", "/tmp/poetry/poetry.lock"]
+"""Where the client copies them for `uv_pip_install`, `uv_sync`, `pip_install_from_requirements` and poetry's."""
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a blocked network": ({"block_network": True}, "`block_network` can not be kept"),
     "a sandbox": ({"bare": True}, "can not be bare"),
     "a volume where something is": ({"volumes": {"/usr": "."}}, "the volume cannot be shown at /usr"),
     "a file beside the source": ({"files": ["/data/table.csv"]}, "/data/table.csv was added to the image"),
+    "but no list of packages": ({"files": [*LISTS_OF_PACKAGES, "/data/x"]}, "/data/x was added to the image"),
 }
 
 

@@ -7,6 +7,8 @@ imports for itself from the files that were added, as on Modal; nobody else sees
 
 from __future__ import annotations
 
+import builtins
+import importlib
 import sys
 from collections.abc import Iterator, MutableMapping
 from importlib.machinery import PathFinder
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from emulator.containers.thread.identity import current
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
@@ -163,6 +165,26 @@ def install(patches: Patches) -> None:
     patches.put(sys, "modules", modules)
     sys.meta_path.insert(0, finder)
     patches.later(lambda: _remove(finder))
+    patches.wrap(builtins, "__import__", _import)
+
+
+def _import(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The interpreter's own `import` looks into the process's table, whatever stands in `sys.modules`: what a container
+    is to have for itself would be the process's, where that has a module of the same name."""
+
+    def load(
+        name: str,
+        globals: Mapping[str, Any] | None = None,  # noqa: A002 - as the interpreter names them
+        locals: Mapping[str, Any] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> Any:
+        own = own_modules()
+        if own is None or not own.holds(name if level == 0 else str((globals or {}).get("__package__"))):
+            return original(name, globals, locals, fromlist, level)
+        return importlib.__import__(name, globals, locals, fromlist or (), level)
+
+    return load
 
 
 def _remove(finder: OwnFinder) -> None:

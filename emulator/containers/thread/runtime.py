@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 _log = logging.getLogger("emulator.containers")
 
 
+_OF_BUILDS = ("/.uv", "/.requirements.txt", "/tmp/poetry")  # noqa: S108 - read nowhere
+"""Where the client copies the lists of packages that an image's build installs (`modal.Image.uv_pip_install` and its
+like): no code of a container asks for them."""
+
+
 class ThreadRuntime:
     """A `ContainerRuntime` of threads. `machine` is the environment that containers inherit from."""
 
@@ -124,7 +129,7 @@ class ThreadRuntime:
     def _refuse_files(self, spec: ContainerSpec, roots: Sequence[str]) -> None:
         """What was added below the folders of source can be imported; other files are nowhere."""
         for file in spec.files:
-            if not any(is_below(file.path, root.rstrip("/")) for root in roots):
+            if not any(is_below(file.path, root.rstrip("/")) for root in (*roots, *_OF_BUILDS)):
                 raise ContainerStartError(
                     f"{file.path} was added to the image, and a container that is a thread has no file system of its "
                     f"own in which to show it: {INSTEAD}"
