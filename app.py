@@ -12,9 +12,9 @@ import modal
 from functions import endpoint
 from functions.deployment import settings_for_deploy
 from functions.endpoint import Endpoint, ServerEndpoint
-from functions.images import WEIGHTS, engine_image, web_image
+from functions.images import WEIGHTS, engine_image, needs_weights, web_image
 from functions.names import server_name
-from functions.servers import MODEL_VARIABLE, PORT, STARTUP_MARGIN, EngineServer, gpu_of
+from functions.servers import MODEL_VARIABLE, PORT_VARIABLE, STARTUP_MARGIN, EngineServer, gpu_of, port_of
 from infra.keys import carry_keys
 from infra.secrets import SecretNames
 
@@ -27,12 +27,12 @@ weights = modal.Volume.from_name(f"{settings.deploy.app_name}-weights", create_i
 servers = {
     model.id: app.server(
         name=server_name(model.id),
-        env={MODEL_VARIABLE: model.id},
+        env={MODEL_VARIABLE: model.id, PORT_VARIABLE: str(port_of(model, settings))},
         image=engine_image(model, settings),
         gpu=gpu_of(model, settings),
         secrets=[modal.Secret.from_name(names.engine)],
-        volumes={WEIGHTS: weights},
-        port=PORT,
+        volumes={WEIGHTS: weights} if needs_weights(model, settings) else {},
+        port=port_of(model, settings),
         max_concurrency=settings.models.max_concurrent_requests,
         startup_timeout=model.startup_timeout + STARTUP_MARGIN,
         exit_grace_period=30,
@@ -62,7 +62,7 @@ if settings.deploy.web == "function":
 else:
 
     @app.server(
-        port=endpoint.PORT,
+        port=settings.deploy.first_port,
         unauthenticated=True,
         target_concurrency=settings.web.max_concurrent_requests,
         startup_timeout=endpoint.STARTUP_SECONDS,

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from infra.settings import Settings
 
-PORT = 8000
-"""Where the Server's form listens in its container."""
 STARTUP_SECONDS = 60
 """How long that form may take until it listens."""
 LONGEST_GRACE = 3600
@@ -93,7 +91,7 @@ class ServerEndpoint:
         draining = Draining(clock=RealClock(), grace=settings.web.drain_seconds)
         services = services_of(settings, self.servers, coalesce_seconds=0.0, draining=draining, behind_proxy=True)
         self.server = Listening(
-            create_application(services), draining, host="0.0.0.0", port=PORT,  # noqa: S104
+            create_application(services), draining, host="0.0.0.0", port=settings.deploy.first_port,  # noqa: S104
             write_timeout=settings.web.write_timeout,
         )  # fmt: skip
         self.thread = threading.Thread(target=self.server.run, name="uvicorn")

@@ -31,6 +31,11 @@ def model_folder(model: Model) -> str:
     return f"/models/{model.id}"
 
 
+def needs_weights(model: Model, settings: Settings) -> bool:
+    """Whether the container of `model` wants the Volume: the scripted engine has no weights."""
+    return model.engine_for(settings.models, settings.deploy.target) != "scripted"
+
+
 def web_image(settings: Settings) -> modal.Image:
     """The web container: slim, no torch."""
     base = modal.Image.debian_slim(python_version=_python(settings))

@@ -22,9 +22,8 @@ from infra.secrets import ENGINE_API_KEY, HF_TOKEN
 if TYPE_CHECKING:
     from infra.settings import Model, Settings
 
-PORT = 8000
-"""Where every engine listens in its container: Modal routes the Server's requests to it."""
 MODEL_VARIABLE = "MODEL_ID"
+PORT_VARIABLE = "ENGINE_PORT"
 STARTUP_MARGIN = 30
 """Seconds that Modal waits longer than the engine may take, so that it is the engine's error that callers see."""
 
@@ -37,8 +36,16 @@ def gpu_of(model: Model, settings: Settings) -> str | None:
     return model.gpu if on_gpu else None
 
 
+def port_of(model: Model, settings: Settings) -> int:
+    """Where the engine of `model` listens in its container: Modal routes the Server's requests to it.
+
+    No other container of the app listens there: on a machine without namespaces they share its ports.
+    """
+    return settings.deploy.first_port + 1 + settings.models.available_models.index(model)
+
+
 class EngineServer:
-    """Starts the engine of the model that `MODEL_ID` names, and leaves with it.
+    """Starts the engine of the model that `MODEL_ID` names, on the port `ENGINE_PORT`, and leaves with it.
 
     An engine that cannot start (a broken model file, say) is answered for by a small server on its port, so that
     callers learn why instead of waiting for a container that never comes.
@@ -51,7 +58,7 @@ class EngineServer:
         model = settings.models.find(os.environ[MODEL_VARIABLE])
         if model is None:
             raise LookupError(f"{MODEL_VARIABLE}={os.environ[MODEL_VARIABLE]!r} is not among the configured models")
-        address = Address(host="0.0.0.0", port=PORT)  # noqa: S104 - the container's own network
+        address = Address(host="0.0.0.0", port=int(os.environ[PORT_VARIABLE]))  # noqa: S104 - the container's own network
         self.failure: FailureServer | None = None
         self.leaving = threading.Event()
         try:
@@ -70,7 +77,7 @@ class EngineServer:
             try:
                 self.failure.start()
             except OSError as taken:
-                log.error("and port %d cannot tell so to callers: %s", PORT, taken)
+                log.error("and port %d cannot tell so to callers: %s", address.port, taken)
                 raise
             return
         threading.Thread(target=self._leave_with_the_engine, name="engine-watch", daemon=True).start()

@@ -240,6 +240,9 @@ class Deploy(Section):
     web: Literal["function", "server"] = "function"
     """What the web endpoint is on Modal: a web function, whose requests wait while its container boots, or a Server
     (uvicorn on a port, nothing in between), which answers 503 then: for who keeps a container warm."""
+    first_port: Annotated[int, Field(ge=1024, le=65000)] = 8000
+    """Where the web endpoint listens in its container, as a Server; each model's engine has one of the ports that
+    follow. Modal's containers do not care: it is for machines whose containers share one network."""
 
 
 class Settings(Section):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from functions.deployment import refuse_unprotected, refuse_without_credentials, settings_for_deploy
+from functions.images import needs_weights
 from functions.model_files import refuse_missing_files
-from functions.servers import gpu_of
+from functions.servers import gpu_of, port_of
 from infra.configuration import ConfigurationError
 from infra.settings import Deploy, Model, Models, Security, Settings, State
 
@@ -55,3 +56,15 @@ def test_only_engines_that_run_on_a_gpu_ask_for_one() -> None:
     local = cloud.model_copy(update={"deploy": Deploy(target="local")})
     assert [gpu_of(model, cloud) for model in (gpu, cpu)] == ["H100", None]
     assert [gpu_of(model, local) for model in (gpu, cpu)] == [None, None]
+
+
+def test_no_two_containers_listen_on_one_port() -> None:
+    models = tuple(Model(id=name, name=name) for name in "abc")
+    settings = Settings(models=Models(available_models=models), deploy=Deploy(first_port=9000))
+    assert [port_of(model, settings) for model in models] == [9001, 9002, 9003]  # 9000 is the web endpoint's
+
+
+def test_the_volume_of_weights_is_for_engines_that_have_some() -> None:
+    real, scripted = Model(id="a", name="a"), Model(id="b", name="b", local_engine="scripted")
+    settings = Settings(models=Models(available_models=(real, scripted)), deploy=Deploy(target="local"))
+    assert [needs_weights(model, settings) for model in (real, scripted)] == [True, False]
