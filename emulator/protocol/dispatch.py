@@ -109,8 +109,15 @@ class Dispatcher:
 
     def servable(self, caller: Caller, token: Token | None = None) -> Servable:
         """What a grpclib server needs in order to serve this caller, or with `token` only those who send it."""
-        rpcs = self._service.methods_by_name.values()
-        return Servable({f"/{self._service.full_name}/{rpc.name}": self._route(rpc, caller, token) for rpc in rpcs})
+        rpcs = self._service.methods_by_name
+
+        def route(path: str) -> Route:
+            service, _, name = path.removeprefix("/").rpartition("/")
+            if service != self._service.full_name or name not in rpcs:
+                raise KeyError(path)
+            return self._route(rpcs[name], caller, token)
+
+        return Servable(Routes(route))
 
     def _route(self, rpc: MethodDescriptor, caller: Caller, token: Token | None) -> Route:
         method = self._methods.get(rpc.name)
@@ -141,13 +148,31 @@ class Dispatcher:
         return serve
 
 
+class Routes(dict[str, Route]):
+    """By path, each made when it is first called: a container, which has a server of its own, calls few of them."""
+
+    def __init__(self, make: Callable[[str], Route]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, path: str) -> Route:
+        route = self[path] = self._make(path)
+        return route
+
+    def get(self, path: str, default: Any = None) -> Any:
+        try:
+            return self[path]
+        except KeyError:
+            return default
+
+
 class Servable:
     """The mapping of paths to routes, as grpclib wants it."""
 
-    def __init__(self, routes: dict[str, Route]) -> None:
+    def __init__(self, routes: Routes) -> None:
         self._routes = routes
 
-    def __mapping__(self) -> dict[str, Route]:
+    def __mapping__(self) -> Routes:
         return self._routes
 
 

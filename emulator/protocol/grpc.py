@@ -36,7 +36,8 @@ class GrpcServer(Server):
 
     def __init__(self, servable: Servable, traffic: Traffic | None = None) -> None:
         self._traffic = traffic or Traffic()
-        super().__init__([servable], status_details_codec=StatusDetails(), config=CONFIG)
+        super().__init__([], status_details_codec=StatusDetails(), config=CONFIG)
+        self._mapping = servable.__mapping__()  # not a copy, which would have only what was asked for by now
 
     def _protocol_factory(self) -> H2Protocol:
         protocol = super()._protocol_factory()
