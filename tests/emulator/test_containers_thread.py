@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pdb
 import signal
 import subprocess
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 import modal
 import pytest
 
+from emulator.containers.thread.streams import Router
 from emulator.emulator import Emulator
 from tests.emulator import thread_app
 from tests.parity.kit import client_of
@@ -109,6 +113,29 @@ def test_what_a_container_prints_is_in_its_log_and_nowhere_else(
     captured = capsys.readouterr()
     assert captured.out == "the test's own\n"
     assert "hello" not in captured.err
+
+
+class StopsWhereItIsUsed:
+    """A text at which a debugger stops, that is given `commands`."""
+
+    def __init__(self, commands: str) -> None:
+        self._commands = io.StringIO(commands)
+
+    def __format__(self, _spec: str) -> str:
+        answer = "stopped"
+        pdb.Pdb(stdin=self._commands).set_trace()
+        return answer
+
+
+def test_a_debugger_in_a_container_speaks_to_who_runs_the_test(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", Router("stdout", terminal))
+    monkeypatch.setattr(thread_app, "GREETING", StopsWhereItIsUsed("p answer.upper()\ncontinue\n"))
+    assert thread_app.greet.remote("here") == ("stopped here", os.getpid())
+    assert "(Pdb) 'STOPPED'" in terminal.getvalue()
+    assert "(Pdb)" not in running.said("greet")
 
 
 def test_a_sleeping_input_is_cancelled_and_its_container_goes_on(running: Running) -> None:

@@ -12,6 +12,7 @@ import gc
 import json
 import logging
 import os
+import pdb
 import signal
 import statistics
 import subprocess
@@ -88,6 +89,7 @@ def process_state() -> dict[str, Any]:
                     concurrent.futures.ThreadPoolExecutor.__init__,
                     loop_policy.new_event_loop,
                     redirect.__enter__,
+                    pdb.Pdb.__init__,
                     redirect.__exit__,
                 ),
             )

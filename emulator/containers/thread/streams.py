@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pdb
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,22 @@ def install(patches: Patches) -> None:
     redirect: Any = contextlib._RedirectStream
     patches.wrap(redirect, "__enter__", _enter)
     patches.wrap(redirect, "__exit__", _exit)
+    patches.wrap(pdb.Pdb, "__init__", _debugger)
+
+
+def _debugger(original: Callable[..., None]) -> Callable[..., None]:
+    """A breakpoint in a container speaks to whoever sits at the process, and not to the container's log."""
+
+    def init(self: Any, *args: Any, **named: Any) -> None:
+        stream = sys.stdout
+        original(self, *args, **named)
+        if current() is not None:
+            self.nosigint = True  # SIGINT is how a container is interrupted there, and no Ctrl-C
+        if type(stream) is Router and self.stdout is stream:
+            self.stdout = stream.behind
+            self.use_rawinput = False  # `input`, which asks its questions on `sys.stdout`
+
+    return init
 
 
 def _enter(original: Callable[[Any], Any]) -> Callable[[Any], Any]:
