@@ -49,7 +49,7 @@ format: .venv/.dev  ## let ruff lay the code out
 
 check: lint  ## everything slower than `make test`
 	$(BIN)/python -m pytest -m slow
-	$(BIN)/python -m pytest -m 'any_containers and not slow' --emulator-containers zygote
+	$(BIN)/python -m pytest -m any_containers --emulator-containers zygote
 	$(BIN)/python -m tests.pythons
 
 conformance: .venv/.dev  ## real clients and raw sockets against the service (ARGS="--base-url …": a deployment)

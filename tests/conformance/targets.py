@@ -165,7 +165,7 @@ def standalone() -> Iterator[Target]:
 def emulator() -> Iterator[Target]:
     """The real app.py, deployed by the real client to the emulator: behind Modal's bridge and its ingress."""
     target = _planned("emulator", SCRIPTED_FEATURES)
-    with Emulator() as running_emulator:
+    with Emulator() as running_emulator:  # no threads: the demo model's files lie where a thread cannot show them
         given = configuration(target, kept=False)
         configured = json.loads(given.pop("MODELS__AVAILABLE_MODELS"))
         service = deploy(running_emulator, configured, **given)

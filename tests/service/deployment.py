@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.emulator import Emulator
 from infra.secrets import ENGINE_API_KEY, PROXY_TOKEN_ID, PROXY_TOKEN_SECRET, SecretNames
+from tests.ports import row_of_ports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,14 +45,16 @@ def run(emulator: Emulator, command: Sequence[str | Path], settings: Mapping[str
 
 def deploy(emulator: Emulator, models: Sequence[Mapping[str, Any]], **settings: str) -> Service:
     """Run the setup and deploy app.py with these models (as in the configuration) and settings (`SECTION__KEY`)."""
+    first_port = row_of_ports(1 + len(models))  # where threads are the containers, they are the machine's
     many = "1000000"  # requests a minute: tests that are about something else ask as often as they like
     configured = {
         "MODELS__AVAILABLE_MODELS": json.dumps(models), "LIMITS__DEFAULT_RATE_LIMIT_PER_MINUTE": many,
-        "STATE__KIND": "memory", **settings,
+        "STATE__KIND": "memory", "DEPLOY__FIRST_PORT": str(first_port), **settings,
     }  # fmt: skip
     run(emulator, [sys.executable, "-m", "infra.setup"], configured)
     run(emulator, [Path(sys.executable).with_name("modal"), "deploy", "app.py"], configured)
-    return Service(emulator=emulator, url=emulator.web_url(APP, "Web"))
+    ports = {model["id"]: port for port, model in enumerate(models, first_port + 1)}
+    return Service(emulator=emulator, url=emulator.web_url(APP, "Web"), ports=ports)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Service:
 
     emulator: Emulator
     url: str
+    ports: Mapping[str, int]
+    """Where each model's engine listens in its container: no other deployment's does."""
 
     def engine_url(self, model_id: str) -> str:
         return self.emulator.web_url(APP, f"engine-{model_id}")
@@ -79,6 +84,10 @@ class Service:
         request = urllib.request.Request(self.engine_url(model_id) + path, headers=self.engine_headers())
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
+
+    def engine_processes(self, model_id: str) -> list[int]:
+        """Process ids of a model's engine itself."""
+        return list(processes(f"--port {self.ports[model_id]} "))
 
     def engines(self, model_id: str) -> list[int]:
         """Process ids of the containers of a model's engine."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -11,11 +12,17 @@ import openai
 import pytest
 
 from tests.service.deployment import until
+from tests.service.test_leaving import ask, connect, soon, wake
 
 if TYPE_CHECKING:
     from tests.service.deployment import Service
 
 QUESTION: Any = [{"role": "user", "content": "How do I run the tests?"}]
+
+
+@pytest.fixture(scope="module")
+def service(service_with_files: Service) -> Service:
+    return service_with_files
 
 
 @pytest.fixture
@@ -92,3 +99,22 @@ def test_an_engine_is_not_to_be_had_without_the_proxy_token(service: Service) ->
         urllib.request.urlopen(f"{service.engine_url('steady')}/v1/models", timeout=10)
     assert caught.value.code == 401
     assert b"proxy authorization" in caught.value.read()
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streaming", "plain"])
+async def test_leaving_frees_llamacpp_while_it_decodes(service: Service, stream: bool) -> None:
+    await asyncio.to_thread(wake, service, "demo")
+
+    def busy() -> int:
+        return sum(slot["is_processing"] for slot in service.ask_engine("demo", "/slots"))
+
+    async def leave() -> float:
+        long = {"max_tokens": 1800, "logit_bias": {str(token): -100 for token in range(4)}, "temperature": 1.5}
+        reader, writer = await connect(service, ask("demo", stream=stream, **long))
+        await asyncio.to_thread(until, lambda: busy() == 1)
+        if stream:
+            await reader.readuntil(b'"content":"')
+        writer.transport.abort()
+        return await asyncio.to_thread(until, lambda: busy() == 0)
+
+    assert await soon(leave)

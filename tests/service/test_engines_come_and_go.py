@@ -12,10 +12,13 @@ import aiohttp
 import openai
 import pytest
 
-from tests.service.deployment import processes, until
+from tests.service.deployment import until
 
 if TYPE_CHECKING:
     from tests.service.deployment import Service
+
+
+pytestmark = pytest.mark.any_containers
 
 
 def body(model: str, **script: Any) -> dict[str, Any]:
@@ -48,13 +51,13 @@ async def test_a_booting_engine_is_announced_with_comments_and_then_answers(serv
 @pytest.mark.slow
 async def test_an_idle_engine_is_gone_with_its_process_and_the_next_request_boots_it_again(service: Service) -> None:
     assert content(await read(service, body("brief", tokens=2))) == "t0 t1 "
-    engine = list(processes("--model-name brief"))
+    engine = service.engine_processes("brief")
     assert engine
     assert service.engines("brief")
     until(lambda: not service.engines("brief") and not any(map(os.path.exists, (f"/proc/{pid}" for pid in engine))))
     lines = await read(service, body("brief", tokens=2))
     assert content(lines) == "t0 t1 "
-    assert list(processes("--model-name brief")) != engine
+    assert service.engine_processes("brief") != engine
 
 
 async def test_killing_the_engine_in_the_middle_of_a_stream_is_told_and_the_next_caller_is_served(
@@ -67,7 +70,7 @@ async def test_killing_the_engine_in_the_middle_of_a_stream_is_told_and_the_next
         async for line in answer.content:
             lines.append(line.decode().strip())
             if len(content(lines).split()) == 3:
-                for pid in processes("--model-name steady"):
+                for pid in service.engine_processes("steady"):
                     os.kill(pid, signal.SIGKILL)
     error = json.loads(next(line for line in reversed(lines) if line.startswith("data: {"))[6:])["error"]
     assert error["code"] == "engine_died"
@@ -102,10 +105,13 @@ async def test_a_stream_that_is_lost_on_its_way_from_the_engine_is_told(service:
 
 
 @pytest.mark.slow
-async def test_a_killed_container_is_replaced(service: Service) -> None:
+async def test_a_killed_container_is_replaced_and_its_engine_goes_with_it(service: Service) -> None:
     await read(service, body("steady", tokens=1))
+    engine = service.engine_processes("steady")
     (killed,) = service.emulator.faults.kill("engine-steady")
     started = time.monotonic()
     assert content(await read(service, body("steady", tokens=2))) == "t0 t1 "
     assert time.monotonic() - started < 30
     assert all(c.task_id != killed for c in service.emulator.containers(function="engine-steady"))
+    assert engine
+    until(lambda: not set(engine) & set(service.engine_processes("steady")))

@@ -21,7 +21,7 @@ KEY = "sk-deployed-0123456789"
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     keys = json.dumps([{"key": KEY, "name": "mine", "rate_limit_per_minute": 1000}])
-    with Emulator() as emulator:
+    with Emulator() as emulator:  # no threads: for the cloud, images name a Python, which this process may not be
         # As for the cloud: what refuses an unprotected endpoint there has to let this one pass.
         models = [scripted("steady") | {"engine": "scripted"}]
         options = {"SECURITY__ENABLE_AUTH": "true", "SECURITY__API_KEYS": keys, "DEPLOY__TARGET": "modal"}

@@ -31,6 +31,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
+    # Forked containers: these tests wait on real time, most of it, and threads would make them no faster.
     with pytest.MonkeyPatch.context() as patch, Emulator() as emulator:
         service = deploy(
             emulator, [scripted("slow", min_containers=1)],

@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from emulator.emulator import Emulator
-from tests.service.deployment import APP, DEMO, Service, deploy, processes, scripted, until
+from tests.service.deployment import APP, DEMO, Service, deploy, scripted, until
 from tests.service.test_leaving import test_leaving_ends_the_work_of_the_engine  # noqa: F401 - it holds here too
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ HELLO: Any = [{"role": "user", "content": "hello"}]
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    with Emulator() as emulator:
+    with Emulator() as emulator:  # no threads: a deploy has an old and a new web container share a port for a while
         deployed = deploy(emulator, MODELS, **SERVER)
         until(lambda: call(deployed, "/health")[0] == 200, within=30)
         yield deployed
@@ -94,7 +94,7 @@ async def test_a_model_s_state_is_told_from_cold_over_booting_to_ready_and_looki
 ) -> None:
     label = "scripted/slow.boot"
     assert await asyncio.to_thread(state, service, label) == "cold"
-    assert not list(processes("--model-name slow.boot"))
+    assert not service.engine_processes("slow.boot")
     seen: list[str] = []
     client = openai.AsyncOpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0)
     asked = asyncio.create_task(client.completions.create(model=label, prompt="x", max_tokens=1))

@@ -30,7 +30,7 @@ def speak(service: Service, prompt: str) -> None:
 
 
 def test_a_session_goes_on_after_every_web_container_has_died() -> None:
-    with Emulator() as emulator:
+    with Emulator() as emulator:  # no threads: all that a web container knows has to die with its process
         service = deploy(emulator, [scripted("steady")], STATE__KIND="aws")
         speak(service, "first")
         before = emulator.containers(app=APP, function="Web")
