@@ -12,7 +12,7 @@ from modal_proto import api_pb2
 from emulator.protocol.dispatch import exists, invalid
 from emulator.protocol.heartbeats import Heartbeats
 from emulator.protocol.named import NamedObjects, check_name
-from emulator.state import Volume
+from emulator.state import WORKSPACE, Volume
 from emulator.storage.private import private
 
 if TYPE_CHECKING:
@@ -98,5 +98,5 @@ def volume_metadata(volume: Volume) -> api_pb2.VolumeMetadata:
     return api_pb2.VolumeMetadata(
         version=volume.version,
         name=volume.name,
-        creation_info=api_pb2.CreationInfo(created_at=volume.created_at),
+        creation_info=api_pb2.CreationInfo(created_at=volume.created_at, created_by=WORKSPACE),
     )

@@ -98,6 +98,7 @@ def test_a_renamed_volume_is_the_same_under_another_name(target: Target, name: s
             modal.Volume.from_name(name, client=client).hydrate()
         again = modal.Volume.from_id(made.object_id, client=client)
         assert again.info().name == f"{name}-new"
+        assert again.info().created_by
         assert read(again, "kept") == b"kept"
         modal.Volume.objects.create(name, client=client)
         with pytest.raises(AlreadyExistsError, match="already exists"):
