@@ -78,12 +78,16 @@ def _read(given: dict[str, Any]) -> None:
 
 
 def _write(given: dict[str, Any]) -> None:
-    """All of stdin."""
+    """All of stdin, also where the file can not be written: who still sends would fail at that, and not be told why."""
     path = Path(given["path"])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        while data := os.read(0, _CHUNK):
-            file.write(data)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            while data := os.read(0, _CHUNK):
+                file.write(data)
+    finally:
+        while os.read(0, _CHUNK):
+            pass
 
 
 def _list(given: dict[str, Any]) -> None:
