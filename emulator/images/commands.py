@@ -68,6 +68,11 @@ class Shell:
         """Whether it installs what is no Python package of pip's."""
         return bool(_SYSTEM.search(self.command))
 
+    def why_not_run(self, *, wanted: bool) -> str:
+        """What is said of a command that is not run. `wanted`: whether the emulator was told to run such commands."""
+        hint = "" if wanted or self.is_system else " (--run-commands runs such)"
+        return f"not run, since images have no operating system here{hint}: {self.command[:120]}"
+
 
 def parse_run(
     text: str, *, environment: Mapping[str, str], workdir: str, copied: Iterable[tuple[str, str, int]]

@@ -166,7 +166,7 @@ class ImageHandlers:
         for shell in layers.shells:
             if shell in run:
                 continue
-            self._builder.say_once(f"not run, since images have no operating system here: {shell.command[:120]}")
+            self._builder.say_once(shell.why_not_run(wanted=self._run_commands))
 
     def _secrets(self, image: api_pb2.Image) -> dict[str, str]:
         values: dict[str, str] = {}

@@ -134,3 +134,15 @@ def test_uv_is_told_of_pips_configuration(tmp_path: Path) -> None:
     assert (told["UV_DEFAULT_INDEX"], told["UV_INDEX"]) == ("https://mirror/simple", "https://a https://b")
     assert told["UV_FIND_LINKS"] == "/w,/x"
     assert uv_settings({**machine, "UV_INDEX": "https://c"}) == {}
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted", "hinted"),
+    [("echo hi > /x", False, True), ("echo hi > /x", True, False), ("apt-get install -y cowsay", False, False)],
+)
+def test_what_is_not_run_says_so_with_the_option_that_would_have_run_it(
+    command: str, wanted: bool, hinted: bool
+) -> None:
+    said = Shell(command).why_not_run(wanted=wanted)
+    assert command in said
+    assert ("--run-commands" in said) is hinted
