@@ -10,6 +10,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 API_KEY_VARIABLE: Final = "LLAMACPP_API_KEY"
 CANNOT_LOAD: Final = 3
 """Exit code: llama.cpp refused the model, or the address."""
+LOG_SECONDS: Final = 0.5
+"""For llama.cpp to write why: its log has a thread of its own, which nobody can wait for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,7 @@ def main() -> None:
             file=sys.stderr,
             flush=True,
         )
+        time.sleep(LOG_SECONDS)
         os._exit(CANNOT_LOAD)
     signal.pause()
     del server

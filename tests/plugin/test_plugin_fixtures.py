@@ -104,7 +104,7 @@ async def test_an_asynchronous_test_deploys_without_blocking_its_loop(deploy: De
     assert app.url("window").startswith("http://127.0.0.1:")
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error:A blocking Modal interface")
 async def test_an_asynchronous_test_may_deploy_the_plain_way(deploy: Deploy) -> None:
     assert deploy(shop).name == "shop"
 
