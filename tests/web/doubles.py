@@ -114,8 +114,8 @@ class Conversation:
 
     async def begin(self) -> None:
         """Begin a stream."""
-        head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-        self.writer.write(head.encode())
+        head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+        self.writer.write(f"{head}Connection: close\r\n\r\n".encode())
         await self.writer.drain()
 
     async def say(self, data: bytes) -> None:
