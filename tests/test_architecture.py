@@ -29,7 +29,7 @@ def sources(room: str) -> list[Path]:
     return [ROOT / "app.py"] if room == "app" else sorted((ROOT / room).rglob("*.py"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _no_collector() -> Iterator[None]:
     """Until Python 3.12 the parser fails when the collector, in the middle of it, ends a task that some other test has
     left: the warning about that parses code as well."""

@@ -123,6 +123,7 @@ def test_requests_that_write_are_served_one_at_a_time_and_reads_together() -> No
     assert peaks == {"GET": 4, "POST": 1}
 
 
+@pytest.mark.slow
 def test_two_emulators_in_one_process_do_not_see_each_others_state(aws: Aws) -> None:
     with Aws() as other:
         for emulator, text in ((aws, b"one"), (other, b"two")):
@@ -134,6 +135,7 @@ def test_two_emulators_in_one_process_do_not_see_each_others_state(aws: Aws) -> 
     assert client(aws, "dynamodb").list_tables()["TableNames"] == ["same"]
 
 
+@pytest.mark.slow
 def test_a_new_emulator_starts_empty() -> None:
     with Aws() as first:
         client(first, "s3").create_bucket(Bucket="gone")

@@ -152,6 +152,7 @@ def test_a_killed_server_is_replaced_for_the_next_request(emulator: Emulator) ->
     assert after.task_id != before.task_id
 
 
+@pytest.mark.slow
 def test_a_redeploy_turns_containers_over_under_the_same_addresses_and_idle_servers_leave(
     emulator: Emulator, folder: Path
 ) -> None:
@@ -192,6 +193,7 @@ def test_stopping_leaves_no_process_no_port_and_no_file(tmp_path: Path) -> None:
     emulator.stop()
 
 
+@pytest.mark.slow
 def test_volumes_stay_in_a_state_directory_that_is_named_relatively(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

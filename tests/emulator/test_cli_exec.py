@@ -45,10 +45,12 @@ async def test_modal_run_of_an_app_works_and_its_output_is_the_commands(tmp_path
     ],
     ids=["exit code", "signal", "no command"],
 )
+@pytest.mark.slow
 async def test_it_exits_as_the_command_does(command: tuple[str, ...], status: int, said: str, tmp_path: Path) -> None:
     assert await call("exec", "--", *command, cwd=tmp_path) == (status, "", said)
 
 
+@pytest.mark.slow
 async def test_a_signal_is_the_commands_to_handle_and_nothing_is_left(tmp_path: Path) -> None:
     script = "trap 'echo caught; exit 5' TERM; echo ready; while :; do sleep 0.05; done"
     async with running("exec", "--", "sh", "-c", script, cwd=tmp_path) as command:
@@ -60,6 +62,7 @@ async def test_a_signal_is_the_commands_to_handle_and_nothing_is_left(tmp_path: 
         await all_gone(below)
 
 
+@pytest.mark.slow
 async def test_options_after_the_command_are_the_commands(tmp_path: Path) -> None:
     assert await call("exec", "--quiet", "echo", "--port", "x", cwd=tmp_path) == (0, "--port x\n", "")
 

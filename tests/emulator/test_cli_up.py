@@ -89,6 +89,7 @@ async def test_an_app_is_deployed_deployed_again_on_change_and_gone_after_ctrl_c
         read(folder / ".modal-emulator")
 
 
+@pytest.mark.slow
 async def test_a_stop_in_the_middle_of_starting_ends_what_was_started(folder: Path) -> None:
     async with running("up", "--port", "0", "--before", "echo started; sleep 1000", cwd=folder) as up:
         await up.says("^started")
@@ -112,6 +113,7 @@ async def test_a_second_ctrl_c_does_not_wait(folder: Path) -> None:
         await all_gone(below)
 
 
+@pytest.mark.slow
 async def test_what_can_not_work_is_one_line_that_says_what_to_do(folder: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -131,6 +133,7 @@ async def test_what_can_not_work_is_one_line_that_says_what_to_do(folder: Path) 
     assert err == "emulator: none.py: no such file; name the app's: emulator up path/to/app.py\n"
 
 
+@pytest.mark.slow
 async def test_an_app_that_can_not_boot_is_told_at_once_and_why(folder: Path) -> None:
     (folder / "helper.py").write_text("raise RuntimeError('no weights here')\n")
     arguments = ("--port", "0", "--ready-path", "/health")
@@ -164,6 +167,7 @@ app.server(name="face", port=8000, unauthenticated=True, min_containers=1, env={
 """
 
 
+@pytest.mark.slow
 async def test_the_server_that_takes_anybody_has_the_port_and_is_what_is_ready(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(SERVERS)
     port = free_port()

@@ -247,6 +247,7 @@ async def _until_swept(parent: Path) -> None:
     assert list(parent.glob("modal-emulator-*")) == []
 
 
+@pytest.mark.slow
 async def test_a_start_that_is_called_off_leaves_no_container(tmp_path: Path) -> None:
     runtime: Any = choose_runtime("process", entry="user_code:go")
     mark = f"300{os.getpid()}"
@@ -297,6 +298,7 @@ def go():
     assert output.text == {"stdout": "thread\nat exit", "stderr": "last words\n"}
 
 
+@pytest.mark.slow
 async def test_a_warm_process_that_dies_takes_no_container_along_and_the_next_start_makes_another(
     tmp_path: Path,
 ) -> None:

@@ -23,6 +23,7 @@ def left_after(rounds: int, *, timeout: float) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_all_that_was_exchanged_is_put_back() -> None:
     found = left_after(3, timeout=50)
     assert found["changed"] == []

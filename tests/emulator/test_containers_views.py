@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from emulator.storage.views import View
 from emulator.storage.volumes import VolumeFiles
 from tests.emulator.test_containers_files import isolated, runtime, told
@@ -26,6 +28,7 @@ def go():
 
 
 @isolated
+@pytest.mark.slow
 async def test_what_is_written_is_the_containers_own_until_it_is_committed(
     runtime: SupervisedRuntime,
     tmp_path: Path,

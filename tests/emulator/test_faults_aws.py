@@ -78,6 +78,7 @@ def test_dynamodb_throttles_one_operation_and_no_other(faults: Faults, dynamodb:
     assert fault.struck == 2
 
 
+@pytest.mark.slow
 def test_boto3_tries_again_what_was_throttled(faults: Faults, emulator: Emulator) -> None:
     fault = faults.dynamodb("ThrottlingException", times=2)
     AwsAccess(emulator).client("dynamodb", config=AGAIN).put_item(**item("patient"))
@@ -124,6 +125,7 @@ def test_boto3_repeats_a_write_whose_answer_was_lost_and_meets_it(faults: Faults
         dynamodb.put_item(**item("twice"))
 
 
+@pytest.mark.slow
 def test_a_request_is_never_answered(faults: Faults, dynamodb: Any) -> None:
     faults.dynamodb("timeout")
     with pytest.raises(ReadTimeoutError):

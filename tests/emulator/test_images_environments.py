@@ -116,6 +116,7 @@ async def test_those_who_want_the_same_at_once_get_one_build(workshop: Workshop)
     assert "".join(said[0]) == "".join(said[1]) != ""
 
 
+@pytest.mark.slow
 async def test_a_build_that_fails_says_why_and_leaves_nothing(workshop: Workshop) -> None:
     absent = Install("pip", ("no-such-package", "--no-index"), "pip install no-such-package --no-index")
     with pytest.raises(BuildFailed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+import pytest
 from modal_proto import api_pb2
 
 from emulator.protocol.containers import HEARTBEAT_HOLD, ContainerHandlers
@@ -15,6 +16,7 @@ from tests.emulator.sandboxes_kit import no_sandboxes
 __all__ = ["machine"]
 
 
+@pytest.mark.slow
 async def test_a_large_map_is_cancelled_without_holding_up_everyone_else(machine: FakeMachine) -> None:
     pool = machine.deploy()
     call = machine.calls.create("fu-1", kind=api_pb2.FUNCTION_CALL_TYPE_MAP)

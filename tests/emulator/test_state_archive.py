@@ -53,6 +53,7 @@ def secret(folder: Path) -> bytes | None:
         store.close()
 
 
+@pytest.mark.slow
 def test_what_is_exported_can_be_imported_elsewhere(folder: Path, tmp_path: Path) -> None:
     told = emulator("export", "kept.tar.gz", cwd=tmp_path)
     assert told.returncode == 0, told.stderr

@@ -44,6 +44,7 @@ def without(response: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in response.items() if name not in ("ResponseMetadata", *names)}
 
 
+@pytest.mark.slow
 def test_objects_come_back_with_their_metadata_tags_and_times(tmp_path: Path) -> None:
     with serving(tmp_path) as (s3, _):
         s3.create_bucket(Bucket="plain")

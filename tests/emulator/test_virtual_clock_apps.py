@@ -62,6 +62,7 @@ def deployed() -> Iterator[Deployed]:
         client.close()
 
 
+@pytest.mark.slow
 def test_a_day_of_an_hourly_cron_is_24_runs_whose_code_sees_the_hour(deployed: Deployed) -> None:
     deployed.clock.advance_to(deployed.clock.now().replace(minute=30, second=0, microsecond=0))
     clock_app.ran.clear()

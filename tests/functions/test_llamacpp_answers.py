@@ -80,6 +80,7 @@ def fits(arguments: str) -> bool:
 
 
 class TestToolsAreCalledWhenTheyMustBe:
+    @pytest.mark.slow
     async def test_a_named_function_is_called_with_arguments_that_fit_its_schema(self, served: Served) -> None:
         for seed in range(3):
             answer = await ask(served, tools=TOOLS, tool_choice=WEATHER, temperature=1.5, seed=seed)
@@ -106,6 +107,7 @@ class TestToolsAreCalledWhenTheyMustBe:
         (call,) = answer.choices[0].message.tool_calls
         assert (call.function.name, call.function.arguments) == ("empty", "{}")
 
+    @pytest.mark.slow
     async def test_streamed_it_comes_in_pieces_that_the_sdk_puts_together(self, served: Served) -> None:
         options: Any = {"tools": TOOLS, "tool_choice": WEATHER, "temperature": 0, "max_tokens": 400}
         async with served.sdk().chat.completions.stream(model="demo", messages=HELLO, **options) as stream:
@@ -124,6 +126,7 @@ class TestToolsAreCalledWhenTheyMustBe:
         answer = await ask(served, tools=TOOLS, tool_choice=WEATHER, max_tokens=12)
         assert answer.choices[0].finish_reason == "length"
 
+    @pytest.mark.slow
     async def test_each_of_several_answers_calls(self, served: Served) -> None:
         answer = await ask(served, tools=TOOLS, tool_choice=WEATHER, n=2, temperature=1.5, seed=1)
         for choice in answer.choices:

@@ -152,6 +152,7 @@ def test_a_boot_is_told_with_its_phase_and_then_answered(service: Standalone) ->
         assert b"t1 " in answer.read()
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_start_is_told_with_its_reason_at_once_and_harms_no_other(service: Standalone) -> None:
     for _ in range(2):
         with pytest.raises(openai.APIStatusError) as caught:
@@ -182,6 +183,7 @@ def test_an_engine_that_dies_in_a_stream_is_told_and_the_next_caller_is_served(s
     assert len(list(service.stream("steady", tokens=2))) > 2
 
 
+@pytest.mark.slow
 def test_unloading_a_busy_model_takes_force_and_loading_brings_it_back(service: Standalone) -> None:
     stream = service.stream("steady", tokens=1000, gap=0.02)
     next(iter(stream))
@@ -257,12 +259,14 @@ def test_engines_do_not_outlive_a_service_that_is_killed(tmp_path: Path) -> None
         assert not list(processes(marker))
 
 
+@pytest.mark.slow
 def test_a_service_for_other_machines_needs_keys_or_permission() -> None:
     said = refused(SERVER_HOST="0.0.0.0")
     assert said.startswith("server.host: '0.0.0.0' lets other machines in")
     assert "allow_public = true" in said
 
 
+@pytest.mark.slow
 def test_a_port_that_is_taken_ends_it_with_one_line_that_says_what_to_do() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -297,6 +301,7 @@ def test_the_settings_can_be_looked_at_and_hold_no_secret(
     assert "sk-secret-key" not in shown
 
 
+@pytest.mark.slow
 def test_who_has_seen_enough_of_the_settings_may_stop_reading() -> None:
     reads, writes = os.pipe()
     os.close(reads)

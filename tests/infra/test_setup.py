@@ -50,6 +50,7 @@ def test_it_makes_the_secrets_once_and_anew_when_told(emulator: Emulator) -> Non
     assert emulator.core.state.authorizes(rotated["PROXY_TOKEN_ID"], rotated["PROXY_TOKEN_SECRET"])
 
 
+@pytest.mark.slow
 def test_table_and_bucket_are_made_once_and_only_looked_for_when_told(emulator: Emulator) -> None:
     dry = setup(emulator, "--dry-run", STATE__KIND="aws").stdout
     assert dry.startswith("setup: would make table llm-state\n")
@@ -59,6 +60,7 @@ def test_table_and_bucket_are_made_once_and_only_looked_for_when_told(emulator: 
     assert again.startswith("setup: table llm-state and bucket llm-state were there already\n")
 
 
+@pytest.mark.slow
 def test_who_has_no_credentials_of_aws_is_told_what_does_without(emulator: Emulator) -> None:
     nobody = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
     done = setup(emulator, STATE__KIND="aws", **nobody)
@@ -67,6 +69,7 @@ def test_who_has_no_credentials_of_aws_is_told_what_does_without(emulator: Emula
     assert 'state.kind = "memory"' in done.stderr
 
 
+@pytest.mark.slow
 def test_another_app_name_has_secrets_of_its_own(emulator: Emulator) -> None:
     assert setup(emulator, DEPLOY__APP_NAME="other").stdout == "setup: Secrets other-web and other-engine made\n"
 
@@ -78,6 +81,7 @@ def test_a_wrong_configuration_is_one_line(emulator: Emulator) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_host_that_the_emulator_cannot_have_is_refused_where_it_would_be_on_the_emulator(emulator: Emulator) -> None:
     done = setup(emulator, DEPLOY__TARGET="local", SERVER__HOST="0.0.0.0")
     assert done.returncode == 2
@@ -86,6 +90,7 @@ def test_a_host_that_the_emulator_cannot_have_is_refused_where_it_would_be_on_th
     assert setup(emulator, SERVER__HOST="0.0.0.0").returncode == 0
 
 
+@pytest.mark.slow
 def test_a_client_without_an_account_is_one_line(emulator: Emulator) -> None:
     done = setup(emulator, MODAL_TOKEN_ID="", MODAL_TOKEN_SECRET="")
     assert done.returncode == 1

@@ -38,6 +38,7 @@ def updated(app: DeployedApp) -> Iterator[modal.Function[Any, Any, Any]]:
 
 
 @pytest.mark.row("Autoscaling", "max_containers")
+@pytest.mark.slow
 def test_a_map_runs_in_no_more_containers_than_the_maximum(app: DeployedApp) -> None:
     assert len(set(app.function("two_at_most").map([0.02] * 30))) == 2
 
@@ -61,6 +62,7 @@ def test_while_one_works_another_stands_by(app: DeployedApp) -> None:
 
 @pytest.mark.row("Autoscaling", "scaledown_window")
 @pytest.mark.row("Autoscaling", "scale to zero")
+@pytest.mark.slow
 def test_an_idle_container_stays_for_its_window_and_then_there_is_none(app: DeployedApp) -> None:
     function = app.function("short_lived")
     function.remote()
@@ -147,6 +149,7 @@ def test_the_older_way_answers_with_what_holds_and_says_that_it_is_deprecated(
 
 
 @pytest.mark.row("Autoscaling", "redeploy")
+@pytest.mark.slow
 def test_the_next_deploy_takes_an_update_back(target: Target) -> None:
     app = target.deploy("scaling.py", name="scaling-twice")
     function = app.function("updated")
@@ -213,6 +216,7 @@ def test_a_container_that_starts_is_listed_as_pending(app: DeployedApp, target: 
 
 
 @pytest.mark.row("Autoscaling", "figures")
+@pytest.mark.slow
 def test_the_list_of_containers_and_the_statistics_agree(app: DeployedApp, target: Target) -> None:
     function = app.function("two_at_most")
     calls = [function.spawn(0.8) for _ in range(4)]

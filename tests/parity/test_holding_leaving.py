@@ -69,6 +69,7 @@ def state_is_clean(tmp_path: Path) -> None:
         pytest.param(signal.SIGHUP, "process", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_signal_ends_it_all_after_exit_handlers_have_run(
     number: signal.Signals, containers: str, tmp_path: Path, temporary: Path, mark: str
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_second_ctrl_c_waits_for_nobody(containers: str, tmp_path: Path, tempo
 
 @pytest.mark.row("How it holds", "`kill -9`")
 @pytest.mark.parametrize("containers", ["auto", pytest.param("process", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_what_a_killed_emulator_ran_dies_by_itself_and_the_next_removes_its_files(
     containers: str, tmp_path: Path, temporary: Path, mark: str
 ) -> None:

@@ -54,6 +54,7 @@ def every_other_day():
 
 
 @pytest.mark.row("How it holds", "a restart")
+@pytest.mark.slow
 def test_what_was_deployed_serves_again_at_its_addresses_with_versions_secrets_and_schedules(tmp_path: Path) -> None:
     state, port = tmp_path / "state", lasting_port()
     write_app(tmp_path, APP)

@@ -38,6 +38,7 @@ def write(folder: Path, image: str) -> str:
 
 @pytest.mark.row("Images", "a build that fails")
 @pytest.mark.row("Images", "what a build says")
+@pytest.mark.slow
 def test_a_failing_build_fails_the_deploy_with_its_log(target: Target, tmp_path: Path) -> None:
     file = write(tmp_path, 'modal.Image.debian_slim().pip_install("no-such-package", extra_options="--no-index")')
     failed = target.cli("deploy", "--name", target.unique("failing"), file)

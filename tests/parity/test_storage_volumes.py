@@ -235,6 +235,7 @@ def test_no_path_leads_out_of_a_volume(volume: modal.Volume) -> None:
 
 
 @pytest.mark.row("Storage", "a download while the file is replaced")
+@pytest.mark.slow
 def test_a_download_is_of_the_file_as_it_was_when_it_began(volume: modal.Volume) -> None:
     before = b"".join(str(number).encode().ljust(BLOCK, b"\0") for number in range(6))
     put(volume, {"/file": before})

@@ -25,6 +25,7 @@ def test_a_day_passes(deploy: Deploy, clock: VirtualClock, emulator: Emulator) -
     assert not emulator.containers(function="price")
 
 
+@pytest.mark.slow
 async def test_a_day_passes_in_an_asynchronous_test(deploy: Deploy, clock: VirtualClock) -> None:
     await deploy.aio(shop)
     await clock.advance_async("24h")

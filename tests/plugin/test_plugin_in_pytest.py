@@ -32,6 +32,7 @@ def run(inner: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     return inner.runpytest_subprocess("-p", "emulator.pytest_plugin", *arguments)
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_for_tests_that_use_no_fixture_of_it(inner: pytest.Pytester) -> None:
     inner.makepyfile("""
         import sys

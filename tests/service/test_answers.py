@@ -17,6 +17,8 @@ from tests.service.test_leaving import ask, connect, soon, wake
 if TYPE_CHECKING:
     from tests.service.deployment import Service
 
+pytestmark = pytest.mark.slow
+
 QUESTION: Any = [{"role": "user", "content": "How do I run the tests?"}]
 
 

@@ -15,6 +15,8 @@ from tests.service.deployment import Service, deploy, scripted
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-deployed-0123456789"
 
 

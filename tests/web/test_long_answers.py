@@ -209,6 +209,7 @@ async def test_an_answer_at_the_very_moment_of_the_first_space_is_whole(clock: H
 
 
 @pytest.mark.parametrize("sdk", [by_openai, by_responses, by_anthropic])
+@pytest.mark.slow
 async def test_an_sdk_reads_a_long_answer_and_asks_again_after_a_cut(
     serve: Any, hand_engine: HandEngine, clock: HandClock, sdk: Any
 ) -> None:

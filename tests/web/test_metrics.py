@@ -170,6 +170,8 @@ async def test_errors_are_counted_by_status_and_leavers_apart(
     for stream in (True, False):
         response = await served.raw(chat({"gap": 60}, stream=stream))
         await until(lambda: engine.state()["active"] == 1)
+        if stream:
+            await response.until(b"data:")
         response.leave()
         await until(lambda: engine.state()["active"] == 0)
     samples = await scrape(served, http)
@@ -178,7 +180,8 @@ async def test_errors_are_counted_by_status_and_leavers_apart(
     assert value(samples, "chat_completions_errors_total", model="scripted", status="502") == 2
     assert of(samples, "requests_cancelled_total") == 2
     assert of(samples, "e2e_request_latency_seconds_count") == 0
-    assert of(samples, "chat_generated_tokens_total") == 3 + 3 + 1 + 1, "what was generated counts, answer or not"
+    generated = of(samples, "chat_generated_tokens_total")  # the last one's token may not have come yet
+    assert 3 + 3 + 1 <= generated <= 3 + 3 + 1 + 1, "what was generated counts, answer or not"
     for gauge in ("requests_running", "requests_waiting", "requests_waiting_for_boot"):
         assert of(samples, gauge) == 0
 

@@ -283,6 +283,7 @@ async def test_nothing_is_left_behind_by_many_who_come_and_go(
             continue
 
 
+@pytest.mark.slow
 async def test_who_floods_without_reading_is_put_out_and_fills_no_memory(engine: ScriptedServer) -> None:
     """By hand, as ASGI has it: what is sent is never taken."""
     settings, clock = settings_with(), HandClock()
