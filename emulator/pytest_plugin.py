@@ -54,7 +54,6 @@ class Running:
 
 
 RUNNING = pytest.StashKey[Running]()
-SAID = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
