@@ -13,7 +13,7 @@ from tests.conformance import environments
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SECONDS = 900
-BUT = "not test_modal_serve_puts_dev_behind_the_label"
+BUT = "not test_modal_serve_puts_dev_behind_the_label and not test_images_installs"
 """Looks for host names that only real Modal has."""
 
 
