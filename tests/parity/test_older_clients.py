@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SECONDS = 900
 BUT = "not test_modal_serve_puts_dev_behind_the_label and not test_images_installs"
-"""Looks for host names that only real Modal has."""
+"""The first looks for host names that only real Modal has; the others install with uv, which is not there."""
 
 
 @pytest.fixture(scope="module")
