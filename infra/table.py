@@ -77,9 +77,6 @@ class Table:
         answer = await self._call("put_item", Item=item, ReturnValues="ALL_OLD", **_conditional(condition))
         return answer.get("Attributes")
 
-    async def delete(self, key: Key, *, condition: Condition = None) -> None:
-        await self._call("delete_item", Key=key.item(), **_conditional(condition))
-
     async def set(self, key: Key, changes: Item, *, condition: Condition) -> None:
         """Set attributes of an item that is there."""
         names = {f"#s{n}": name for n, name in enumerate(changes)}

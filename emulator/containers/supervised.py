@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from emulator.containers.base import ContainerExit, ContainerStartError
 from emulator.containers.channel import Decoder, Message, receive
+from emulator.containers.dialing import connect
 from emulator.containers.ends import Ends, Outbox, Output
 from emulator.containers.executions import Executions
 from emulator.containers.forward import serve_way_out
@@ -111,15 +112,7 @@ class SupervisedContainer:
         return await self._executions.start(command)
 
     async def dial(self, port: int) -> socket.socket:
-        connection = await self._socket()
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            await self._loop.sock_connect(connection, ("127.0.0.1", port))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return await connect(await self._socket(), port)
 
     async def _socket(self) -> socket.socket:
         """A socket of the container's network. Some are kept ready, since making one takes a message there and back."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from emulator.containers.base import CommandError, ContainerExit
 from emulator.containers.compat import thread as client
+from emulator.containers.dialing import connect
 from emulator.containers.executions import NOT_RUNNABLE
 from emulator.containers.thread import children
 from emulator.containers.thread.environment import encoded
@@ -107,15 +108,7 @@ class ThreadContainer:
     async def dial(self, port: int) -> socket.socket:
         if self._ended.done():
             raise ConnectionRefusedError(f"container {self._task_id} has ended")
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        connection.setblocking(False)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            await self._loop.sock_connect(connection, ("127.0.0.1", port))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return await connect(socket.socket(socket.AF_INET, socket.SOCK_STREAM), port)
 
     # In the container's threads
 
