@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 import urllib.request
@@ -83,7 +84,10 @@ def try_out(target: Target) -> Trial:
 
 def naming_models(document: Json, target: Target) -> Json:
     """The document, in which a model is one that is there: made-up names would all end at the same 404."""
+    sent = sent_in(document)
     for name, schema in document["components"]["schemas"].items():
+        if name not in sent:
+            continue
         there = target.embedding_model if name.endswith("EmbeddingsRequest") else target.model
         for label in ("model", "model-name", "model_name"):
             if label in schema.get("properties", {}):
@@ -95,6 +99,13 @@ def naming_models(document: Json, target: Target) -> Json:
                     there = COLD if path.endswith(DESTRUCTIVE) else target.model
                     parameter["schema"] = {"type": "string", "enum": [there]}
     return document
+
+
+def sent_in(document: Json) -> set[str]:
+    """The schemas of what callers send: what the service answers is held to what the document says of it."""
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    bodies = json.dumps([operation.get("requestBody") for operation in operations])
+    return set(re.findall(r'"#/components/schemas/([^"]+)"', bodies))
 
 
 def _read(report: Json, told: str) -> Trial:

@@ -25,7 +25,7 @@ app = modal.App("pages")
 @app.function(secrets=[modal.Secret.from_dict({"TEXT": "hello from a child"})])
 @modal.web_server(8000, startup_timeout=20)
 def pages():
-    make = "mkdir p; printf '%s' \\"$TEXT\\" > p/index.html; exec python -m http.server 8000 -d p"
+    make = "p=$(mktemp -d); printf '%s' \\"$TEXT\\" > $p/index.html; exec python -m http.server 8000 -d $p"
     subprocess.Popen(make, shell=True)
 """
 

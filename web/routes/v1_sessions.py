@@ -68,7 +68,10 @@ def router(conversations: Conversations) -> APIRouter:
     async def messages(request: Request, session_id: str) -> list[dict[str, Any]]:
         return (await conversations.load(key_of(request, session_id))).history()
 
-    @api.get(f"{ONE}/export", summary="All of a session, to keep elsewhere", response_model=None)
+    @api.get(
+        f"{ONE}/export", summary="All of a session, to keep elsewhere", response_model=None,
+        responses={200: {"content": {"application/json": {}, "text/markdown": {}}}},
+    )  # fmt: skip
     async def export(
         request: Request,
         session_id: str,
