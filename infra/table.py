@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from decimal import Decimal
 
     from infra.aws import Clients
 
@@ -77,13 +78,42 @@ class Table:
         answer = await self._call("put_item", Item=item, ReturnValues="ALL_OLD", **_conditional(condition))
         return answer.get("Attributes")
 
-    async def set(self, key: Key, changes: Item, *, condition: Condition) -> None:
-        """Set attributes of an item that is there."""
-        names = {f"#s{n}": name for n, name in enumerate(changes)}
-        values = {f":s{n}": value for n, value in enumerate(changes.values())}
-        expression = "SET " + ", ".join(f"#s{n} = :s{n}" for n in range(len(changes)))
-        told = _conditional(condition, names=names, values=values)
-        await self._call("update_item", Key=key.item(), UpdateExpression=expression, **told)
+    async def update(
+        self,
+        key: Key,
+        *,
+        set: Mapping[str, Any] | None = None,  # noqa: A002 - as DynamoDB calls it
+        add: Mapping[str, int | Decimal] | None = None,
+        remove: Sequence[str] = (),
+        condition: Condition = None,
+    ) -> Item:
+        """Change attributes of one item, which is made if there is none; returns it as it is then. `add`: to numbers,
+        which begin at 0; that may happen twice where the first answer is lost, unless the condition rules it out."""
+        names: Item = {}
+        values: Item = {}
+
+        def clause(attributes: Iterable[str], form: str, given: Mapping[str, Any] | None = None) -> str:
+            parts = []
+            for attribute in attributes:
+                name, value = f"#u{len(names)}", f":u{len(names)}"
+                names[name] = attribute
+                if given is not None:
+                    values[value] = given[attribute]
+                parts.append(form.format(name=name, value=value))
+            return ", ".join(parts)
+
+        clauses = {
+            "SET": clause(set or (), "{name} = {value}", set),
+            "ADD": clause(add or (), "{name} {value}", add),
+            "REMOVE": clause(remove, "{name}"),
+        }
+        expression = " ".join(f"{verb} {told}" for verb, told in clauses.items() if told)
+        answer = await self._call(
+            "update_item", Key=key.item(), UpdateExpression=expression, ReturnValues="ALL_NEW",
+            **_conditional(condition, names=names, values=values),
+        )  # fmt: skip
+        item: Item = answer["Attributes"]
+        return item
 
     async def transact(self, writes: Sequence[Write]) -> None:
         """All of them, or none. Raises ConditionFailed with a reason for each."""

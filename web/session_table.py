@@ -196,7 +196,7 @@ class SessionsInTable:
         if kept is not None:
             try:
                 same = Attr(COUNTED_BY).eq(kept[COUNTED_BY])
-                await _told(self._table.set(counter, {COUNTED_BY: len(living)}, condition=same))
+                await _told(self._table.update(counter, set={COUNTED_BY: len(living)}, condition=same))
             except ConditionFailed:
                 pass  # somebody made or deleted one meanwhile
 
@@ -223,7 +223,7 @@ class SessionsInTable:
         ours = Attr("token").eq(session.token) & Attr("turn").eq(session.turn)
         until = number(self._clock.time() + LEASE_SECONDS)
         try:
-            await self._table.set(item_key(session.key), {"leased_until": until}, condition=ours)
+            await self._table.update(item_key(session.key), set={"leased_until": until}, condition=ours)
         except ConditionFailed:
             return False
         return True
