@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from infra.table import RECENT
+from infra.table import DUE, RECENT
 
-DUE = "due"
 TTL = "ttl"
 ORPHAN_DAYS = 30
 """After which parts of uploads that nobody finished are removed."""
@@ -96,14 +95,15 @@ def policy(*, table_name: str, bucket_name: str) -> Properties:
                 "Effect": "Allow",
                 "Action": [
                     "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem",
+                    "dynamodb:Query",
                 ],
                 "Resource": [arn],
             },
             {
-                "Sid": "Index",
+                "Sid": "Indexes",
                 "Effect": "Allow",
                 "Action": ["dynamodb:Query"],
-                "Resource": [f"{arn}/index/{RECENT}"],
+                "Resource": [f"{arn}/index/{RECENT}", f"{arn}/index/{DUE}"],
             },
             {
                 "Sid": "Objects",

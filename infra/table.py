@@ -7,11 +7,11 @@ Items are dictionaries of Python values (numbers come back as `Decimal`, bytes a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from decimal import Decimal
 
     from infra.aws import Clients
 
@@ -21,6 +21,8 @@ Condition = Any
 
 RECENT = "recent"
 """The index of one `pk`'s items by when they were last used."""
+DUE = "due"
+"""The index of all items that have something to be done with, by what (attribute `due`) and when (`due_at`)."""
 
 
 @dataclass(frozen=True)
@@ -126,17 +128,50 @@ class Table:
         from boto3.dynamodb.conditions import Key as KeyCondition
 
         names = {f"#{n}": name for n, name in enumerate(attributes)}
+        return await self._query(
+            IndexName=RECENT, KeyConditionExpression=KeyCondition("pk").eq(pk), ScanIndexForward=False,
+            ConsistentRead=True, ProjectionExpression=", ".join(names), ExpressionAttributeNames=names,
+        )  # fmt: skip
+
+    async def query(
+        self, pk: str, *, prefix: str = "", after: str | None = None, limit: int | None = None,
+        newest_first: bool = False,
+    ) -> list[Item]:  # fmt: skip
+        """The items of a `pk` whose `sk` begins with `prefix`, by their `sk` (`newest_first`: the highest first): those
+        that come after the `sk` `after`, whether that is still there or not; at most `limit`, all unless given."""
+        from boto3.dynamodb.conditions import Key as KeyCondition
+
+        if after is not None and not after.startswith(prefix):
+            raise ValueError(f"{after!r} does not begin with {prefix!r}")
+        condition: Condition = KeyCondition("pk").eq(pk)
+        if prefix:
+            condition &= KeyCondition("sk").begins_with(prefix)
+        start = {} if after is None else {"ExclusiveStartKey": Key(pk, after).item()}
+        return await self._query(
+            limit, KeyConditionExpression=condition, ScanIndexForward=not newest_first, ConsistentRead=True, **start
+        )
+
+    async def due(self, noun: str, *, before: float, limit: int) -> list[Key]:
+        """The keys of items whose `due` is `noun` and whose `due_at` (seconds since the epoch) is not after `before`,
+        the earliest first. What the index tells may be a moment old: who acts on an item makes sure by a condition."""
+        from boto3.dynamodb.conditions import Key as KeyCondition
+
+        condition = KeyCondition("due").eq(noun) & KeyCondition("due_at").lte(Decimal(repr(float(before))))
+        items = await self._query(limit, IndexName=DUE, KeyConditionExpression=condition)
+        return [Key(item["pk"], item["sk"]) for item in items]
+
+    async def _query(self, limit: int | None = None, **arguments: Any) -> list[Item]:
+        """The items of all pages, at most `limit`."""
         found: list[Item] = []
-        more: dict[str, Any] = {}
-        while True:
-            answer = await self._call(
-                "query", IndexName=RECENT, KeyConditionExpression=KeyCondition("pk").eq(pk), ScanIndexForward=False,
-                ConsistentRead=True, ProjectionExpression=", ".join(names), ExpressionAttributeNames=names, **more,
-            )  # fmt: skip
+        while limit is None or len(found) < limit:
+            if limit is not None:
+                arguments["Limit"] = limit - len(found)
+            answer = await self._call("query", **arguments)
             found += answer["Items"]
             if "LastEvaluatedKey" not in answer:
-                return found
-            more = {"ExclusiveStartKey": answer["LastEvaluatedKey"]}
+                break
+            arguments["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        return found
 
     async def _call(self, operation: str, **arguments: Any) -> dict[str, Any]:
         return await self._clients.call("dynamodb", operation, TableName=self._name, **arguments)

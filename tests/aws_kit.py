@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from infra.aws import Clients
@@ -24,8 +25,8 @@ class StateOfTest:
     """Of the table and of the bucket."""
     calls: list[str] = field(default_factory=list)
     """What the service has called, e.g. `dynamodb:GetItem`, oldest first. A test may clear it."""
-    called: set[str] = field(default_factory=set)
-    """The same of all tests."""
+    needed: set[tuple[str, str]] = field(default_factory=set)
+    """The permissions that all tests' calls need: action and resource (the end of its ARN)."""
 
     @property
     def table(self) -> Table:
@@ -56,12 +57,42 @@ class StateOfTest:
         """Note what the service calls from now on."""
 
         def note(model: Any, **_: Any) -> None:
-            called = f"{model.service_model.service_name}:{model.name}"
-            self.calls.append(called)
-            self.called.add(called)
+            self.calls.append(f"{model.service_model.service_name}:{model.name}")
+
+        def permit(params: dict[str, Any], model: Any, **_: Any) -> None:
+            self.needed.update(permissions(model.service_model.service_name, model.name, params))
 
         for service in ("dynamodb", "s3"):
-            self.clients.client(service).meta.events.register("before-call", note)  # type: ignore[arg-type]
+            events = self.clients.client(service).meta.events  # type: ignore[arg-type]
+            events.register("before-call", note)
+            events.register("before-parameter-build", permit)
+
+
+def permissions(service: str, operation: str, arguments: dict[str, Any]) -> set[tuple[str, str]]:
+    """What IAM asks for before it allows a call, as AWS's service authorization reference says: action and the end of
+    the resource's ARN. A transaction needs what its parts do, a list of objects is the bucket's to allow."""
+    if operation == "TransactWriteItems":
+        actions = {"Put": "PutItem", "Delete": "DeleteItem", "Update": "UpdateItem"}
+        parts = [(actions[kind], part) for one in arguments["TransactItems"] for kind, part in one.items()]
+        return {(f"dynamodb:{action}", f"table/{part['TableName']}") for action, part in parts}
+    if service == "dynamodb":
+        index = f"/index/{arguments['IndexName']}" if "IndexName" in arguments else ""
+        return {(f"dynamodb:{operation}", f"table/{arguments['TableName']}{index}")}
+    key = f"/{arguments['Key']}" if "Key" in arguments else ""
+    return {(f"s3:{'ListBucket' if operation == 'ListObjectsV2' else operation}", f"{arguments['Bucket']}{key}")}
+
+
+def forbidden(policy: dict[str, Any], needed: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of the permissions that a policy does not give."""
+
+    def given(action: str, resource: str) -> bool:
+        return any(
+            action in statement["Action"]
+            and any(fnmatchcase(resource, arn.rpartition(":")[2]) for arn in statement["Resource"])
+            for statement in policy["Statement"]
+        )
+
+    return {one for one in needed if not given(*one)}
 
 
 def clients_of(aws: Aws) -> Clients:

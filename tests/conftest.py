@@ -60,19 +60,14 @@ def aws_server() -> Iterator[Aws]:
 @pytest.fixture(scope="session")
 def _aws_state(aws_server: Aws) -> Iterator[StateOfTest]:
     from infra import blueprint
-    from tests.aws_kit import state_of
+    from tests.aws_kit import forbidden, state_of
 
     state = state_of(aws_server)
     yield state
     state.clients.close()
     state.admin.close()
-    statements = blueprint.policy(table_name="t", bucket_name="b")["Statement"]
-    allowed = {action for statement in statements for action in statement["Action"]}
-    assert {CALLED_AS.get(call, call) for call in state.called} <= allowed, "the service calls what no policy allows"
-
-
-CALLED_AS = {"dynamodb:TransactWriteItems": "dynamodb:PutItem"}
-"""The permission of a call that has none of its own: a transaction needs those of what it holds."""
+    policy = blueprint.policy(table_name=state.name, bucket_name=state.name)
+    assert not forbidden(policy, state.needed), "the service calls what its policy does not allow"
 
 
 @pytest.fixture
