@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from ipaddress import IPv4Network, IPv6Network  # noqa: TC003 - pydantic reads annotations
 from typing import Annotated, Literal, Self
 
@@ -29,6 +30,15 @@ Origin = Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/?#\s]+)
 """What a browser sends as `Origin`: no path, no slash at the end. `*`: any."""
 
 
+def _has_a_zone(time: datetime) -> datetime:
+    if time.tzinfo is None:
+        raise ValueError("expected a time with its zone, as 2030-01-01T00:00:00Z")
+    return time
+
+
+Instant = Annotated[datetime, AfterValidator(_has_a_zone)]
+
+
 class ApiKey(Section):
     """One caller's key. `key` is read as the key or as its SHA-256, and held as its SHA-256."""
 
@@ -43,6 +53,10 @@ class ApiKey(Section):
     """Requests; `limits.default_rate_limit_per_minute` unless set."""
     tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
     """Of prompts and answers; `limits.default_tokens_per_minute` unless set."""
+    monthly_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """What its answers may cost in a calendar month (UTC), in whatever unit the models' prices have. None: anything."""
+    expires_at: Instant | None = None
+    """From when on it is refused. None: never."""
     enabled: bool = True
 
 

@@ -98,7 +98,7 @@ def create_application(services: Services) -> ASGIApp:
     sockets = {"/chat/ws": SocketEndpoint(services, generator, conversations, draining)}
     app = DirectRoutes(app, direct, sockets=sockets)
     app = RequestLimits(app, limiter, {*direct, *LIMITED_PATHS})
-    app = Authentication(app, services.settings.security, behind_proxy=services.behind_proxy)
+    app = Authentication(app, services.settings.security, clock=services.clock, behind_proxy=services.behind_proxy)
     app = Doors(app, draining)
     app = Errors(app, clock=services.clock)
     app = RequestIdentity(app, clock=services.clock, answered=metrics.answered)

@@ -9,6 +9,7 @@ query: URLs are logged.
 from __future__ import annotations
 
 import hmac
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from infra.settings import ApiKey, KeyScope, Model, Security
+    from web.clock import Clock
 
 PUBLIC_PATHS = frozenset({"/", "/health", "/readiness", "/openapi.json", "/favicon.ico"})
 PUBLIC_PREFIX = "/static/"
@@ -52,26 +54,27 @@ class Keyring:
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         """Raises ValueError when no key is enabled: nobody could ever ask."""
-        self._callers = [(key.key.encode(), _caller_with(key)) for key in keys if key.enabled]
+        self._callers = [(key.key.encode(), _caller_with(key), _end_of(key)) for key in keys if key.enabled]
         if not self._callers:
             raise ValueError("keys are asked for, and no API key is enabled")
 
-    def find(self, key: str) -> Caller | None:
-        """Whose key it is. Takes the same time whichever it is, and whether it is one."""
+    def find(self, key: str, *, now: float) -> Caller | None:
+        """Whose key it is, at `now` (seconds since the epoch). Takes the same time whichever it is, and whether it is
+        one."""
         given = fingerprint(key).encode()
         found = None
-        for known, caller in self._callers:
-            if hmac.compare_digest(known, given):
+        for known, caller, end in self._callers:
+            if hmac.compare_digest(known, given) and now < end:
                 found = caller
         return found
 
 
-def decide(keyring: Keyring | None, *, path: str, key: str | None, address: str) -> Decision:
+def decide(keyring: Keyring | None, *, path: str, key: str | None, address: str, now: float) -> Decision:
     """Whether a request for `path` may go on, and whose it is. `keyring`: None where no keys are asked for. `key`: what
-    the request carries. `address`: where it comes from, as `client_address` tells."""
+    the request carries. `address`: where it comes from, as `client_address` tells. `now`: seconds since the epoch."""
     if keyring is None:
         return Allowed(Caller(identity=f"ip:{address}"))
-    caller = keyring.find(key) if key is not None else None
+    caller = keyring.find(key, now=now) if key is not None else None
     if caller is not None:
         return Allowed(caller)
     if path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIX):
@@ -118,9 +121,10 @@ class Authentication:
     """Finds out who asks, for `caller_of`, and turns away who may not. Raises KeyRefused (HTTP), refuses the handshake
     (WebSocket)."""
 
-    def __init__(self, app: ASGIApp, security: Security, *, behind_proxy: bool = False) -> None:
+    def __init__(self, app: ASGIApp, security: Security, *, clock: Clock, behind_proxy: bool = False) -> None:
         """Raises ValueError when keys are asked for and none is enabled. `behind_proxy`: see `client_address`."""
         self._app = app
+        self._clock = clock
         self._keyring = Keyring(security.api_keys) if security.enable_auth else None
         self._proxies = security.trusted_proxies
         self._behind_proxy = behind_proxy
@@ -141,7 +145,7 @@ class Authentication:
     def _decide(self, scope: Scope) -> Decision:
         key = presented_key(scope) if self._keyring is not None else None
         address = client_address(scope, self._proxies, behind_proxy=self._behind_proxy)
-        return decide(self._keyring, path=route_path(scope), key=key, address=address)
+        return decide(self._keyring, path=route_path(scope), key=key, address=address, now=self._clock.time())
 
 
 async def refuse_handshake(scope: Scope, receive: Receive, send: Send, error: KeyRefused | PermissionDenied) -> None:
@@ -158,6 +162,11 @@ async def refuse_handshake(scope: Scope, receive: Receive, send: Send, error: Ke
     await send({"type": "websocket.http.response.body", "body": body})
 
 
+def _end_of(key: ApiKey) -> float:
+    """Seconds since the epoch, from when on it is refused."""
+    return math.inf if key.expires_at is None else key.expires_at.timestamp()
+
+
 def _caller_with(key: ApiKey) -> Caller:
     digits = key.key.partition(":")[2]
     return Caller(
@@ -167,4 +176,5 @@ def _caller_with(key: ApiKey) -> Caller:
         models=frozenset(key.models) or None,
         requests_per_minute=key.rate_limit_per_minute,
         tokens_per_minute=key.tokens_per_minute,
+        monthly_budget=key.monthly_budget,
     )

@@ -25,6 +25,8 @@ class Caller:
     """The key's own limit; None: the default one."""
     tokens_per_minute: int | None = None
     """Likewise."""
+    monthly_budget: float | None = None
+    """What the key's answers may cost in a calendar month (UTC), in the unit of the models' prices; None: anything."""
     counted: bool = False
     """Whether the request is counted already, however often an engine is asked for it (`web.limits`)."""
 

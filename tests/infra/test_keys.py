@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +37,13 @@ def test_a_key_is_read_and_its_sha256_is_kept(tmp_path: Path) -> None:
 
 def test_its_sha256_may_stand_for_it() -> None:
     assert ApiKey(key=fingerprint(KEY), name="x") == ApiKey(key=KEY, name="x")
+
+
+def test_its_end_and_its_budget_travel_with_it(tmp_path: Path) -> None:
+    text = f'[security]\nenable_auth = true\n[[security.api_keys]]\nkey = "{KEY}"\nname = "one"\n'
+    settings = load(tmp_path, f"{text}monthly_budget = 2.5\nexpires_at = 2030-01-01T00:00:00Z\n")
+    (key,) = load_settings({**carry(settings), **carry_keys(settings)}, tmp_path).security.api_keys
+    assert (key.monthly_budget, key.expires_at) == (2.5, datetime(2030, 1, 1, tzinfo=UTC))
 
 
 def test_api_key_in_the_environment_is_a_list_of_one(tmp_path: Path) -> None:
@@ -76,6 +84,9 @@ WRONG = {
     "an unknown scope": ('[{"key": "sk-0123456789", "name": "n", "scopes": ["root"]}]', "[0].scopes[0]: expected"),
     "twice": ('[{"key": "sk-0123456789", "name": "a"}, {"key": "sk-0123456789", "name": "b"}]',
               ": two entries hold one key: 'a' and 'b'"),
+    "an end without a zone": ('[{"key": "sk-0123456789", "name": "n", "expires_at": "2030-01-01T00:00:00"}]',
+                              "[0].expires_at: expected a time with its zone, as 2030-01-01T00:00:00Z"),
+    "no budget": ('[{"key": "sk-0123456789", "name": "n", "monthly_budget": 0}]', "[0].monthly_budget: expected"),
     "an unknown model": ('[{"key": "sk-0123456789", "name": "n", "models": ["none"]}]', "names a model that is not"),
     "not JSON": ('[{"key": "sk-0123456789"', "expected JSON"),
     "no table": ('["sk-0123456789"]', "[0]: expected"),

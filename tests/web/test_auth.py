@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -66,27 +67,33 @@ RING = Keyring(KEYS)
 )
 def test_without_a_key_that_is_enabled_nothing_but_the_public_is_open(key: str | None) -> None:
     for path in ("/v1/models", "/v1/chat/completions", "/models", "/metrics", "/healthy", "/v1/health", "/nothing"):
-        assert isinstance(decide(RING, path=path, key=key, address="10.0.0.1"), Refused), path
+        assert isinstance(decide(RING, path=path, key=key, address="10.0.0.1", now=0.0), Refused), path
     for path in ("/", "/health", "/readiness", "/openapi.json", "/static/page.js"):
-        decision = decide(RING, path=path, key=key, address="10.0.0.1")
+        decision = decide(RING, path=path, key=key, address="10.0.0.1", now=0.0)
         assert isinstance(decision, Allowed), path
         assert (decision.caller.identity, decision.caller.scopes) == ("ip:10.0.0.1", frozenset())
 
 
 def test_of_thousands_of_other_keys_none_is_taken_for_one() -> None:
-    assert all(RING.find(f"sk-other-{number:08d}") is None for number in range(5000))
+    assert all(RING.find(f"sk-other-{number:08d}", now=0.0) is None for number in range(5000))
 
 
 def test_a_key_is_its_caller() -> None:
-    decision = decide(RING, path="/v1/models", key=OTHER_MODEL, address="10.0.0.1")
+    decision = decide(RING, path="/v1/models", key=OTHER_MODEL, address="10.0.0.1", now=0.0)
     assert isinstance(decision, Allowed)
     caller = decision.caller
     assert (caller.name, caller.scopes, caller.models) == ("other", {"inference"}, {"another"})
     assert caller.identity == "key:" + fingerprint(OTHER_MODEL)[7:23]
 
 
+def test_a_key_ends_when_its_configuration_says() -> None:
+    ring = Keyring([ApiKey(key=PLAIN, name="plain", expires_at=datetime.fromtimestamp(1000, UTC))])
+    assert ring.find(PLAIN, now=999.9) is not None
+    assert ring.find(PLAIN, now=1000.0) is None
+
+
 def test_without_keys_everybody_may_do_everything() -> None:
-    decision = decide(None, path="/v1/models", key=None, address="10.0.0.1")
+    decision = decide(None, path="/v1/models", key=None, address="10.0.0.1", now=0.0)
     assert isinstance(decision, Allowed)
     for scope in ("inference", "admin", "metrics"):
         require_scope(decision.caller, scope)  # type: ignore[arg-type]
