@@ -293,7 +293,7 @@ async def running(clock: RealClock | None = None, **options: Any) -> AsyncIterat
         await ingress.close()
 
 
-async def until(condition: Callable[[], Any], *, seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], Any], *, seconds: float = 30.0) -> None:
     """Wait for a condition that other tasks bring about."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
@@ -319,7 +319,7 @@ async def exchange(url: str, data: bytes) -> bytes:
     """Everything that comes back for `data` until the connection is closed."""
     reader, writer = await raw(url, data)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await reader.read()
     finally:
         writer.close()

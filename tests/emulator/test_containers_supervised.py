@@ -52,7 +52,7 @@ async def init() -> AsyncIterator[Init]:
     yield init
     init.control.close()
     os.close(init.stdout)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await init.container.wait()
     assert init.released == 1
 
@@ -61,7 +61,7 @@ async def init() -> AsyncIterator[Init]:
 async def test_an_init_that_can_not_be_followed_is_a_failed_start_and_its_end(said: bytes, init: Init) -> None:
     init.control.send(said)
     starting = asyncio.create_task(init.container.started())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert set(await init.lines(1)) == {b'{"kill": true}'}
         init.control.shutdown(socket.SHUT_RDWR)
         with pytest.raises(ContainerStartError, match="can not be followed"):
@@ -72,13 +72,13 @@ async def test_an_init_that_is_slow_to_listen_hears_everything_in_the_end(init: 
     for _ in range(5000):  # far more than a socket holds
         init.container.terminate()
     init.container.kill()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert (await init.lines(5001))[-2:] == [b'{"signal": 15}', b'{"kill": true}']
 
 
 async def test_a_container_that_is_being_cleaned_up_may_still_be_told_to_leave(init: Init) -> None:
     init.control.shutdown(socket.SHUT_RDWR)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while init.container._control.fileno() >= 0:  # noqa: ASYNC110
             await asyncio.sleep(0)
     init.container.terminate()
@@ -88,7 +88,7 @@ async def test_a_container_that_is_being_cleaned_up_may_still_be_told_to_leave(i
 async def test_the_end_of_what_it_writes_is_told_even_when_an_escaped_process_keeps_the_pipe_open(init: Init) -> None:
     os.write(init.stdout, "grü".encode()[:-1])
     init.control.shutdown(socket.SHUT_RDWR)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await init.container.wait()
     assert "".join(init.written) == "gr\N{REPLACEMENT CHARACTER}"
     assert init.written.count("") == 2, "once for each stream"

@@ -35,7 +35,7 @@ UNLIMITED = Limits(default_rate_limit_per_minute=10**6, max_prompt_length=10**8,
 """Of no concern to a test that is about something else."""
 
 
-async def until(condition: Callable[[], Any], *, seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], Any], *, seconds: float = 30.0) -> None:
     """Return once `condition()` holds; fail after `seconds`."""
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (the condition is another thread's)

@@ -165,7 +165,7 @@ class HandEngine:
             task.cancel()
 
     async def next(self) -> Conversation:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self._requests.get()
 
     def waiting(self) -> int:

@@ -33,7 +33,7 @@ class Client:
         await self.socket.send(json.dumps(frame) if isinstance(frame, dict) else frame)
 
     async def hear(self) -> str:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             frame = await self.socket.recv()
         assert isinstance(frame, str)
         return frame

@@ -188,7 +188,7 @@ class TestTheEngine:
         response = await served.raw(self.BODY, "/v1/embeddings")
         talk = await hand_engine.next()
         response.leave()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             await talk.closed.wait()
 
     @pytest.mark.parametrize(

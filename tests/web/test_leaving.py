@@ -73,7 +73,7 @@ async def test_an_engine_that_does_not_notice_the_close_is_freed_by_the_abort(se
             response = await served.raw(chat({"gap": 0.01, "tokens": 100_000}, stream=stream))
             await until(lambda: engine.state()["active"] == 1)
             response.leave()
-            await until(lambda: engine.state()["active"] == 0, seconds=1)
+            await until(lambda: engine.state()["active"] == 0)
             assert engine.state()["requests"][-1]["reason"] == "abort_request"
 
 
@@ -85,7 +85,7 @@ async def test_an_engine_without_aborts_is_only_closed(serve: Any, hand_engine: 
     await talk.token("x")
     await response.until(b'"x"')
     response.leave()
-    await until(talk.closed.is_set, seconds=1)
+    await until(talk.closed.is_set)
     assert (hand_engine.waiting(), hand_engine.aborts) == (0, [])
 
 
@@ -98,7 +98,7 @@ async def test_leaving_while_the_engine_boots_ends_the_asking(
     await (await hand_engine.next()).answer(503, b"modal-http: no container")
     await until(lambda: any(pause <= 1 for pause in clock.pending()))
     response.leave()
-    await until(lambda: not clock.pending(), seconds=1)
+    await until(lambda: not clock.pending())
     clock.advance(5)
     assert hand_engine.waiting() == 0
     assert hand_engine.aborts == [], "an abort would wake an engine"
@@ -128,7 +128,7 @@ async def test_many_who_leave_at_once_are_all_aborted(served: Served, engine: Sc
     await until(lambda: engine.state()["active"] == 50)
     for response in responses:
         response.leave()
-    await until(lambda: all(record["abort"] for record in engine.state()["requests"]), seconds=3)
+    await until(lambda: all(record["abort"] for record in engine.state()["requests"]))
     assert engine.state()["active"] == 0
     rids = {record["rid"] for record in engine.state()["requests"]}
     assert len(rids) == 50
@@ -171,5 +171,5 @@ async def test_leaving_is_noticed_after_a_long_prompt_too(served: Served, engine
     writer.write(body.encode())
     await until(lambda: engine.state()["active"] == 1)
     writer.transport.abort()
-    await until(lambda: engine.state()["active"] == 0, seconds=1)
+    await until(lambda: engine.state()["active"] == 0)
     assert engine.state()["aborted"] == 1

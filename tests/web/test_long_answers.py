@@ -153,7 +153,7 @@ async def test_leaving_between_the_spaces_frees_the_engine(serve: Any, hand_engi
     await talk.begin()
     await response.until(b"1\r\n \r\n1\r\n \r\n")
     response.leave()
-    await until(lambda: hand_engine.aborts, seconds=1)
+    await until(lambda: hand_engine.aborts)
 
 
 def by_openai(served: Served) -> tuple[Any, Callable[[], Awaitable[str | None]], type[Exception]]:

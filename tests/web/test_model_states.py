@@ -93,7 +93,7 @@ async def test_a_request_that_waits_makes_a_cold_model_a_booting_one_and_hears_t
     await stream.until(b"2.6 s\n\n")
     assert (await get(http, served.url + "/models/small"))[1]["seconds"] == 2.6
     clock.advance(5)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         await stream.until(b": booting (weights) 7.6 s\n\n")
     stream.leave()
 
@@ -102,7 +102,7 @@ async def test_a_request_that_waits_makes_a_cold_model_a_booting_one_and_hears_t
         clock.advance(1.1)
         return bool((await get(http, served.url + "/models/small"))[1]["state"] == "cold")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await cold_again():
             pass
 

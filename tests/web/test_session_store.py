@@ -152,5 +152,5 @@ async def test_who_waits_for_a_change_is_told(store: SessionStore, clock: HandCl
         await asyncio.sleep(0)
         assert not waiting.done()
     await (store.delete(session.key) if change == "delete" else store.save(replace(session, version=2)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await (store.changed(session) if change == "late" else waiting)

@@ -88,7 +88,7 @@ async def ask(upstream: Upstream, engine: RawEngine, body: bytes = b"{}", **head
 
 
 async def body_of(answer: Answer) -> bytes:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return await Whole(answer).read()
 
 
