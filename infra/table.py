@@ -56,7 +56,17 @@ class Add:
     below: int | None = None
 
 
-Write = Put | Delete | Add
+@dataclass(frozen=True)
+class Change:
+    """Set and remove attributes of an item, which is made if there is none."""
+
+    key: Key
+    set: Mapping[str, Any]
+    remove: Sequence[str] = ()
+    condition: Condition = None
+
+
+Write = Put | Delete | Add | Change
 
 
 class Table:
@@ -91,31 +101,15 @@ class Table:
     ) -> Item:
         """Change attributes of one item, which is made if there is none; returns it as it is then. `add`: to numbers,
         which begin at 0; that may happen twice where the first answer is lost, unless the condition rules it out."""
-        names: Item = {}
-        values: Item = {}
-
-        def clause(attributes: Iterable[str], form: str, given: Mapping[str, Any] | None = None) -> str:
-            parts = []
-            for attribute in attributes:
-                name, value = f"#u{len(names)}", f":u{len(names)}"
-                names[name] = attribute
-                if given is not None:
-                    values[value] = given[attribute]
-                parts.append(form.format(name=name, value=value))
-            return ", ".join(parts)
-
-        clauses = {
-            "SET": clause(set or (), "{name} = {value}", set),
-            "ADD": clause(add or (), "{name} {value}", add),
-            "REMOVE": clause(remove, "{name}"),
-        }
-        expression = " ".join(f"{verb} {told}" for verb, told in clauses.items() if told)
-        answer = await self._call(
-            "update_item", Key=key.item(), UpdateExpression=expression, ReturnValues="ALL_NEW",
-            **_conditional(condition, names=names, values=values),
-        )  # fmt: skip
+        told = _updating(set or {}, add or {}, remove, condition)
+        answer = await self._call("update_item", Key=key.item(), ReturnValues="ALL_NEW", **told)
         item: Item = answer["Attributes"]
         return item
+
+    async def delete(self, key: Key, *, condition: Condition = None) -> Item | None:
+        """Returns the item that was there."""
+        answer = await self._call("delete_item", Key=key.item(), ReturnValues="ALL_OLD", **_conditional(condition))
+        return answer.get("Attributes")
 
     async def transact(self, writes: Sequence[Write]) -> None:
         """All of them, or none. Raises ConditionFailed with a reason for each."""
@@ -181,15 +175,41 @@ class Table:
             return {"Put": {"TableName": self._name, "Item": write.item, **_conditional(write.condition)}}
         if isinstance(write, Delete):
             return {"Delete": {"TableName": self._name, "Key": write.key.item(), **_conditional(write.condition)}}
+        if isinstance(write, Change):
+            told = _updating(write.set, {}, write.remove, write.condition)
+            return {"Update": {"TableName": self._name, "Key": write.key.item(), **told}}
         from boto3.dynamodb.conditions import Attr
 
         limit = None
         if write.below is not None:
             limit = Attr(write.attribute).not_exists() | Attr(write.attribute).lt(write.below)
-        told = _conditional(limit, names={"#a": write.attribute}, values={":a": write.amount})
-        return {
-            "Update": {"TableName": self._name, "Key": write.key.item(), "UpdateExpression": "ADD #a :a", **told}
-        }  # fmt: skip
+        told = _updating({}, {write.attribute: write.amount}, (), limit)
+        return {"Update": {"TableName": self._name, "Key": write.key.item(), **told}}
+
+
+def _updating(
+    changed: Mapping[str, Any], added: Mapping[str, Any], removed: Sequence[str], condition: Condition
+) -> dict[str, Any]:
+    """The arguments that say what is to be changed of an item, and when."""
+    names: Item = {}
+    values: Item = {}
+
+    def clause(attributes: Iterable[str], form: str, given: Mapping[str, Any] | None = None) -> str:
+        parts = []
+        for attribute in attributes:
+            name, value = f"#u{len(names)}", f":u{len(names)}"
+            names[name] = attribute
+            if given is not None:
+                values[value] = given[attribute]
+            parts.append(form.format(name=name, value=value))
+        return ", ".join(parts)
+
+    clauses = {
+        "SET": clause(changed, "{name} = {value}", changed), "ADD": clause(added, "{name} {value}", added),
+        "REMOVE": clause(removed, "{name}"),
+    }  # fmt: skip
+    expression = " ".join(f"{verb} {told}" for verb, told in clauses.items() if told)
+    return {"UpdateExpression": expression, **_conditional(condition, names=names, values=values)}
 
 
 def _conditional(condition: Condition, *, names: Item | None = None, values: Item | None = None) -> dict[str, Any]:

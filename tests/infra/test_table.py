@@ -8,7 +8,7 @@ import pytest
 from boto3.dynamodb.conditions import Attr
 
 from infra.aws import ConditionFailed
-from infra.table import Key
+from infra.table import Change, Key, Put
 
 if TYPE_CHECKING:
     from tests.aws_kit import StateOfTest
@@ -33,3 +33,26 @@ async def test_an_update_whose_condition_fails_changes_nothing(aws_state: StateO
     with pytest.raises(ConditionFailed):
         await aws_state.table.update(KEY, add={"count": 1}, condition=Attr("count").eq(7) & Attr("pk").exists())
     assert (await aws_state.table.get(KEY) or {})["count"] == 1
+
+
+async def test_what_is_deleted_is_told_once(aws_state: StateOfTest) -> None:
+    item = {**KEY.item(), "name": "first"}
+    await aws_state.table.put(item)
+    with pytest.raises(ConditionFailed):
+        await aws_state.table.delete(KEY, condition=Attr("name").eq("second"))
+    assert await aws_state.table.delete(KEY) == item
+    assert await aws_state.table.delete(KEY) is None
+
+
+async def test_a_transaction_changes_an_item_and_puts_another_or_does_neither(aws_state: StateOfTest) -> None:
+    other = Key("noun#two", "item")
+    await aws_state.table.put({**KEY.item(), "turn": "t", "size": 1})
+    put = Put({**other.item(), "name": "new"})
+    change = Change(KEY, {"size": 2}, remove=("turn",), condition=Attr("turn").eq("t"))
+    await aws_state.table.transact([put, change])
+    assert await aws_state.table.get(KEY) == {**KEY.item(), "size": 2}
+    assert await aws_state.table.delete(other) is not None
+    with pytest.raises(ConditionFailed) as refused:
+        await aws_state.table.transact([put, change])
+    assert refused.value.reasons == ("None", "ConditionalCheckFailed")
+    assert await aws_state.table.get(other) is None
