@@ -7,7 +7,9 @@ an endpoint (`AWS_ENDPOINT_URL`: an emulator), that is used; credentials are bot
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
@@ -15,12 +17,20 @@ Service = Literal["dynamodb", "s3"]
 
 ATTEMPTS = 4
 """Of each call, with botocore's own backoff in between."""
+CONFLICTS = 8
+"""How often a write is tried that comes in the way of a transaction on the same item: boto3 does not try it again."""
+PAUSE_SECONDS = (0.01, 0.1)
+"""Between those, drawn anew each time, for the others in the way pause as well."""
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 5.0
 CONNECTIONS = 32
 """Calls that one process has under way at once."""
 
-_CONDITIONS = frozenset({"ConditionalCheckFailedException", "TransactionCanceledException"})
+_CONDITION = "ConditionalCheckFailedException"
+_CANCELED = "TransactionCanceledException"
+_CONFLICT = "TransactionConflictException"
+_PASSING = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+"""Reasons for which a transaction is cancelled that another try may not meet."""
 _MISSING = frozenset({"NoSuchKey", "404"})
 _NOT_SET_UP = frozenset({"ResourceNotFoundException", "NoSuchBucket"})
 
@@ -47,6 +57,14 @@ class ObjectMissing(Exception):
     """S3 has no such object."""
 
 
+class _Passing(StateUnavailable):
+    """Another try may do, up to `tries` in all; boto3 has made none."""
+
+    def __init__(self, message: str, *, code: str = "", tries: int) -> None:
+        self.tries = tries
+        super().__init__(message, code=code)
+
+
 class Clients:
     """`options`: of boto3's clients (`region_name`, `endpoint_url`, …), in place of what its environment says."""
 
@@ -66,18 +84,31 @@ class Clients:
 
     def call_now(self, service: Service, operation: str, /, **arguments: Any) -> dict[str, Any]:
         """The same for code that may block."""
+        tried = 0
+        while True:
+            try:
+                return self._try(service, operation, **arguments)
+            except _Passing as error:
+                tried += 1
+                if tried >= error.tries:
+                    raise
+            time.sleep(random.uniform(*PAUSE_SECONDS))
+
+    def _try(self, service: Service, operation: str, /, **arguments: Any) -> dict[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         try:
-            answer = getattr(self.client(service), operation)(**arguments)
-            if operation == "get_object":  # read here, since that may block and fail as well
-                answer["Body"] = answer["Body"].read()
+            answer = dict(getattr(self.client(service), operation)(**arguments))
         except ClientError as error:
             raise _translated(operation, error.response) from error
         except (BotoCoreError, OSError) as error:
             raise StateUnavailable(f"{service} {operation}: {error}") from error
-        else:
-            return dict(answer)
+        if operation == "get_object":  # read here, since that may block and fail as well
+            try:
+                answer["Body"] = answer["Body"].read()
+            except (BotoCoreError, OSError) as error:
+                raise _Passing(f"{service} {operation}: {error}", tries=ATTEMPTS) from error
+        return answer
 
     def client(self, service: Service) -> Any:
         """boto3's client, which threads may share. Takes a moment the first time."""
@@ -114,9 +145,16 @@ class Clients:
 def _translated(operation: str, response: Any) -> Exception:
     error = response.get("Error", {})
     code = str(error.get("Code", ""))
-    if code in _CONDITIONS:
+    if code == _CONDITION:
+        return ConditionFailed()
+    if code == _CANCELED:
         reasons = tuple(str(reason.get("Code", "None")) for reason in response.get("CancellationReasons", ()))
-        return ConditionFailed(reasons)
+        if "ConditionalCheckFailed" in reasons:
+            return ConditionFailed(reasons)
+        if _PASSING.intersection(reasons):
+            return _Passing(f"{operation}: {', '.join(reasons)}", code=code, tries=CONFLICTS)
+    if code == _CONFLICT:
+        return _Passing(f"{operation}: {code}", code=code, tries=CONFLICTS)
     if code in _MISSING:
         return ObjectMissing(operation)
     hint = "; `python -m infra.setup` makes table and bucket" if code in _NOT_SET_UP else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 from typing import TYPE_CHECKING
 
@@ -52,7 +51,7 @@ LEASE_SECONDS = 60.0
 LOOK_SECONDS = 2.0
 """How often who waits for a change looks, for what other containers do."""
 CONFLICTS = 8
-"""How often a transaction is tried that comes in the way of another one."""
+"""How often a transaction is tried that others come before."""
 
 
 class SessionsInTable:
@@ -151,15 +150,11 @@ class SessionsInTable:
             try:
                 await _told(self._table.transact([Put(item, self._nobody()), counted]))
             except ConditionFailed as error:
-                own, owners = error.reasons
-                if own == "ConditionalCheckFailed":
+                if error.reasons[0] == "ConditionalCheckFailed":
                     if await self._is_ours(session, item):
                         return
                     raise SessionConflict from None
-                if owners == "ConditionalCheckFailed":
-                    await self._count_again(session.key.owner, most)
-                else:  # another transaction on the same items
-                    await self._clock.sleep(random.uniform(0.01, 0.1))
+                await self._count_again(session.key.owner, most)
             else:
                 return
         raise StoreUnavailable

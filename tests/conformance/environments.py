@@ -60,14 +60,14 @@ def python(name: str, *, locks: Path = HERE / "requirements", made: Path = MADE)
     return Environment(program=interpreter, folder=HERE / "clients")
 
 
-def node() -> Environment:
-    """The environment of `node/package-lock.json`, the scripts copied into it: a script finds packages beside itself.
-    Raises CannotInstall, and NotOnThisMachine where there is no Node.js."""
+def node(source: Path = HERE / "node", name: str = "node") -> Environment:
+    """The environment of `source`'s `package-lock.json`, the scripts copied into it: a script finds packages beside
+    itself. Raises CannotInstall, and NotOnThisMachine where there is no Node.js."""
     program, npm = shutil.which("node"), shutil.which("npm")
     if program is None or npm is None:
         raise NotOnThisMachine("node and npm are not on this machine")
-    folder = MADE / "node"
-    locks = [HERE / "node" / name for name in ("package.json", "package-lock.json")]
+    folder = MADE / name
+    locks = [source / file for file in ("package.json", "package-lock.json")]
     if not _is_made(folder, locks):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -75,7 +75,7 @@ def node() -> Environment:
             shutil.copy(lock, folder)
         _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"], folder)
         _now_made(folder, locks)
-    for script in (HERE / "node").glob("*.mjs"):
+    for script in source.glob("*.mjs"):
         shutil.copy(script, folder)
     return Environment(program=Path(program), folder=folder)
 
