@@ -9,7 +9,7 @@ from typing import Any
 
 import modal
 
-from functions import endpoint
+from functions import endpoint, jobs
 from functions.deployment import settings_for_deploy
 from functions.endpoint import Endpoint, ServerEndpoint
 from functions.images import WEIGHTS, engine_image, needs_weights, web_image
@@ -42,13 +42,11 @@ servers = {
 }
 
 
+state_secrets = [modal.Secret.from_name(settings.state.secret)] if settings.state.secret else []
+
 web_parts: dict[str, Any] = {
     "image": web_image(settings),
-    "secrets": [
-        modal.Secret.from_name(names.web),
-        modal.Secret.from_dict({**carry_keys(settings)}),
-        *([modal.Secret.from_name(settings.state.secret)] if settings.state.secret else []),
-    ],
+    "secrets": [modal.Secret.from_name(names.web), modal.Secret.from_dict({**carry_keys(settings)}), *state_secrets],
     **settings.web.scaling.model_dump(),
 }
 
@@ -71,3 +69,16 @@ else:
     )
     class Web(ServerEndpoint):  # type: ignore[no-redef]
         servers = servers
+
+
+if settings.state.kind == "aws":
+
+    @app.function(
+        image=web_image(settings),
+        secrets=state_secrets,
+        schedule=modal.Cron(settings.jobs.cron),
+        timeout=jobs.TIMEOUT_SECONDS,
+        max_containers=1,
+    )
+    async def housekeeping() -> dict[str, int]:
+        return await jobs.run_once()

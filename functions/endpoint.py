@@ -14,7 +14,7 @@ from functions.control import ServerControl
 from functions.directory import ServerDirectory
 from functions.garbage import spare_the_application
 from functions.logs import configure_logging
-from functions.state import session_store
+from functions.state import session_store, shared_state
 from infra.configuration import load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -49,11 +49,11 @@ def services_of(
         if url is None:
             raise RuntimeError(f"Modal gives no address for the Server of model {model_id!r}")
         urls[model_id] = url
-    clock = RealClock()
+    clock, state = RealClock(), shared_state(settings)
     return Services(
         settings=settings, engines=ServerDirectory(settings, urls), clock=clock,
         control=ServerControl(settings, servers, clock=clock), coalesce_seconds=coalesce_seconds, draining=draining,
-        behind_proxy=behind_proxy, sessions=session_store(settings, clock),
+        behind_proxy=behind_proxy, sessions=session_store(state, clock),
     )  # fmt: skip
 
 

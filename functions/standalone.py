@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from functions.jobs import run_for_ever
 from functions.listening import ListenError, Listening
 from functions.local_engines import LocalEngines
 from functions.logs import configure_logging
 from functions.model_files import refuse_missing_files
-from functions.state import session_store
+from functions.state import session_store, shared_state
 from infra.configuration import ConfigurationError, load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -88,19 +89,23 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
     sightings = Sightings()
     draining = Draining(clock=clock, grace=settings.web.drain_seconds)
     engines = LocalEngines(settings, sightings=sightings, clock=clock)
+    state = shared_state(settings)
     services = Services(
         settings=settings, engines=engines, control=engines, sightings=sightings, clock=clock, draining=draining,
-        engine_containers=1, sessions=session_store(settings, clock),
+        engine_containers=1, sessions=session_store(state, clock),
     )  # fmt: skip
     where = settings.server
     server = _Announcing(
         create_application(services), draining, host=where.host, port=where.port,
         write_timeout=settings.web.write_timeout,
     )  # fmt: skip
+    keeping = None if state is None else asyncio.create_task(run_for_ever(settings, state, clock=clock), name="jobs")
     try:
         engines.start()
         await server.serve()
     finally:
+        if keeping is not None:
+            keeping.cancel()
         await engines.close()
     log.info("the service has ended")
     return server.started

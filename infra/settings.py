@@ -16,6 +16,8 @@ from infra.access import Guards as Guards
 from infra.access import KeyScope as KeyScope
 from infra.access import Limits as Limits
 from infra.access import Security as Security
+from infra.keeping import Jobs as Jobs
+from infra.keeping import State as State
 from infra.section import Section
 
 Device = Literal["cuda", "cpu", "metal"]
@@ -165,21 +167,6 @@ class Sessions(Section):
     """How long a second turn waits for the one that is under way on its session; then 409."""
 
 
-class State(Section):
-    """Where what outlives every container is kept."""
-
-    kind: Literal["aws", "memory"] = "aws"
-    """`aws`: DynamoDB and S3. `memory`: of each web container, and gone with it; standalone's, unless set."""
-    table: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{3,255}$")] | None = None
-    """Name of the table in DynamoDB; `<app_name>-state` unless set."""
-    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$")] | None = None
-    """Name of the bucket in S3, which has to be nobody else's in all of AWS; `<app_name>-state` unless set."""
-    region: str | None = None
-    """AWS's; what boto3 finds in its environment unless set."""
-    secret: str | None = None
-    """The Modal Secret that gives the web containers AWS credentials (`AWS_ACCESS_KEY_ID`, …)."""
-
-
 class Socket(Section):
     """`/chat/ws`."""
 
@@ -254,6 +241,7 @@ class Settings(Section):
     limits: Limits = Limits()
     sessions: Sessions = Sessions()
     state: State = State()
+    jobs: Jobs = Jobs()
     socket: Socket = Socket()
     guards: Guards = Guards()
     observability: Observability = Observability()
