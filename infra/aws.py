@@ -46,10 +46,12 @@ class StateUnavailable(Exception):
 
 class ConditionFailed(Exception):
     """A write's condition did not hold, and nothing was written. `reasons`: one code for each write of a transaction
-    ("None" where its own condition held); empty for a single write."""
+    ("None" where its own condition held); empty for a single write. `item`: what is there instead, where that was asked
+    for (`ReturnValuesOnConditionCheckFailure`) and there is one."""
 
-    def __init__(self, reasons: tuple[str, ...] = ()) -> None:
+    def __init__(self, reasons: tuple[str, ...] = (), *, item: dict[str, Any] | None = None) -> None:
         self.reasons = reasons
+        self.item = item
         super().__init__(", ".join(reasons) or "the condition did not hold")
 
 
@@ -146,7 +148,7 @@ def _translated(operation: str, response: Any) -> Exception:
     error = response.get("Error", {})
     code = str(error.get("Code", ""))
     if code == _CONDITION:
-        return ConditionFailed()
+        return ConditionFailed(item=_read(response["Item"]) if "Item" in response else None)
     if code == _CANCELED:
         reasons = tuple(str(reason.get("Code", "None")) for reason in response.get("CancellationReasons", ()))
         if "ConditionalCheckFailed" in reasons:
@@ -159,3 +161,11 @@ def _translated(operation: str, response: Any) -> Exception:
         return ObjectMissing(operation)
     hint = "; `python -m infra.setup` makes table and bucket" if code in _NOT_SET_UP else ""
     return StateUnavailable(f"{operation}: {code}: {error.get('Message', '')}{hint}", code=code)
+
+
+def _read(item: dict[str, Any]) -> dict[str, Any]:
+    """An item as Python values: boto3 reads those of answers only, not of errors."""
+    from boto3.dynamodb.types import TypeDeserializer
+
+    read = TypeDeserializer().deserialize
+    return {name: read(value) for name, value in item.items()}

@@ -85,9 +85,11 @@ class Table:
         answer = await self._call("get_item", Key=key.item(), ConsistentRead=consistent, **projection)
         return answer.get("Item")
 
-    async def put(self, item: Item, *, condition: Condition = None) -> Item | None:
-        """Returns the item in whose place it was put."""
-        answer = await self._call("put_item", Item=item, ReturnValues="ALL_OLD", **_conditional(condition))
+    async def put(self, item: Item, *, condition: Condition = None, tell: bool = False) -> Item | None:
+        """Returns the item in whose place it was put. `tell`: where the condition fails, ConditionFailed has the item
+        that is there."""
+        told = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"} if tell else {}
+        answer = await self._call("put_item", Item=item, ReturnValues="ALL_OLD", **told, **_conditional(condition))
         return answer.get("Attributes")
 
     async def update(
