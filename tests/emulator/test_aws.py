@@ -68,6 +68,7 @@ def test_the_environment_alone_is_enough_for_an_unconfigured_boto3(aws: Aws) -> 
     assert "'Name': 'bucket'" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_conditional_updates_of_many_threads_never_pass_their_limit(aws: Aws) -> None:
     clients = [make_counter(aws), *(client(aws, "dynamodb") for _ in range(7))]
     limit = 40

@@ -168,6 +168,7 @@ def test_a_redeploy_turns_containers_over_under_the_same_addresses_and_idle_serv
     get_once_booted(engine)
 
 
+@pytest.mark.slow
 def test_stopping_leaves_no_process_no_port_and_no_file(tmp_path: Path) -> None:
     write_app(tmp_path, APP.replace("SCALEDOWN", "60"))
     emulator = Emulator(log=lambda _: None)

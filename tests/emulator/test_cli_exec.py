@@ -28,6 +28,7 @@ def main(x: int):
 """
 
 
+@pytest.mark.slow
 async def test_modal_run_of_an_app_works_and_its_output_is_the_commands(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(HELLO)
     status, out, err = await call("exec", "--", "modal", "run", "hello.py", "--x", "21", cwd=tmp_path)

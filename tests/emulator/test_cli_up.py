@@ -56,6 +56,7 @@ async def get(url: str) -> str:
         return await response.text()
 
 
+@pytest.mark.slow
 async def test_an_app_is_deployed_deployed_again_on_change_and_gone_after_ctrl_c(folder: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"

@@ -16,6 +16,7 @@ from emulator.containers.zygote import Zygote, ZygoteSpawner
 from tests.emulator.containers_kit import WITHIN
 
 
+@pytest.mark.slow
 async def test_an_emulator_that_stops_while_it_imports_leaves_no_traceback() -> None:
     ours, theirs = socket.socketpair()
     with theirs:

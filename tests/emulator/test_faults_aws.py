@@ -66,6 +66,7 @@ def code(error: pytest.ExceptionInfo[ClientError]) -> tuple[str, int]:
     return answer["Error"]["Code"], answer["ResponseMetadata"]["HTTPStatusCode"]
 
 
+@pytest.mark.slow
 def test_dynamodb_throttles_one_operation_and_no_other(faults: Faults, dynamodb: Any) -> None:
     fault = faults.dynamodb("throttle", operation="PutItem", times=2)
     for _ in range(2):

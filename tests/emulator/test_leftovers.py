@@ -23,6 +23,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.slow
 def test_the_next_emulator_removes_what_a_killed_one_left_in_the_temporary_folder() -> None:
     with tempfile.TemporaryDirectory(prefix="tmp-") as folder:
         temporary = Path(folder)

@@ -183,6 +183,7 @@ def make_table(dynamodb: Any, name: str = "things") -> None:
     )
 
 
+@pytest.mark.slow
 def test_tables_and_items_of_every_type_come_back_however_they_were_written(tmp_path: Path) -> None:
     def key(pk: str, n: str) -> dict[str, Any]:
         return {"pk": {"S": pk}, "n": {"N": n}}
@@ -250,6 +251,7 @@ def test_tables_and_items_of_every_type_come_back_however_they_were_written(tmp_
         assert kept["counted"] == {"N": "2"}
 
 
+@pytest.mark.slow
 def test_what_can_not_be_kept_is_refused_and_kept_with_the_next_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -91,6 +91,7 @@ class TestToolsAreCalledWhenTheyMustBe:
             assert fits(call.function.arguments)
             assert call.id
 
+    @pytest.mark.slow
     async def test_required_calls_one_of_the_tools(self, served: Served) -> None:
         names = set()
         for seed in range(4):

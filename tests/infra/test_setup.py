@@ -33,6 +33,7 @@ def secret(emulator: Emulator, name: str) -> dict[str, str]:
     return dict(found.values)
 
 
+@pytest.mark.slow
 def test_it_makes_the_secrets_once_and_anew_when_told(emulator: Emulator) -> None:
     assert setup(emulator).stdout == "setup: Secrets llm-web and llm-engine made\n"
     web, engine = secret(emulator, "llm-web"), secret(emulator, "llm-engine")

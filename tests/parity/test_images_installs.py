@@ -47,6 +47,7 @@ def projects(target: Target, wheels: Path) -> DeployedApp:
     return target.deploy("projects.py", env={"WHEELS": str(wheels)})
 
 
+@pytest.mark.slow
 @pytest.mark.row("Images", "`Image.pip_install`")
 @pytest.mark.row("Images", "`Image.imports`")
 @pytest.mark.row("Images", "`Image.add_local_file`, `add_local_dir`, `add_local_python_source`")

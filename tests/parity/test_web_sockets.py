@@ -49,8 +49,8 @@ def test_a_message_of_2_mib_passes_and_a_larger_one_closes_the_socket(socket: st
     with connect(socket, open_timeout=30, max_size=None) as client:
         client.send(bytes(MESSAGE))
         assert client.recv(timeout=30) == bytes(MESSAGE)
-        client.send(bytes(MESSAGE + 1))
         with pytest.raises(ConnectionClosed) as closed:
+            client.send(bytes(MESSAGE + 1))  # which is refused before all of it has gone
             client.recv(timeout=30)
         assert closed.value.rcvd is not None and closed.value.rcvd.code == 1009
 

@@ -17,7 +17,7 @@ from tests.service.deployment import until
 if TYPE_CHECKING:
     from tests.service.deployment import Service
 
-pytestmark = pytest.mark.any_containers
+pytestmark = [pytest.mark.any_containers, pytest.mark.slow]
 
 SOON = 0.1
 ATTEMPTS = 5
