@@ -53,7 +53,7 @@ def services_of(
     return Services(
         settings=settings, engines=ServerDirectory(settings, urls), clock=clock,
         control=ServerControl(settings, servers, clock=clock), coalesce_seconds=coalesce_seconds, draining=draining,
-        behind_proxy=behind_proxy, sessions=session_store(state, clock),
+        behind_proxy=behind_proxy, sessions=session_store(state, settings, clock),
     )  # fmt: skip
 
 

@@ -92,7 +92,7 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
     state = shared_state(settings)
     services = Services(
         settings=settings, engines=engines, control=engines, sightings=sightings, clock=clock, draining=draining,
-        engine_containers=1, sessions=session_store(state, clock),
+        engine_containers=1, sessions=session_store(state, settings, clock),
     )  # fmt: skip
     where = settings.server
     server = _Announcing(

@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.aws import Clients
+from infra.orphans import Orphans
 from infra.table import Bucket, Table
+from web.session_archive import SessionArchive
+from web.session_items import OBJECTS
 from web.session_table import SessionsInTable
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from infra.settings import Settings
     from web.clock import Clock
     from web.sessions import SessionStore
@@ -32,6 +37,19 @@ def shared_state(settings: Settings) -> SharedState | None:
     return SharedState(clients, Table(clients, settings.table_name), Bucket(clients, settings.bucket_name))
 
 
-def session_store(state: SharedState | None, clock: Clock) -> SessionStore | None:
+def session_store(state: SharedState | None, settings: Settings, clock: Clock) -> SessionStore | None:
     """A store that all web containers share; None where each is to keep its own."""
-    return None if state is None else SessionsInTable(state.table, state.bucket, clock=clock)
+    if state is None:
+        return None
+    return SessionsInTable(state.table, state.bucket, clock=clock, archive=_archives(settings))
+
+
+def session_jobs(state: SharedState, settings: Settings, clock: Clock) -> dict[str, Callable[[], Awaitable[int]]]:
+    """The housekeeping of sessions."""
+    archive = SessionArchive(state.table, state.bucket, clock=clock, keep=_archives(settings))
+    orphans = Orphans(state.table, state.bucket, prefix=OBJECTS, time=clock.time)
+    return {"sessions": archive.retire_due, "objects of sessions": orphans}
+
+
+def _archives(settings: Settings) -> bool:
+    return settings.state.archive_days > 0

@@ -15,6 +15,11 @@ TTL = "ttl"
 ORPHAN_DAYS = 30
 """After which parts of uploads that nobody finished are removed."""
 
+ARCHIVES = "archives/"
+"""How the names of objects begin that are kept for people, and for so many days: no item names them."""
+
+ARCHIVE_DAYS = 365
+
 LISTED = ("expires_at", "turn", "leased_until", "title", "model", "messages", "created_at")
 """What the index `recent` tells of an item beside its keys."""
 
@@ -49,8 +54,8 @@ def table(name: str) -> Properties:
     }
 
 
-def bucket(name: str) -> Properties:
-    """The properties of an `AWS::S3::Bucket`."""
+def bucket(name: str, *, archive_days: int = ARCHIVE_DAYS) -> Properties:
+    """The properties of an `AWS::S3::Bucket`. `archive_days`: how long what lies under ARCHIVES is kept."""
     return {
         "BucketName": name,
         "BucketEncryption": {
@@ -65,13 +70,17 @@ def bucket(name: str) -> Properties:
                 {
                     "Id": "unfinished-uploads", "Status": "Enabled", "Prefix": "",
                     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ORPHAN_DAYS},
-                }
+                },
+                {
+                    "Id": "archives", "Status": "Enabled", "Prefix": ARCHIVES,
+                    "ExpirationInDays": max(archive_days, 1),
+                },
             ]
         },
     }  # fmt: skip
 
 
-def template(*, table_name: str, bucket_name: str) -> Properties:
+def template(*, table_name: str, bucket_name: str, archive_days: int = ARCHIVE_DAYS) -> Properties:
     """A CloudFormation template that makes both, and keeps them when the stack is deleted."""
     kept = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
     return {
@@ -79,7 +88,7 @@ def template(*, table_name: str, bucket_name: str) -> Properties:
         "Description": "State of the LLM inference service",
         "Resources": {
             "Table": {"Type": "AWS::DynamoDB::Table", **kept, "Properties": table(table_name)},
-            "Bucket": {"Type": "AWS::S3::Bucket", **kept, "Properties": bucket(bucket_name)},
+            "Bucket": {"Type": "AWS::S3::Bucket", **kept, "Properties": bucket(bucket_name, archive_days=archive_days)},
         },
     }
 
@@ -104,6 +113,12 @@ def policy(*, table_name: str, bucket_name: str) -> Properties:
                 "Effect": "Allow",
                 "Action": ["dynamodb:Query"],
                 "Resource": [f"{arn}/index/{RECENT}", f"{arn}/index/{DUE}"],
+            },
+            {
+                "Sid": "Names",  # without it S3 says of an object that is not there that it is forbidden
+                "Effect": "Allow",
+                "Action": ["s3:ListBucket"],
+                "Resource": [f"arn:aws:s3:::{bucket_name}"],
             },
             {
                 "Sid": "Objects",

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from infra.blueprint import ARCHIVE_DAYS
 from infra.section import Section
 
 
@@ -22,6 +23,8 @@ class State(Section):
     """AWS's; what boto3 finds in its environment unless set."""
     secret: str | None = None
     """The Modal Secret that gives the web containers AWS credentials (`AWS_ACCESS_KEY_ID`, …)."""
+    archive_days: Annotated[int, Field(ge=0, le=36500)] = ARCHIVE_DAYS
+    """How long sessions that have expired are kept in the bucket; 0: they are removed. `infra.setup` tells S3."""
 
 
 class Jobs(Section):

@@ -38,10 +38,13 @@ class Provision:
     Everything raises StateUnavailable when AWS cannot be asked or refuses.
     """
 
-    def __init__(self, clients: Clients, *, table_name: str, bucket_name: str) -> None:
+    def __init__(
+        self, clients: Clients, *, table_name: str, bucket_name: str, archive_days: int = blueprint.ARCHIVE_DAYS
+    ) -> None:
         self._clients = clients
         self._table = table_name
         self._bucket = bucket_name
+        self._archive_days = archive_days
 
     def steps(self) -> Iterator[Step]:
         """What is missing, in order. One at a time: what comes next may depend on the last one's being done, or be
@@ -67,7 +70,7 @@ class Provision:
                                               PointInTimeRecoverySpecification=recovery))  # fmt: skip
 
     def _bucket_steps(self) -> Iterator[Step]:
-        wanted = blueprint.bucket(self._bucket)
+        wanted = blueprint.bucket(self._bucket, archive_days=self._archive_days)
         there = self._bucket_is_there()
         if not there:
             yield Step(f"bucket {self._bucket}", self._make_bucket)
@@ -170,8 +173,10 @@ _NOT_SET = frozenset({
 
 def _as_api(rule: dict[str, Any]) -> dict[str, Any]:
     """A lifecycle's rule of CloudFormation as S3's API says it."""
-    others = {name: value for name, value in rule.items() if name not in ("Id", "Prefix")}
-    return {"ID": rule["Id"], "Filter": {"Prefix": rule["Prefix"]}, **others}
+    spelled_otherwise = {"Id", "Prefix", "ExpirationInDays"}
+    others = {name: value for name, value in rule.items() if name not in spelled_otherwise}
+    ends = {"Expiration": {"Days": rule["ExpirationInDays"]}} if "ExpirationInDays" in rule else {}
+    return {"ID": rule["Id"], "Filter": {"Prefix": rule["Prefix"]}, **ends, **others}
 
 
 def _includes(found: Any, wanted: Any) -> bool:

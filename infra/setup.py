@@ -57,8 +57,9 @@ def make_secrets(names: SecretNames, *, hf_token: str | None, rotate: bool) -> b
 def make_state(settings: Settings, *, dry_run: bool) -> None:
     """Make the table and the bucket, telling each step. Raises StateUnavailable, ProvisionError."""
     where = Provision(
-        Clients(region_name=settings.state.region), table_name=settings.table_name, bucket_name=settings.bucket_name
-    )
+        Clients(region_name=settings.state.region), table_name=settings.table_name, bucket_name=settings.bucket_name,
+        archive_days=settings.state.archive_days,
+    )  # fmt: skip
     done = False
     for step in where.steps():
         done = True

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from infra.bucket import Bucket as Bucket
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -231,24 +233,3 @@ def _conditional(condition: Condition, *, names: Item | None = None, values: Ite
     if values:
         told["ExpressionAttributeValues"] = values
     return told
-
-
-class Bucket:
-    """Every method raises StateUnavailable."""
-
-    def __init__(self, clients: Clients, name: str) -> None:
-        self._clients = clients
-        self._name = name
-
-    async def put(self, key: str, body: bytes) -> None:
-        await self._clients.call("s3", "put_object", Bucket=self._name, Key=key, Body=body)
-
-    async def get(self, key: str) -> bytes:
-        """Raises ObjectMissing."""
-        answer = await self._clients.call("s3", "get_object", Bucket=self._name, Key=key)
-        body: bytes = answer["Body"]
-        return body
-
-    async def delete(self, key: str) -> None:
-        """Harmless when there is none."""
-        await self._clients.call("s3", "delete_object", Bucket=self._name, Key=key)

@@ -79,7 +79,8 @@ def permissions(service: str, operation: str, arguments: dict[str, Any]) -> set[
         index = f"/index/{arguments['IndexName']}" if "IndexName" in arguments else ""
         return {(f"dynamodb:{operation}", f"table/{arguments['TableName']}{index}")}
     key = f"/{arguments['Key']}" if "Key" in arguments else ""
-    return {(f"s3:{'ListBucket' if operation == 'ListObjectsV2' else operation}", f"{arguments['Bucket']}{key}")}
+    action = {"ListObjectsV2": "ListBucket", "HeadObject": "GetObject"}.get(operation, operation)
+    return {(f"s3:{action}", f"{arguments['Bucket']}{key}")}
 
 
 def forbidden(policy: dict[str, Any], needed: set[tuple[str, str]]) -> set[tuple[str, str]]:

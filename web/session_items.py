@@ -29,7 +29,12 @@ LIFE = ("sk", "expires_at", "turn", "leased_until")
 """The attributes that tell whether a session lives…"""
 LISTED = ("sk", "recent", *blueprint.LISTED)
 """… and those that a list of sessions tells of it, as the index has them."""
+DUE = "session"
+"""Under which the index `due` has sessions: by when they expire."""
+OBJECTS = "sessions/"
+"""How the names of the objects begin in which large bodies lie."""
 _PREFIX = "session#"
+_ID = "id#"
 
 
 def partition(owner: str) -> str:
@@ -38,7 +43,12 @@ def partition(owner: str) -> str:
 
 def item_key(key: SessionKey) -> Key:
     # Behind a prefix, for ids are the callers' own words.
-    return Key(partition(key.owner), f"id#{key.id}")
+    return Key(partition(key.owner), f"{_ID}{key.id}")
+
+
+def key_of(key: Key) -> SessionKey:
+    """Whose item that is."""
+    return SessionKey(key.pk.removeprefix(_PREFIX), key.sk.removeprefix(_ID))
 
 
 def counter_key(owner: str) -> Key:
@@ -47,13 +57,13 @@ def counter_key(owner: str) -> Key:
 
 
 def id_of(item: Mapping[str, Any]) -> str:
-    return str(item["sk"]).removeprefix("id#")
+    return str(item["sk"]).removeprefix(_ID)
 
 
 def object_name(session: Session, write: str) -> str:
     """Of the object in which a large body lies: new for each write, so that no reader finds another's."""
     owner = hashlib.sha256(session.key.owner.encode()).hexdigest()[:32]
-    return f"sessions/{owner}/{session.token}/{session.version}-{write}.json"
+    return f"{OBJECTS}{owner}/{session.token}/{session.version}-{write}.json"
 
 
 def body_of(session: Session) -> bytes:
@@ -70,7 +80,7 @@ def to_item(session: Session, *, write: str, used: str, leased_until: float | No
         **item_key(session.key).item(), "token": session.token, "version": session.version, "write": write,
         "recent": used, "title": session.title, "messages": len(session.messages),
         "created_at": number(session.created_at), "expires_at": number(session.expires_at),
-        "ttl": int(session.expires_at) + REMOVED_AFTER,
+        "due": DUE, "due_at": number(session.expires_at), "ttl": int(session.expires_at) + REMOVED_AFTER,
         **({"at": body} if isinstance(body, str) else {"body": body}),
     }  # fmt: skip
     if session.model is not None:

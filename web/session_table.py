@@ -1,8 +1,8 @@
 """Sessions in DynamoDB, large ones in S3: they outlive every container, and all containers see the same.
 
 A session is one item, so that each change is one conditional write. An owner's sessions are counted in an item of their
-own, by the same transaction that makes or deletes one; the count may be too high (of sessions that have expired), never
-too low, and is taken anew before anybody is refused.
+own, by the same transaction that makes or removes one. One whose time has come counts until it is archived, which
+happens at the latest when its owner needs its place.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from infra.aws import ConditionFailed, ObjectMissing, StateUnavailable
 from infra.table import Add, Delete, Item, Put
 from web.errors import SessionConflict, StoreUnavailable, TooManySessions
+from web.session_archive import SessionArchive, read_body
 from web.session_items import (
     COUNTED_BY,
     INLINE_BYTES,
@@ -23,6 +24,7 @@ from web.session_items import (
     body_of,
     counter_key,
     expired,
+    id_of,
     item_key,
     lease_over,
     number,
@@ -32,15 +34,16 @@ from web.session_items import (
     to_listed,
     to_session,
 )
+from web.sessions import SessionKey
 from web.waiters import Waiters
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
     from typing import TypeVar
 
-    from infra.table import Bucket, Condition, Table
+    from infra.table import Bucket, Table
     from web.clock import Clock
-    from web.sessions import Listed, Session, SessionKey
+    from web.sessions import Listed, Session
 
     Answer = TypeVar("Answer")
 
@@ -58,25 +61,29 @@ class SessionsInTable:
     """For one event loop; opens nothing before it is used. Besides what a `SessionStore` raises, every method raises
     StoreUnavailable."""
 
-    def __init__(self, table: Table, bucket: Bucket, *, clock: Clock) -> None:
+    def __init__(self, table: Table, bucket: Bucket, *, clock: Clock, archive: bool = True) -> None:
+        """`archive`: whether sessions whose time has come are archived; else they are removed."""
         self._table = table
         self._bucket = bucket
         self._clock = clock
+        self._archive = SessionArchive(table, bucket, clock=clock, keep=archive)
         self._waiters: Waiters[SessionKey] = Waiters()
         self._turns: dict[SessionKey, str] = {}
         """Those that this process works on, and whose leases it renews."""
         self._writes = 0
 
     async def load(self, key: SessionKey) -> Session | None:
-        while (item := await _told(self._table.get(item_key(key)))) is not None:
-            if expired(item, now=self._clock.time()):
+        for _ in range(CONFLICTS):
+            item = await _told(self._table.get(item_key(key)))
+            if item is None or expired(item, now=self._clock.time()):
                 return None
             try:
-                body = await self._read(item)
+                body = await _told(read_body(item, self._bucket))
             except ObjectMissing:
                 continue  # another version was put in its place meanwhile: that has its own
             return to_session(key, item, body, now=self._clock.time())
-        return None
+        log.error("a session's object is gone: %s", item_key(key))
+        raise StoreUnavailable
 
     async def create(self, session: Session, *, most: int) -> None:
         item = await self._prepare(session)
@@ -139,22 +146,26 @@ class SessionsInTable:
         where: bytes | str = body
         if len(body) > INLINE_BYTES:
             where = object_name(session, write)
-            await _told(self._bucket.put(where, body))
+            await _told(self._bucket.put(where, body, of=item_key(session.key)))
         used = f"{round(self._clock.time() * 1000):015d}.{self._writes:09d}"
         lease = self._clock.time() + LEASE_SECONDS
         return to_item(session, write=write, used=used, leased_until=lease, body=where)
 
     async def _create(self, session: Session, item: Item, most: int) -> None:
+        from boto3.dynamodb.conditions import Attr
+
         for _ in range(CONFLICTS):
             counted = Add(counter_key(session.key.owner), COUNTED_BY, 1, below=most)
             try:
-                await _told(self._table.transact([Put(item, self._nobody()), counted]))
+                await _told(self._table.transact([Put(item, Attr("pk").not_exists()), counted]))
             except ConditionFailed as error:
                 if error.reasons[0] == "ConditionalCheckFailed":
                     if await self._is_ours(session, item):
                         return
-                    raise SessionConflict from None
-                await self._count_again(session.key.owner, most)
+                    if not await _told(self._archive.retire(item_key(session.key))):
+                        raise SessionConflict from None
+                else:
+                    await self._make_room(session.key.owner, most)
             else:
                 return
         raise StoreUnavailable
@@ -177,8 +188,8 @@ class SessionsInTable:
         kept = await _told(self._table.get(item_key(session.key), attributes=("write",)))
         return kept is not None and kept["write"] == item["write"]
 
-    async def _count_again(self, owner: str, most: int) -> None:
-        """Take the count of an owner's sessions anew, since some have expired. Raises TooManySessions."""
+    async def _make_room(self, owner: str, most: int) -> None:
+        """Archive as many of an owner's sessions as it takes to have one more. Raises TooManySessions."""
         from boto3.dynamodb.conditions import Attr
 
         counter = counter_key(owner)
@@ -188,10 +199,13 @@ class SessionsInTable:
         living = [item for item in items if not expired(item, now=now)]
         if len(living) >= most:
             raise TooManySessions(most, retry_after=max(0.0, min(float(item["expires_at"]) for item in living) - now))
-        if kept is not None:
+        over = [item for item in items if expired(item, now=now)][: max(0, len(items) - most + 1)]
+        for item in over:
+            await _told(self._archive.retire(item_key(SessionKey(owner, id_of(item)))))
+        if kept is not None and not over:  # what DynamoDB itself has removed was not counted
             try:
                 same = Attr(COUNTED_BY).eq(kept[COUNTED_BY])
-                await _told(self._table.update(counter, set={COUNTED_BY: len(living)}, condition=same))
+                await _told(self._table.update(counter, set={COUNTED_BY: len(items)}, condition=same))
             except ConditionFailed:
                 pass  # somebody made or deleted one meanwhile
 
@@ -223,11 +237,6 @@ class SessionsInTable:
             return False
         return True
 
-    async def _read(self, item: Item) -> bytes:
-        if "at" in item:
-            return await _told(self._bucket.get(item["at"]))
-        return bytes(item["body"])
-
     async def _discard(self, item: Item | None) -> None:
         """Remove the object of an item that is surely kept no longer."""
         if item is not None and "at" in item:
@@ -235,14 +244,6 @@ class SessionsInTable:
                 await self._bucket.delete(item["at"])
             except StateUnavailable as error:
                 log.warning("an object of a session was left behind: %s", error)
-
-    def _nobody(self) -> Condition:
-        """Nobody has the session's place, or only one whose time has come."""
-        from boto3.dynamodb.conditions import Attr
-
-        now = number(self._clock.time())
-        free = Attr("turn").not_exists() | Attr("leased_until").lte(now)
-        return Attr("pk").not_exists() | (Attr("expires_at").lte(now) & free)
 
     def _changed(self, session: Session) -> None:
         if session.turn is not None:

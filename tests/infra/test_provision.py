@@ -57,8 +57,10 @@ def test_table_and_bucket_are_made_as_the_template_says(clients: Clients, name: 
     assert access == wanted["PublicAccessBlockConfiguration"]
     (rule,) = s3.get_bucket_encryption(Bucket=name)["ServerSideEncryptionConfiguration"]["Rules"]
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
-    (rule,) = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
-    assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == blueprint.ORPHAN_DAYS
+    unfinished, archives = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+    assert unfinished["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == blueprint.ORPHAN_DAYS
+    assert archives["Filter"] == {"Prefix": blueprint.ARCHIVES}
+    assert archives["Expiration"]["Days"] == blueprint.ARCHIVE_DAYS
 
 
 def test_what_is_there_is_left_alone_and_what_is_missing_is_made(clients: Clients, name: str) -> None:
@@ -67,6 +69,14 @@ def test_what_is_there_is_left_alone_and_what_is_missing_is_made(clients: Client
     clients.client("s3").delete_bucket_lifecycle(Bucket=name)
     assert provision(clients, name) == [f"bucket {name}: lifecycle"]
     assert provision(clients, name) == []
+
+
+def test_how_long_archives_are_kept_can_be_changed_later(clients: Clients, name: str) -> None:
+    provision(clients, name)
+    (step,) = Provision(clients, table_name=name, bucket_name=name, archive_days=7).steps()
+    step.do()
+    _, archives = clients.client("s3").get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
+    assert archives["Expiration"]["Days"] == 7
 
 
 def test_looking_makes_nothing(clients: Clients, name: str) -> None:
