@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.aws import Clients
+from infra.objects import Objects
 from infra.orphans import Orphans
 from infra.table import Bucket, Table
+from web.batch_table import BatchesInTable
+from web.batches import Storage
+from web.file_table import FilesInTable
 from web.session_archive import SessionArchive
 from web.session_items import OBJECTS
 from web.session_table import SessionsInTable
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from infra.settings import Settings
+    from web.batches import BatchRunner
     from web.clock import Clock
     from web.sessions import SessionStore
 
@@ -27,6 +32,7 @@ class SharedState:
     clients: Clients
     table: Table
     bucket: Bucket
+    objects: Objects
 
 
 def shared_state(settings: Settings) -> SharedState | None:
@@ -34,7 +40,8 @@ def shared_state(settings: Settings) -> SharedState | None:
     if settings.state.kind == "memory":
         return None
     clients = Clients(region_name=settings.state.region)
-    return SharedState(clients, Table(clients, settings.table_name), Bucket(clients, settings.bucket_name))
+    table, name = Table(clients, settings.table_name), settings.bucket_name
+    return SharedState(clients, table, Bucket(clients, name), Objects(clients, name))
 
 
 def session_store(state: SharedState | None, settings: Settings, clock: Clock) -> SessionStore | None:
@@ -53,3 +60,11 @@ def session_jobs(state: SharedState, settings: Settings, clock: Clock) -> dict[s
 
 def _archives(settings: Settings) -> bool:
     return settings.state.archive_days > 0
+
+
+def file_storage(state: SharedState | None, clock: Clock, *, runner: BatchRunner | None = None) -> Storage | None:
+    """Likewise, of files and batches. `runner`: what works on batches, if that is not the process that takes them."""
+    if state is None:
+        return None
+    files, batches = FilesInTable(state.table, clock=clock), BatchesInTable(state.table, clock=clock)
+    return Storage(files=files, batches=batches, objects=state.objects, runner=runner)

@@ -9,9 +9,11 @@ from fastapi import FastAPI
 from starlette.responses import PlainTextResponse
 
 from web.auth import Authentication
+from web.batch_store import in_memory
 from web.conversations import Conversations
 from web.draining import Doors, Draining
 from web.edge import LIMITED_PATHS, RequestLimits
+from web.files import Files
 from web.gate import Gate
 from web.generation import Generator
 from web.limits import MemoryLimiter
@@ -33,6 +35,7 @@ from web.routes import (
     tokenize,
     v1_sessions,
 )
+from web.routes import files as files_route
 from web.routes import metrics as metrics_route
 from web.routes.socket import SocketEndpoint
 from web.services import Services
@@ -85,7 +88,9 @@ def create_application(services: Services) -> ASGIApp:
     most = services.settings.web.max_body_bytes
     store = services.sessions or SessionsInMemory(clock=services.clock)
     conversations = Conversations(store, settings=services.settings, clock=services.clock)
-    app: ASGIApp = Heads(_fastapi(services, relay, states, exchanges, metrics, draining, conversations))
+    storage = services.storage or in_memory()
+    files = Files(storage.files, storage.objects, settings=services.settings.files, clock=services.clock)
+    app: ASGIApp = Heads(_fastapi(services, relay, states, exchanges, metrics, draining, conversations, files))
     tokens = Tokens(exchanges)
     direct = {
         **generation.endpoints(generator, max_body_bytes=most),
@@ -107,7 +112,7 @@ def create_application(services: Services) -> ASGIApp:
 
 def _fastapi(
     services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges, metrics: Metrics,
-    draining: Draining, conversations: Conversations,
+    draining: Draining, conversations: Conversations, files: Files,
 ) -> FastAPI:  # fmt: skip
     """Every route that is not hot, and the OpenAPI document of all."""
     uptime = health.Uptime(services.clock)
@@ -132,6 +137,7 @@ def _fastapi(
     api.include_router(models.router(services, states))
     api.include_router(sessions.router(conversations))
     api.include_router(v1_sessions.router(conversations))
+    api.include_router(files_route.router(files, settings=services.settings.files, clock=services.clock))
     api.include_router(health.router(services, states, uptime, draining))
     if services.settings.observability.enable_metrics:
         api.include_router(metrics_route.router(metrics.registry, path=services.settings.observability.metrics_path))

@@ -11,6 +11,7 @@ from web.sightings import Sightings
 if TYPE_CHECKING:
     from infra.settings import Settings
     from web.answer_guard import AnswerGuard
+    from web.batches import Storage
     from web.draining import Draining
     from web.engines import EngineDirectory
     from web.guards import PromptGuard
@@ -28,7 +29,7 @@ class Services:
     drains it; else the application has one that never begins. `engine_containers`: how many engines of one model there
     can be at most; None: as many as the model's scaling allows. `limiter`, `prompt_guard`, `answer_guard`: in place of
     those that the settings ask for. `behind_proxy`: only a proxy can connect (Modal's, to a Server), so who asks is
-    what that says in `X-Forwarded-For`."""
+    what that says in `X-Forwarded-For`. `storage`: of files and batches; None: in memory."""
 
     settings: Settings
     engines: EngineDirectory
@@ -39,6 +40,7 @@ class Services:
     silence_seconds: float = 300.0
     draining: Draining | None = None
     sessions: SessionStore | None = None
+    storage: Storage | None = None
     engine_containers: int | None = None
     limiter: Limiter | None = None
     prompt_guard: PromptGuard | None = None
