@@ -9,7 +9,7 @@ install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --
 	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test lint format check conformance bench bench-emulator bench-gateway demo-model lock wheel clean
+.PHONY: help setup run serve test lint format check conformance bench bench-emulator bench-gateway demo-model page lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -72,6 +72,13 @@ bench-gateway: .venv/.dev  ## the figures: what the service costs beside other g
 
 demo-model:  ## train the demo model again, from its corpus
 	functions/demo/train.sh
+
+page: page/node_modules/.installed  ## build the chat page from page/src into web/static (needs Node.js 20 or later)
+	cd page && npm run --silent check-types && npm run --silent build
+
+page/node_modules/.installed: page/package-lock.json
+	cd page && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
 
 lock: .venv/.dev  ## compile the requirements files from pyproject.toml
 	UV=$(BIN)/uv requirements/compile.sh

@@ -24,6 +24,10 @@ SETTINGS_READERS = ("pydantic-settings>=2.12,<3", "aiohttp>=3.12,<4")
 """What our code needs beside the engine in SGLang's image."""
 WEIGHTS = "/weights"
 """Where the Volume of downloaded weights is mounted."""
+PAGE = "web/static"
+"""The files of the chat page, below the project's root."""
+SOURCE = "/root"
+"""Where Modal puts packages in containers."""
 
 
 def model_folder(model: Model) -> str:
@@ -39,7 +43,10 @@ def needs_weights(model: Model, settings: Settings) -> bool:
 def web_image(settings: Settings) -> modal.Image:
     """The web container: slim, no torch."""
     base = modal.Image.debian_slim(python_version=_python(settings))
-    return _with_source(base.uv_pip_install(requirements=[str(ROOT / "requirements/web.txt")]), settings)
+    image = _with_source(base.uv_pip_install(requirements=[str(ROOT / "requirements/web.txt")]), settings)
+    if not modal.is_local():
+        return image
+    return image.add_local_dir(ROOT / PAGE, f"{SOURCE}/{PAGE}")  # of a package's files, Modal takes the *.py along
 
 
 def engine_image(model: Model, settings: Settings) -> modal.Image:

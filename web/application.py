@@ -6,7 +6,6 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
-from starlette.responses import PlainTextResponse
 
 from web.auth import Authentication
 from web.batch_store import in_memory
@@ -29,6 +28,7 @@ from web.routes import (
     health,
     messages,
     models,
+    page,
     responses,
     service,
     sessions,
@@ -50,23 +50,6 @@ if TYPE_CHECKING:
 
 
 __all__ = ["Services", "create_application"]
-
-GREETING = """\
-An LLM inference service that speaks OpenAI's API.
-
-  GET  /v1/models              the models
-  POST /v1/chat/completions    chat, streamed or not
-  POST /v1/completions         completions, streamed or not
-  POST /v1/embeddings          texts to vectors, by models for that
-  POST /tokenize, /detokenize  text to a model's tokens, and back
-  POST /v1/responses           the same in the words of OpenAI's Responses API
-  POST /v1/messages            the same in Anthropic's words
-  POST /chat/completions       a chat as plain text, which the service can remember; also at /chat/ws
-  GET  /health, /readiness     whether it lives, whether it can serve
-  GET  /openapi.json           the API, described
-
-Point any OpenAI client at this address with /v1 behind it. There is no chat page here yet.
-"""
 
 
 def create_application(services: Services) -> ASGIApp:
@@ -141,9 +124,5 @@ def _fastapi(
     api.include_router(health.router(services, states, uptime, draining))
     if services.settings.observability.enable_metrics:
         api.include_router(metrics_route.router(metrics.registry, path=services.settings.observability.metrics_path))
-
-    @api.get("/", include_in_schema=False, response_class=PlainTextResponse)
-    async def greeting() -> str:
-        return GREETING
-
+    api.include_router(page.router())
     return api

@@ -9,10 +9,11 @@ from fastapi import APIRouter, Query, Request, Response
 from web.asgi import Presence
 from web.auth import require_model, require_scope
 from web.caller import caller_of
+from web.dialects.service_device import device_of
 from web.errors import EngineFailed, ModelNotFound, NotSupported, presentable
 
 if TYPE_CHECKING:
-    from infra.settings import Model
+    from infra.settings import Model, Settings
     from web.services import Services
     from web.states import EngineControl, ModelState, ModelStates
 
@@ -55,7 +56,7 @@ def router(services: Services, states: ModelStates) -> APIRouter:
     @api.get("/v1/models", summary="The models that are offered")
     async def list_models() -> dict[str, Any]:
         known = await states.all()
-        cards = [card(model, known[model.id]) for model in models.available_models]
+        cards = [card(model, known[model.id], services.settings) for model in models.available_models]
         pages = {"has_more": False, "first_id": cards[0]["id"], "last_id": cards[-1]["id"]}
         return {"object": "list", "data": cards, **pages}
 
@@ -63,7 +64,7 @@ def router(services: Services, states: ModelStates) -> APIRouter:
              responses={404: FAILURES[404]})  # fmt: skip
     async def get_model(model: str) -> dict[str, Any]:
         found = find(model)
-        return card(found, await states.of(found.id))
+        return card(found, await states.of(found.id), services.settings)
 
     @api.get("/models", summary="The names of the models")
     async def list_names() -> dict[str, Any]:
@@ -73,7 +74,7 @@ def router(services: Services, states: ModelStates) -> APIRouter:
              responses={404: FAILURES[404]})  # fmt: skip
     async def describe_model(model: str) -> dict[str, Any]:
         found = find(model)
-        return description(found, await states.of(found.id))
+        return description(found, await states.of(found.id), services.settings)
 
     @api.post(
         "/models/{model:path}/load", summary="Start a model's engine, and keep it", status_code=202,
@@ -87,7 +88,7 @@ def router(services: Services, states: ModelStates) -> APIRouter:
             async with Presence(request.receive, request.scope):
                 state = await until_loaded(found.id, state)
         response.status_code = 200 if state.state == "ready" else 202
-        return description(found, state)
+        return description(found, state, services.settings)
 
     async def until_loaded(model: str, state: ModelState) -> ModelState:
         """Its state once it is loaded, or cold again because somebody unloaded it, or after a plain caller's time."""
@@ -111,12 +112,12 @@ def router(services: Services, states: ModelStates) -> APIRouter:
         await controls().unload(found.id, force=force)
         state = await states.anew(found.id)
         response.status_code = 200 if state.state == "cold" else 202
-        return description(found, state)
+        return description(found, state, services.settings)
 
     return api
 
 
-def card(model: Model, state: ModelState) -> dict[str, Any]:
+def card(model: Model, state: ModelState, settings: Settings) -> dict[str, Any]:
     """OpenAI's model object and Anthropic's in one, and what else there is to know. A model has no time of creation
     here: 0."""
     openai = {"id": model.id, "object": "model", "created": 0, "owned_by": "local"}
@@ -124,17 +125,18 @@ def card(model: Model, state: ModelState) -> dict[str, Any]:
         "type": "model", "display_name": model.name, "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active",
         "max_input_tokens": model.context_length,
     }  # fmt: skip
-    return {**openai, **anthropic, **_facts(model, state)}
+    return {**openai, **anthropic, **_facts(model, state, settings)}
 
 
-def description(model: Model, state: ModelState) -> dict[str, Any]:
+def description(model: Model, state: ModelState, settings: Settings) -> dict[str, Any]:
     """The service's own model object."""
-    return {"id": model.id, **_facts(model, state)}
+    return {"id": model.id, **_facts(model, state, settings)}
 
 
-def _facts(model: Model, state: ModelState) -> dict[str, Any]:
+def _facts(model: Model, state: ModelState, settings: Settings) -> dict[str, Any]:
     facts = {
         "name": model.name, "context_length": model.context_length, "quantization": model.quantization,
+        "device": device_of(model, settings), "vision": model.vision, "embedding": model.embedding,
         "state": state.state, "phase": state.phase,
         "seconds": None if state.seconds is None else round(state.seconds, 1),
         "containers": state.containers, "requests": state.requests,
