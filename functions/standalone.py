@@ -27,8 +27,9 @@ from functions.listening import ListenError, Listening
 from functions.local_engines import LocalEngines
 from functions.logs import configure_logging
 from functions.model_files import refuse_missing_files
-from functions.state import file_storage, session_store, shared_state
-from infra.configuration import ConfigurationError, load_settings
+from functions.state import key_store, session_store, shared_state
+from infra.configuration import ConfigurationError, load_settings, refuse_locked_out
+from infra.key_store import KeysInMemory
 from web.application import create_application
 from web.clock import RealClock
 from web.draining import Draining
@@ -52,6 +53,7 @@ def settings_here() -> Settings:
         settings = settings.model_copy(update={"deploy": settings.deploy.model_copy(update={"target": "local"})})
     if "kind" not in settings.state.model_fields_set:
         settings = settings.model_copy(update={"state": settings.state.model_copy(update={"kind": "memory"})})
+    refuse_locked_out(settings)
     refuse_unprotected(settings)
     refuse_missing_files(settings)
     return settings
@@ -92,7 +94,8 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
     state = shared_state(settings)
     services = Services(
         settings=settings, engines=engines, control=engines, sightings=sightings, clock=clock, draining=draining,
-        engine_containers=1, sessions=session_store(state, settings, clock), storage=file_storage(state, clock),
+        engine_containers=1, sessions=session_store(state, settings, clock),
+        keys=key_store(state, clock) or KeysInMemory(),  # this process is the only one
     )  # fmt: skip
     where = settings.server
     server = _Announcing(

@@ -39,14 +39,13 @@ def _has_a_zone(time: datetime) -> datetime:
 Instant = Annotated[datetime, AfterValidator(_has_a_zone)]
 
 
-class ApiKey(Section):
-    """One caller's key. `key` is read as the key or as its SHA-256, and held as its SHA-256."""
+class KeyTerms(Section):
+    """What a key is for, wherever it is kept."""
 
-    key: Annotated[Fingerprint, Field(repr=False)]
-    name: Annotated[str, Field(min_length=1, max_length=64)]
+    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
     """For logs and people."""
     scopes: tuple[KeyScope, ...] = ("inference",)
-    """`inference`: ask models; `admin`: load and unload them; `metrics`: read the metrics."""
+    """`inference`: ask models; `admin`: load and unload them, and manage keys; `metrics`: read the metrics."""
     models: tuple[str, ...] = ()
     """The ids or names of the models that it may ask. Empty: all."""
     rate_limit_per_minute: Annotated[int, Field(ge=1)] | None = None
@@ -57,6 +56,12 @@ class ApiKey(Section):
     """What its answers may cost in a calendar month (UTC), in whatever unit the models' prices have. None: anything."""
     expires_at: Instant | None = None
     """From when on it is refused. None: never."""
+
+
+class ApiKey(KeyTerms):
+    """One caller's key, in the configuration. `key` is read as the key or as its SHA-256, and held as its SHA-256."""
+
+    key: Annotated[Fingerprint, Field(repr=False)]
     enabled: bool = True
 
 

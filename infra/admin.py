@@ -6,23 +6,9 @@ the emulator, `eval "$(emulator env)"`), and needs no running service.
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from typing import TYPE_CHECKING, NoReturn
-
 import typer
 
-from infra.aws import Clients, StateUnavailable
-from infra.configuration import ConfigurationError, load_settings
-from infra.table import Table
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from typing import TypeVar
-
-    from infra.settings import Settings
-
-    Answer = TypeVar("Answer")
+from infra import admin_keys
 
 app = typer.Typer(
     help="An operator's work on the state of the service: on the table that the configuration names.",
@@ -33,38 +19,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def admin() -> None:
-    """Sub-commands only."""
-
-
-def with_table(work: Callable[[Table, Settings], Awaitable[Answer]]) -> Answer:
-    """What `work` comes to on the configured table. Ends the process with one line on stderr: 2 for a wrong
-    configuration, 1 where the table cannot be used."""
-    try:
-        settings = load_settings()
-    except ConfigurationError as error:
-        fail(str(error), status=2)
-    if settings.state.kind == "memory":
-        fail('state.kind: is "memory", so there is no table; expected "aws"', status=2)
-    clients = Clients(region_name=settings.state.region)
-
-    async def done() -> Answer:
-        return await work(Table(clients, settings.table_name), settings)
-
-    try:
-        return asyncio.run(done())
-    except StateUnavailable as error:
-        fail(f"AWS: {error}")
-    finally:
-        clients.close()
-
-
-def fail(text: str, *, status: int = 1) -> NoReturn:
-    """End the process with one line on stderr."""
-    print(f"admin: {text}", file=sys.stderr)
-    raise typer.Exit(status)
-
+app.add_typer(admin_keys.app, name="keys")
 
 if __name__ == "__main__":
     app()

@@ -12,7 +12,7 @@ from typing import Any
 from infra.table import DUE, RECENT
 
 TTL = "ttl"
-ORPHAN_DAYS = 2
+ORPHAN_DAYS = 30
 """After which parts of uploads that nobody finished are removed."""
 
 ARCHIVES = "archives/"
@@ -123,7 +123,7 @@ def policy(*, table_name: str, bucket_name: str) -> Properties:
             {
                 "Sid": "Objects",
                 "Effect": "Allow",
-                "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
+                "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
                 "Resource": [f"arn:aws:s3:::{bucket_name}/*"],
             },
         ],

@@ -71,12 +71,13 @@ def load_settings(environment: Mapping[str, str] | None = None, directory: Path 
 
 
 def refuse_locked_out(settings: Settings) -> None:
-    """Raise ConfigurationError when keys are asked for and nobody can have one."""
+    """Raise ConfigurationError when keys are asked for and nobody can have one. (A table may hold some, or be given
+    some.)"""
     security = settings.security
-    if security.enable_auth and not any(key.enabled for key in security.api_keys):
+    if settings.state.kind == "memory" and security.enable_auth and not any(key.enabled for key in security.api_keys):
         raise ConfigurationError(
-            "security.enable_auth: is on, and no API key is enabled, so every request would be refused; "
-            "expected a table [[security.api_keys]], or the environment's API_KEY"
+            "security.enable_auth: is on, and no API key is enabled, so every request would be refused; expected a "
+            'table [[security.api_keys]], the environment\'s API_KEY, or state.kind = "aws" and keys in the table'
         )
 
 

@@ -66,6 +66,9 @@ def make_state(settings: Settings, *, dry_run: bool) -> None:
         if not dry_run:
             step.do()
         print(f"setup: {'would make' if dry_run else 'made'} {step.what}")
+    if settings.security.enable_auth and not any(key.enabled for key in settings.security.api_keys):
+        print("setup: the configuration has no API key; `python -m infra.admin keys create NAME --scope admin` makes "
+              "one in the table")  # fmt: skip
     if not done:
         print(f"setup: table {settings.table_name} and bucket {settings.bucket_name} were there already")
 

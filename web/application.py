@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from web.auth import Authentication
-from web.batch_store import in_memory
 from web.conversations import Conversations
 from web.draining import Doors, Draining
 from web.edge import LIMITED_PATHS, RequestLimits
-from web.files import Files
 from web.gate import Gate
 from web.generation import Generator
+from web.known_keys import KnownKeys
 from web.limits import MemoryLimiter
 from web.metrics import Metrics
 from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin
@@ -23,6 +22,7 @@ from web.plain_exchange import PlainExchanges
 from web.refusals import Heads, tell_errors
 from web.relay import Relay
 from web.routes import (
+    admin_keys,
     embeddings,
     generation,
     health,
@@ -35,7 +35,6 @@ from web.routes import (
     tokenize,
     v1_sessions,
 )
-from web.routes import files as files_route
 from web.routes import metrics as metrics_route
 from web.routes.socket import SocketEndpoint
 from web.services import Services
@@ -71,9 +70,10 @@ def create_application(services: Services) -> ASGIApp:
     most = services.settings.web.max_body_bytes
     store = services.sessions or SessionsInMemory(clock=services.clock)
     conversations = Conversations(store, settings=services.settings, clock=services.clock)
-    storage = services.storage or in_memory()
-    files = Files(storage.files, storage.objects, settings=services.settings.files, clock=services.clock)
-    app: ASGIApp = Heads(_fastapi(services, relay, states, exchanges, metrics, draining, conversations, files))
+    known = None
+    if services.settings.security.enable_auth and services.keys is not None:
+        known = KnownKeys(services.keys, clock=services.clock)
+    app: ASGIApp = Heads(_fastapi(services, relay, states, exchanges, metrics, draining, conversations, known))
     tokens = Tokens(exchanges)
     direct = {
         **generation.endpoints(generator, max_body_bytes=most),
@@ -86,7 +86,8 @@ def create_application(services: Services) -> ASGIApp:
     sockets = {"/chat/ws": SocketEndpoint(services, generator, conversations, draining)}
     app = DirectRoutes(app, direct, sockets=sockets)
     app = RequestLimits(app, limiter, {*direct, *LIMITED_PATHS})
-    app = Authentication(app, services.settings.security, clock=services.clock, behind_proxy=services.behind_proxy)
+    app = Authentication(app, services.settings.security, clock=services.clock, known=known,
+                         behind_proxy=services.behind_proxy)  # fmt: skip
     app = Doors(app, draining)
     app = Errors(app, clock=services.clock)
     app = RequestIdentity(app, clock=services.clock, answered=metrics.answered)
@@ -95,7 +96,7 @@ def create_application(services: Services) -> ASGIApp:
 
 def _fastapi(
     services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges, metrics: Metrics,
-    draining: Draining, conversations: Conversations, files: Files,
+    draining: Draining, conversations: Conversations, known: KnownKeys | None,
 ) -> FastAPI:  # fmt: skip
     """Every route that is not hot, and the OpenAPI document of all."""
     uptime = health.Uptime(services.clock)
@@ -105,6 +106,8 @@ def _fastapi(
         uptime.begin()
         yield
         await conversations.close()
+        if known is not None:
+            await known.close()
         await relay.close()
         await exchanges.close()
         await states.close()
@@ -120,7 +123,7 @@ def _fastapi(
     api.include_router(models.router(services, states))
     api.include_router(sessions.router(conversations))
     api.include_router(v1_sessions.router(conversations))
-    api.include_router(files_route.router(files, settings=services.settings.files, clock=services.clock))
+    api.include_router(admin_keys.router(services, known))
     api.include_router(health.router(services, states, uptime, draining))
     if services.settings.observability.enable_metrics:
         api.include_router(metrics_route.router(metrics.registry, path=services.settings.observability.metrics_path))

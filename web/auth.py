@@ -1,6 +1,7 @@
 """Who asks: by the key that a request carries, else by the address that it comes from.
 
-`decide` is pure; `Authentication` applies it to every request. Callers send a key as `Authorization: Bearer <key>` or
+`decide` is pure; `Authentication` applies it to every request, and looks for a key that the configuration does not have
+in the table. Callers send a key as `Authorization: Bearer <key>` or
 as `x-api-key: <key>`. A browser's WebSocket, which cannot set headers, offers it as a subprotocol beside another one
 that the server then accepts: `new WebSocket(url, ["chat", "openai-insecure-api-key.<key>"])`. No key is taken from a
 query: URLs are logged.
@@ -8,6 +9,7 @@ query: URLs are logged.
 
 from __future__ import annotations
 
+import functools
 import hmac
 import math
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from web.asgi import header
 from web.caller import Caller, request_id_of
 from web.dialects.errors import error_body
 from web.errors import KeyRefused, PermissionDenied, to_wire
+from web.key_errors import KeysUnavailable
 from web.middleware import route_path
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
     from infra.settings import ApiKey, KeyScope, Model, Security
     from web.clock import Clock
+    from web.errors import ServiceError
+    from web.known_keys import KnownKeys
 
 PUBLIC_PATHS = frozenset({"/", "/health", "/readiness", "/openapi.json", "/favicon.ico"})
 PUBLIC_PREFIX = "/static/"
@@ -50,12 +55,12 @@ Decision = Allowed | Refused
 
 
 class Keyring:
-    """The keys that are accepted, by their fingerprints."""
+    """The keys of the configuration that are accepted, by their fingerprints."""
 
-    def __init__(self, keys: Sequence[ApiKey]) -> None:
-        """Raises ValueError when no key is enabled: nobody could ever ask."""
+    def __init__(self, keys: Sequence[ApiKey], *, alone: bool = True) -> None:
+        """Raises ValueError when no key is enabled and there are no others (it is `alone`): nobody could ever ask."""
         self._callers = [(key.key.encode(), _caller_with(key), _end_of(key)) for key in keys if key.enabled]
-        if not self._callers:
+        if alone and not self._callers:
             raise ValueError("keys are asked for, and no API key is enabled")
 
     def find(self, key: str, *, now: float) -> Caller | None:
@@ -121,11 +126,16 @@ class Authentication:
     """Finds out who asks, for `caller_of`, and turns away who may not. Raises KeyRefused (HTTP), refuses the handshake
     (WebSocket)."""
 
-    def __init__(self, app: ASGIApp, security: Security, *, clock: Clock, behind_proxy: bool = False) -> None:
-        """Raises ValueError when keys are asked for and none is enabled. `behind_proxy`: see `client_address`."""
+    def __init__(
+        self, app: ASGIApp, security: Security, *, clock: Clock, known: KnownKeys | None = None,
+        behind_proxy: bool = False,
+    ) -> None:  # fmt: skip
+        """`known`: the keys beside those of the configuration. Raises ValueError when keys are asked for, none of the
+        configuration's is enabled, and there are no others. `behind_proxy`: see `client_address`."""
         self._app = app
         self._clock = clock
-        self._keyring = Keyring(security.api_keys) if security.enable_auth else None
+        self._keyring = Keyring(security.api_keys, alone=known is None) if security.enable_auth else None
+        self._known = known if security.enable_auth else None
         self._proxies = security.trusted_proxies
         self._behind_proxy = behind_proxy
 
@@ -133,14 +143,30 @@ class Authentication:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        try:
+            caller = await self._caller(scope)
+        except (KeyRefused, KeysUnavailable) as error:
+            if scope["type"] == "http":
+                raise
+            await refuse_handshake(scope, receive, send, error)
+            return
+        state = scope.setdefault("state", {})
+        state["caller"] = caller
+        if scope["type"] == "websocket":
+            state["caller_now"] = functools.partial(self._caller, scope)
+        await self._app(scope, receive, send)
+
+    async def _caller(self, scope: Scope) -> Caller:
+        """Raises KeyRefused, KeysUnavailable."""
         match self._decide(scope):
             case Allowed(caller):
-                scope.setdefault("state", {})["caller"] = caller
-                await self._app(scope, receive, send)
+                return caller
             case Refused(error):
-                if scope["type"] == "http":
+                key = presented_key(scope) if self._known is not None else None
+                found = await self._known.find(key) if self._known is not None and key is not None else None
+                if found is None:
                     raise error
-                await refuse_handshake(scope, receive, send, error)
+                return found
 
     def _decide(self, scope: Scope) -> Decision:
         key = presented_key(scope) if self._keyring is not None else None
@@ -148,7 +174,7 @@ class Authentication:
         return decide(self._keyring, path=route_path(scope), key=key, address=address, now=self._clock.time())
 
 
-async def refuse_handshake(scope: Scope, receive: Receive, send: Send, error: KeyRefused | PermissionDenied) -> None:
+async def refuse_handshake(scope: Scope, receive: Receive, send: Send, error: ServiceError) -> None:
     """Answer a WebSocket's handshake with an error's status and body, or where the server cannot, with its 403."""
     await receive()  # websocket.connect
     if "websocket.http.response" not in scope.get("extensions", {}):

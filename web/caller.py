@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.types import Scope
 
     from infra.settings import KeyScope
@@ -30,9 +32,6 @@ class Caller:
     counted: bool = False
     """Whether the request is counted already, however often an engine is asked for it (`web.limits`)."""
 
-    unhurried: bool = False
-    """Whether the limits of a minute are not for it: a batch's line, which waits for its turn anyway."""
-
     def once_counted(self) -> Caller:
         """The same caller, of a request that is counted already. (`dataclasses.replace` takes ten times as long, and
         this is done for every request.)"""
@@ -49,6 +48,12 @@ def caller_of(scope: Scope) -> Caller:
     caller = scope.get("state", {}).get("caller", ANYBODY)
     assert isinstance(caller, Caller)
     return caller
+
+
+async def caller_now(scope: Scope) -> Caller:
+    """The caller of a WebSocket, which may outlive its key, as of now. Raises KeyRefused, KeysUnavailable."""
+    ask: Callable[[], Awaitable[Caller]] | None = scope.get("state", {}).get("caller_now")
+    return caller_of(scope) if ask is None else await ask()
 
 
 def request_id_of(scope: Scope) -> str:

@@ -9,9 +9,9 @@ from web.clock import Clock, RealClock
 from web.sightings import Sightings
 
 if TYPE_CHECKING:
+    from infra.key_store import KeyStore
     from infra.settings import Settings
     from web.answer_guard import AnswerGuard
-    from web.batches import Storage
     from web.draining import Draining
     from web.engines import EngineDirectory
     from web.guards import PromptGuard
@@ -25,11 +25,12 @@ class Services:
     """`coalesce_seconds`: events that come closer together than this are sent as one, never the first; 0: each as it
     comes. Worth it where a write is dear (Modal's bridge), and not under uvicorn. `silence_seconds`: how long an
     engine that has taken a request may show no sign of life. `control`: what runs the engines, where it can be asked.
+    `keys`: API keys beside those of the settings.
     `sightings`: what this process's requests see of the engines. `draining`: given by whoever runs the server and
     drains it; else the application has one that never begins. `engine_containers`: how many engines of one model there
     can be at most; None: as many as the model's scaling allows. `limiter`, `prompt_guard`, `answer_guard`: in place of
     those that the settings ask for. `behind_proxy`: only a proxy can connect (Modal's, to a Server), so who asks is
-    what that says in `X-Forwarded-For`. `storage`: of files and batches; None: in memory."""
+    what that says in `X-Forwarded-For`."""
 
     settings: Settings
     engines: EngineDirectory
@@ -40,7 +41,7 @@ class Services:
     silence_seconds: float = 300.0
     draining: Draining | None = None
     sessions: SessionStore | None = None
-    storage: Storage | None = None
+    keys: KeyStore | None = None
     engine_containers: int | None = None
     limiter: Limiter | None = None
     prompt_guard: PromptGuard | None = None

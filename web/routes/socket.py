@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from web.asgi import header
 from web.auth import accepted_subprotocol, refuse_handshake
-from web.caller import caller_of
+from web.caller import caller_now
 from web.dialects.overheard import ListeningRenderer
 from web.dialects.service import parse_chat
 from web.dialects.service_answer import Elapsed
@@ -95,7 +95,7 @@ class Connection:
     def __init__(self, endpoint: SocketEndpoint, scope: Scope, line: Line) -> None:
         query = parse_qs(scope["query_string"].decode("latin-1"))
         self._endpoint = endpoint
-        self._caller = caller_of(scope)
+        self._scope = scope
         self._line = line
         self._clock = endpoint.services.clock
         self._settings = endpoint.services.settings
@@ -206,11 +206,12 @@ class Connection:
 
     async def _answer(self, asked: Asked, talk: Talk) -> None:
         elapsed = Elapsed(self._clock.monotonic)
+        caller = await caller_now(self._scope)
         device, warning = device_for(asked, self._settings, warned=self._endpoint.warned)
         told = {"model": asked.request.model, "session_id": asked.session_id, "device": device, "warning": warning}
         await self._line.say(talk.begun(told))
         outlet = SocketOutlet(self._line, talk)
-        generator, caller = self._endpoint.generator, self._caller
+        generator = self._endpoint.generator
         if asked.session_id is None:
             await generator.tell(asked.request, talk.answer(elapsed), outlet, caller)
             return
