@@ -43,8 +43,16 @@ def refuse_unprotected(settings: Settings) -> None:
 
 def refuse_without_credentials(settings: Settings) -> None:
     """Raise ConfigurationError for a deploy to Modal whose web containers could not reach DynamoDB."""
-    if settings.deploy.target == "modal" and settings.state.kind == "aws" and not settings.state.secret:
+    state = settings.state
+    if settings.deploy.target != "modal" or state.kind != "aws" or state.secret:
+        return
+    if not state.role_arn:
         raise ConfigurationError(
-            "state.secret: names no Modal Secret with AWS credentials, so sessions could not be kept in DynamoDB; "
-            'expected its name, or state.kind = "memory" to keep them in each web container\'s memory'
+            "state.role_arn: names no role, and state.secret no Modal Secret with AWS credentials, so nothing could be "
+            'kept in DynamoDB; expected one of them, or state.kind = "memory" to keep sessions in the web containers'
+        )
+    if not state.region:
+        raise ConfigurationError(
+            "state.region: is not set, and with a role nothing else says where the table is; expected AWS's name of a "
+            "region (eu-central-1)"
         )

@@ -35,7 +35,7 @@ def shared_state(settings: Settings) -> SharedState | None:
     """None where each process keeps its own."""
     if settings.state.kind == "memory":
         return None
-    clients = Clients(region_name=settings.state.region)
+    clients = Clients(region_name=settings.state.region, role_arn=settings.state.role_arn)
     return SharedState(clients, Table(clients, settings.table_name), Bucket(clients, settings.bucket_name))
 
 

@@ -13,6 +13,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
+from infra.identity import aws_session
+
 Service = Literal["dynamodb", "s3"]
 
 ATTEMPTS = 4
@@ -32,7 +34,12 @@ _CONFLICT = "TransactionConflictException"
 _PASSING = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 """Reasons for which a transaction is cancelled that another try may not meet."""
 _MISSING = frozenset({"NoSuchKey", "404"})
-_NOT_SET_UP = frozenset({"ResourceNotFoundException", "NoSuchBucket"})
+_NOT_SET_UP = "; `python -m infra.setup` makes table and bucket"
+_HINTS = {
+    "ResourceNotFoundException": _NOT_SET_UP,
+    "NoSuchBucket": _NOT_SET_UP,
+    "ExpiredTokenException": "; this container has outlived its identity token: another one has its own",
+}
 
 
 class StateUnavailable(Exception):
@@ -68,10 +75,13 @@ class _Passing(StateUnavailable):
 
 
 class Clients:
-    """`options`: of boto3's clients (`region_name`, `endpoint_url`, …), in place of what its environment says."""
+    """`options`: of boto3's clients (`region_name`, `endpoint_url`, …), in place of what its environment says.
+    `role_arn`: the role whose credentials are taken where the platform gives an identity token."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, role_arn: str | None = None, **options: Any) -> None:
         self._options = options
+        self._role_arn = role_arn
+        self._session: Any = None
         self._made: dict[Service, Any] = {}
         self._making = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -130,14 +140,16 @@ class Clients:
             self._made.clear()
 
     def _make(self, service: Service) -> Any:
-        import boto3
         from botocore.config import Config
 
         config = Config(
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS}, connect_timeout=CONNECT_SECONDS,
             read_timeout=READ_SECONDS, max_pool_connections=CONNECTIONS,
         )  # fmt: skip
-        session = boto3.Session()
+        # One for both, so that a role is taken once.
+        session = self._session = self._session or aws_session(
+            region=self._options.get("region_name"), role_arn=self._role_arn
+        )
         if service == "s3":
             return session.client("s3", config=config, **self._options)
         # A resource's client, unlike a plain one, takes Python values.
@@ -159,7 +171,7 @@ def _translated(operation: str, response: Any) -> Exception:
         return _Passing(f"{operation}: {code}", code=code, tries=CONFLICTS)
     if code in _MISSING:
         return ObjectMissing(operation)
-    hint = "; `python -m infra.setup` makes table and bucket" if code in _NOT_SET_UP else ""
+    hint = _HINTS.get(code, "")
     return StateUnavailable(f"{operation}: {code}: {error.get('Message', '')}{hint}", code=code)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from infra.table import DUE, RECENT
+from infra.trust import Trust, resources
 
 TTL = "ttl"
 ORPHAN_DAYS = 30
@@ -80,8 +81,15 @@ def bucket(name: str, *, archive_days: int = ARCHIVE_DAYS) -> Properties:
     }  # fmt: skip
 
 
-def template(*, table_name: str, bucket_name: str, archive_days: int = ARCHIVE_DAYS) -> Properties:
-    """A CloudFormation template that makes both, and keeps them when the stack is deleted."""
+def template(
+    *, table_name: str, bucket_name: str, archive_days: int = ARCHIVE_DAYS, trust: Trust | None = None,
+    provider_arn: str | None = None,
+) -> Properties:  # fmt: skip
+    """A CloudFormation template that makes both, and keeps them when the stack is deleted. `trust`: and a role, for
+    those containers; `provider_arn` as `infra.trust` says."""
+    allowed = policy(table_name=table_name, bucket_name=bucket_name)
+    role = {} if trust is None else resources(trust, policy=allowed, provider_arn=provider_arn)
+    output = {"Outputs": {"RoleArn": {"Description": "state.role_arn", "Value": {"Fn::GetAtt": ["Role", "Arn"]}}}}
     kept = {"DeletionPolicy": "Retain", "UpdateReplacePolicy": "Retain"}
     return {
         "AWSTemplateFormatVersion": "2010-09-09",
@@ -89,7 +97,9 @@ def template(*, table_name: str, bucket_name: str, archive_days: int = ARCHIVE_D
         "Resources": {
             "Table": {"Type": "AWS::DynamoDB::Table", **kept, "Properties": table(table_name)},
             "Bucket": {"Type": "AWS::S3::Bucket", **kept, "Properties": bucket(bucket_name, archive_days=archive_days)},
+            **role,
         },
+        **(output if role else {}),
     }
 
 

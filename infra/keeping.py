@@ -23,6 +23,8 @@ class State(Section):
     """AWS's; what boto3 finds in its environment unless set."""
     secret: str | None = None
     """The Modal Secret that gives the web containers AWS credentials (`AWS_ACCESS_KEY_ID`, …)."""
+    role_arn: Annotated[str, Field(pattern=r"^arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]+$")] | None = None
+    """The role that containers on Modal take by their identity token, in place of a secret."""
     archive_days: Annotated[int, Field(ge=0, le=36500)] = ARCHIVE_DAYS
     """How long sessions that have expired are kept in the bucket; 0: they are removed. `infra.setup` tells S3."""
 

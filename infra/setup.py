@@ -2,7 +2,8 @@
 
 In AWS the table and the bucket of `infra.blueprint` (unless `state.kind` is "memory"), as far as they are missing:
 `--dry-run` only says what is, `--cloudformation` and `--policy` print them as a template and what containers must be
-allowed, for those who make them another way.
+allowed, for those who make them another way. With `--workspace ac-…` the template has a role too, which the containers
+of the app in that workspace of Modal take by their identity tokens (`state.role_arn`), and nobody else.
 
 On Modal two Secrets, made together because they share the engines' key:
 
@@ -28,6 +29,7 @@ from infra.aws import Clients, StateUnavailable
 from infra.configuration import ConfigurationError, load_settings
 from infra.provision import Provision, ProvisionError
 from infra.secrets import ENGINE_API_KEY, HF_TOKEN, PROXY_TOKEN_ID, PROXY_TOKEN_SECRET, SecretNames
+from infra.trust import Trust
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -77,10 +79,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.setup", description="Make what a deploy needs.")
     parser.add_argument("--rotate", action="store_true", help="make new credentials in place of those that are there")
     parser.add_argument("--dry-run", action="store_true", help="say what would be made in AWS, and make nothing")
+    parser.add_argument(
+        "--workspace", metavar="ac-…", help="with --cloudformation: a role too, for this workspace's app"
+    )
+    parser.add_argument("--environment", default="main", help="of that workspace, in which the app is deployed (main)")
+    parser.add_argument("--oidc-provider", metavar="ARN", help="of Modal's, where the AWS account has it already")
     printed = parser.add_mutually_exclusive_group()
     printed.add_argument("--cloudformation", action="store_true", help="print table and bucket as a template (JSON)")
     printed.add_argument("--policy", action="store_true", help="print the IAM policy that containers need (JSON)")
     options = parser.parse_args(arguments)
+    if options.workspace and not options.cloudformation:
+        parser.error("--workspace goes with --cloudformation")
     try:
         settings = load_settings()
     except ConfigurationError as error:
@@ -90,9 +99,19 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"setup: server.host: {settings.server.host!r}, but the emulator listens on 127.0.0.1 only; "
               "expected the key to be absent, or `make serve`", file=sys.stderr)  # fmt: skip
         return 2
-    if options.cloudformation or options.policy:
-        shown = blueprint.template if options.cloudformation else blueprint.policy
-        print(json.dumps(shown(table_name=settings.table_name, bucket_name=settings.bucket_name), indent=2))
+    where = {"table_name": settings.table_name, "bucket_name": settings.bucket_name}
+    if options.policy:
+        print(json.dumps(blueprint.policy(**where), indent=2))
+        return 0
+    if options.cloudformation:
+        try:
+            app = settings.deploy.app_name
+            trust = Trust(options.workspace, options.environment, app) if options.workspace else None
+        except ValueError as error:
+            parser.error(str(error))
+        days, provider = settings.state.archive_days, options.oidc_provider
+        template = blueprint.template(**where, archive_days=days, trust=trust, provider_arn=provider)
+        print(json.dumps(template, indent=2))
         return 0
     if settings.state.kind == "aws":
         try:

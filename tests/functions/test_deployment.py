@@ -29,10 +29,15 @@ def test_it_is_allowed_with_keys_or_by_saying_so_or_on_this_machine(settings: Se
     refuse_unprotected(settings)
 
 
+ROLE = "arn:aws:iam::123456789012:role/state"
+
+
 def test_web_containers_that_could_not_reach_their_state_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match=r'^state\.secret: .*state\.kind = "memory"'):
+    with pytest.raises(ConfigurationError, match=r'^state\.role_arn: .*state\.secret.*state\.kind = "memory"'):
         refuse_without_credentials(Settings())
-    for allowed in (State(kind="memory"), State(secret="aws")):
+    with pytest.raises(ConfigurationError, match=r"^state\.region: is not set"):
+        refuse_without_credentials(Settings(state=State(role_arn=ROLE)))
+    for allowed in (State(kind="memory"), State(secret="aws"), State(role_arn=ROLE, region="eu-central-1")):
         refuse_without_credentials(Settings(state=allowed))
     refuse_without_credentials(Settings(deploy=Deploy(target="local")))
 
