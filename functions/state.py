@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 from infra.aws import Clients
 from infra.key_table import KeysInTable
+from infra.objects import Objects
 from infra.orphans import Orphans
 from infra.table import Bucket, Table
+from web.batch_table import BatchesInTable
+from web.batches import Storage
+from web.file_table import FilesInTable
 from web.session_archive import SessionArchive
 from web.session_items import OBJECTS
 from web.session_table import SessionsInTable
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
     from infra.key_store import KeyStore
     from infra.settings import Settings
+    from web.batches import BatchRunner
     from web.clock import Clock
     from web.sessions import SessionStore
 
@@ -29,6 +34,7 @@ class SharedState:
     clients: Clients
     table: Table
     bucket: Bucket
+    objects: Objects
 
 
 def shared_state(settings: Settings) -> SharedState | None:
@@ -36,7 +42,8 @@ def shared_state(settings: Settings) -> SharedState | None:
     if settings.state.kind == "memory":
         return None
     clients = Clients(region_name=settings.state.region, role_arn=settings.state.role_arn)
-    return SharedState(clients, Table(clients, settings.table_name), Bucket(clients, settings.bucket_name))
+    table, name = Table(clients, settings.table_name), settings.bucket_name
+    return SharedState(clients, table, Bucket(clients, name), Objects(clients, name))
 
 
 def session_store(state: SharedState | None, settings: Settings, clock: Clock) -> SessionStore | None:
@@ -60,3 +67,11 @@ def _archives(settings: Settings) -> bool:
 def key_store(state: SharedState | None, clock: Clock) -> KeyStore | None:
     """Of the API keys beside those of the configuration; None where they would be each container's own."""
     return None if state is None else KeysInTable(state.table, time=clock.time)
+
+
+def file_storage(state: SharedState | None, clock: Clock, *, runner: BatchRunner | None = None) -> Storage | None:
+    """Likewise, of files and batches. `runner`: what works on batches, if that is not the process that takes them."""
+    if state is None:
+        return None
+    files, batches = FilesInTable(state.table, clock=clock), BatchesInTable(state.table, clock=clock)
+    return Storage(files=files, batches=batches, objects=state.objects, runner=runner)

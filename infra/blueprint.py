@@ -13,7 +13,7 @@ from infra.table import DUE, RECENT
 from infra.trust import Trust, resources
 
 TTL = "ttl"
-ORPHAN_DAYS = 30
+ORPHAN_DAYS = 2
 """After which parts of uploads that nobody finished are removed."""
 
 ARCHIVES = "archives/"
@@ -133,7 +133,7 @@ def policy(*, table_name: str, bucket_name: str) -> Properties:
             {
                 "Sid": "Objects",
                 "Effect": "Allow",
-                "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"],
+                "Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"],
                 "Resource": [f"arn:aws:s3:::{bucket_name}/*"],
             },
         ],

@@ -16,6 +16,8 @@ from infra.access import Guards as Guards
 from infra.access import KeyScope as KeyScope
 from infra.access import Limits as Limits
 from infra.access import Security as Security
+from infra.batching import Batches as Batches
+from infra.batching import Files as Files
 from infra.keeping import Jobs as Jobs
 from infra.keeping import State as State
 from infra.section import Section
@@ -242,6 +244,8 @@ class Settings(Section):
     sessions: Sessions = Sessions()
     state: State = State()
     jobs: Jobs = Jobs()
+    files: Files = Files()
+    batches: Batches = Batches()
     socket: Socket = Socket()
     guards: Guards = Guards()
     observability: Observability = Observability()

@@ -68,6 +68,14 @@ class StateOfTest:
             events.register("before-parameter-build", permit)
 
 
+S3_ACTIONS = {
+    "ListObjectsV2": "ListBucket",
+    "HeadObject": "GetObject",
+    **dict.fromkeys(("CopyObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"), "PutObject"),
+}
+"""The actions of operations that are not called as they are."""
+
+
 def permissions(service: str, operation: str, arguments: dict[str, Any]) -> set[tuple[str, str]]:
     """What IAM asks for before it allows a call, as AWS's service authorization reference says: action and the end of
     the resource's ARN. A transaction needs what its parts do, a list of objects is the bucket's to allow."""
@@ -78,9 +86,15 @@ def permissions(service: str, operation: str, arguments: dict[str, Any]) -> set[
     if service == "dynamodb":
         index = f"/index/{arguments['IndexName']}" if "IndexName" in arguments else ""
         return {(f"dynamodb:{operation}", f"table/{arguments['TableName']}{index}")}
+    bucket = arguments["Bucket"]
+    if operation == "DeleteObjects":
+        return {("s3:DeleteObject", f"{bucket}/{one['Key']}") for one in arguments["Delete"]["Objects"]}
     key = f"/{arguments['Key']}" if "Key" in arguments else ""
-    action = {"ListObjectsV2": "ListBucket", "HeadObject": "GetObject"}.get(operation, operation)
-    return {(f"s3:{action}", f"{arguments['Bucket']}{key}")}
+    needed = {(f"s3:{S3_ACTIONS.get(operation, operation)}", f"{bucket}{key}")}
+    if operation == "CopyObject":
+        source = arguments["CopySource"]
+        needed.add(("s3:GetObject", f"{source['Bucket']}/{source['Key']}"))
+    return needed
 
 
 def forbidden(policy: dict[str, Any], needed: set[tuple[str, str]]) -> set[tuple[str, str]]:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from web.auth import Authentication
+from web.batch_store import in_memory
 from web.conversations import Conversations
 from web.draining import Doors, Draining
 from web.edge import LIMITED_PATHS, RequestLimits
+from web.files import Files
 from web.gate import Gate
 from web.generation import Generator
 from web.known_keys import KnownKeys
@@ -35,6 +37,7 @@ from web.routes import (
     tokenize,
     v1_sessions,
 )
+from web.routes import files as files_route
 from web.routes import metrics as metrics_route
 from web.routes.socket import SocketEndpoint
 from web.services import Services
@@ -70,10 +73,12 @@ def create_application(services: Services) -> ASGIApp:
     most = services.settings.web.max_body_bytes
     store = services.sessions or SessionsInMemory(clock=services.clock)
     conversations = Conversations(store, settings=services.settings, clock=services.clock)
+    storage = services.storage or in_memory()
+    files = Files(storage.files, storage.objects, settings=services.settings.files, clock=services.clock)
     known = None
     if services.settings.security.enable_auth and services.keys is not None:
         known = KnownKeys(services.keys, clock=services.clock)
-    app: ASGIApp = Heads(_fastapi(services, relay, states, exchanges, metrics, draining, conversations, known))
+    app: ASGIApp = Heads(_fastapi(services, relay, states, exchanges, metrics, draining, conversations, files, known))
     tokens = Tokens(exchanges)
     direct = {
         **generation.endpoints(generator, max_body_bytes=most),
@@ -96,7 +101,7 @@ def create_application(services: Services) -> ASGIApp:
 
 def _fastapi(
     services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges, metrics: Metrics,
-    draining: Draining, conversations: Conversations, known: KnownKeys | None,
+    draining: Draining, conversations: Conversations, files: Files, known: KnownKeys | None,
 ) -> FastAPI:  # fmt: skip
     """Every route that is not hot, and the OpenAPI document of all."""
     uptime = health.Uptime(services.clock)
@@ -124,6 +129,7 @@ def _fastapi(
     api.include_router(sessions.router(conversations))
     api.include_router(v1_sessions.router(conversations))
     api.include_router(admin_keys.router(services, known))
+    api.include_router(files_route.router(files, settings=services.settings.files, clock=services.clock))
     api.include_router(health.router(services, states, uptime, draining))
     if services.settings.observability.enable_metrics:
         api.include_router(metrics_route.router(metrics.registry, path=services.settings.observability.metrics_path))

@@ -32,6 +32,9 @@ class Caller:
     counted: bool = False
     """Whether the request is counted already, however often an engine is asked for it (`web.limits`)."""
 
+    unhurried: bool = False
+    """Whether the limits of a minute are not for it: a batch's line, which waits for its turn anyway."""
+
     def once_counted(self) -> Caller:
         """The same caller, of a request that is counted already. (`dataclasses.replace` takes ten times as long, and
         this is done for every request.)"""

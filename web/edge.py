@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from web.limits import Limiter
 
-LIMITED_PATHS = frozenset({"/v1/embeddings", "/tokenize", "/detokenize", "/v1/tokenize", "/v1/detokenize"})
-"""Which cost an engine's time, beside those that are served past FastAPI: all of these do."""
+LIMITED_PATHS = frozenset({
+    "/v1/embeddings", "/tokenize", "/detokenize", "/v1/tokenize", "/v1/detokenize", "/v1/files", "/v1/batches",
+})  # fmt: skip
+"""Which cost an engine's time, or room, beside those that are served past FastAPI: all of these do."""
 
 
 class RequestLimits:

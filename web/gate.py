@@ -48,7 +48,7 @@ class Gate:
         require_model(caller, self._models.find(request.model))
         await self._count(caller)
         request = self._prompts.check(request)
-        reservation = await self._limiter.reserve(caller, tokens_at_most(request))
+        reservation = None if caller.unhurried else await self._limiter.reserve(caller, tokens_at_most(request))
         return Entry(request, guard=self._answers, reservation=reservation)
 
     async def ask(self, model: str, caller: Caller) -> None:

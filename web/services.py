@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from infra.key_store import KeyStore
     from infra.settings import Settings
     from web.answer_guard import AnswerGuard
+    from web.batches import Storage
     from web.draining import Draining
     from web.engines import EngineDirectory
     from web.guards import PromptGuard
@@ -30,7 +31,7 @@ class Services:
     drains it; else the application has one that never begins. `engine_containers`: how many engines of one model there
     can be at most; None: as many as the model's scaling allows. `limiter`, `prompt_guard`, `answer_guard`: in place of
     those that the settings ask for. `behind_proxy`: only a proxy can connect (Modal's, to a Server), so who asks is
-    what that says in `X-Forwarded-For`."""
+    what that says in `X-Forwarded-For`. `storage`: of files and batches; None: in memory."""
 
     settings: Settings
     engines: EngineDirectory
@@ -42,6 +43,7 @@ class Services:
     draining: Draining | None = None
     sessions: SessionStore | None = None
     keys: KeyStore | None = None
+    storage: Storage | None = None
     engine_containers: int | None = None
     limiter: Limiter | None = None
     prompt_guard: PromptGuard | None = None
