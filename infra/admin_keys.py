@@ -163,6 +163,8 @@ def _instant(text: str) -> datetime:
         at = datetime.fromisoformat(text)
     except (ValueError, OverflowError):
         fail(f"--expires: expected 90d, 12h, or a time as 2030-01-01T00:00:00Z, got {text!r}", status=2)
+    if at.tzinfo is not None and at <= datetime.now(UTC):
+        fail(f"--expires: {text} is over", status=2)
     if at.tzinfo is None:
         fail(f"--expires: expected a time with its zone, as 2030-01-01T00:00:00Z, got {text!r}", status=2)
     return at
