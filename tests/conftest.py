@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 # The project is not installed, so its entry point is not there: by name. `pytester` is pytest's own, for its plugins.
 pytest_plugins = ["emulator.pytest_plugin", "pytester"]
 
+SLOW_SECONDS = 300
+"""After which a test that is marked slow and says no other number has hung; others: pyproject.toml."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

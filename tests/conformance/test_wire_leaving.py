@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.conformance.targets import Target
 
 PROMISE = 0.1
-ATTEMPTS = 6
+ATTEMPTS = 20
 """This machine may hold any one attempt up, not each of several."""
 PLAIN = {"stream": False}
 

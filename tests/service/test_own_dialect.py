@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.any_containers, pytest.mark.slow]
 
 SOON = 0.1
-ATTEMPTS = 5
+ATTEMPTS = 20
 MODEL = "steady"
 
 

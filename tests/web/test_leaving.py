@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.web.doubles import HandClock, HandEngine
 
 PROMISE = 0.1
-ATTEMPTS = 5
+ATTEMPTS = 20
 """The promise is about the relay. This machine may hold any one attempt up, not each of several."""
 
 PHASES = {

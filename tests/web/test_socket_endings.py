@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.web.doubles import HandEngine
 
 PROMISE = 0.1
-ATTEMPTS = 5
+ATTEMPTS = 20
 PHASES: dict[str, Json] = {
     "prefill": {"ttft": 60},
     "decode": {"gap": 60},
