@@ -104,7 +104,11 @@ class Provision:
         return found
 
     def _make_table(self, wanted: dict[str, Any]) -> None:
-        self._dynamodb("create_table", **{name: wanted[name] for name in _OF_THE_TABLE_ITSELF})
+        try:
+            self._dynamodb("create_table", **{name: wanted[name] for name in _OF_THE_TABLE_ITSELF})
+        except StateUnavailable as error:
+            if error.code != "ResourceInUseException":  # the first try was carried out, and its answer lost
+                raise
         self._clients.client("dynamodb").get_waiter("table_exists").wait(
             TableName=self._table, WaiterConfig={"Delay": 1, "MaxAttempts": 120}
         )
@@ -147,7 +151,11 @@ class Provision:
     def _make_bucket(self) -> None:
         region = self._clients.client("s3").meta.region_name
         where = {} if region == _REGION_WITHOUT_A_NAME else {"LocationConstraint": region}
-        self._s3("create_bucket", **({"CreateBucketConfiguration": where} if where else {}))
+        try:
+            self._s3("create_bucket", **({"CreateBucketConfiguration": where} if where else {}))
+        except StateUnavailable as error:
+            if error.code != "BucketAlreadyOwnedByYou":  # likewise
+                raise
 
     def _has(self, noun: str, value: Any) -> bool:
         try:

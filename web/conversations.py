@@ -144,7 +144,7 @@ class Conversations:
 
     async def close(self) -> None:
         """Wait for what is still to be written."""
-        if self._writes:
+        while self._writes:
             await asyncio.wait(self._writes)
 
     def write(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -157,7 +157,11 @@ class Conversations:
     async def keep(self, turn: Turn) -> None:
         """Write down how a turn has ended. Raises SessionDeleted, and what the claim raised."""
         session, heard, unclaimed = turn.session, turn.heard, not turn.claim.done()
-        await turn.claim
+        try:
+            await turn.claim
+        except StoreUnavailable:  # the question may be there all the same; not awaited, for its caller is told now
+            self.write(self._forget(turn))
+            raise
         try:
             # Who has left before his question was written has not asked.
             if heard.complete or heard.text or not (heard.failed or unclaimed):
@@ -205,6 +209,11 @@ class Conversations:
             await self._store.delete(session.key, only=session)
         else:
             await self._store.save(session.unasked(before))
+
+    async def _forget(self, turn: Turn) -> None:
+        """Take back a question of which nobody knows whether it was kept. Where that fails as well, its lease ends."""
+        with contextlib.suppress(SessionConflict, StoreUnavailable):
+            await self._take_back(turn.before, turn.session)
 
     async def _free(self, key: SessionKey, patience: Patience) -> Session | None:
         """The session once no turn is under way on it. Raises SessionBusy when that takes too long."""

@@ -107,10 +107,14 @@ class SessionsInTable:
     async def delete(self, key: SessionKey, *, only: Session | None = None) -> None:
         from boto3.dynamodb.conditions import Attr
 
+        tried: Item | None = None
         for _ in range(CONFLICTS):
             item = await _told(self._table.get(item_key(key), attributes=("token", "version", "write", "at")))
             if item is None or (only is not None and (item["token"], item["version"]) != (only.token, only.version)):
+                # It is gone: maybe by a try of ours whose answer was lost.
+                await self._discard(tried if item is None else None)
                 break
+            tried = item
             counted = Add(counter_key(key.owner), COUNTED_BY, -1)
             try:
                 await _told(self._table.transact([Delete(item_key(key), Attr("write").eq(item["write"])), counted]))

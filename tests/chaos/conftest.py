@@ -90,7 +90,8 @@ def _made_at(url: str) -> StateOfTest:
     wanted = blueprint.table(state.name)
     parts = ("BillingMode", "AttributeDefinitions", "KeySchema", "LocalSecondaryIndexes", "GlobalSecondaryIndexes")
     dynamodb = state.admin.client("dynamodb")
-    dynamodb.create_table(TableName=state.name, **{part: wanted[part] for part in parts})
+    with contextlib.suppress(dynamodb.exceptions.ResourceInUseException):  # tried again: moto takes its time to load
+        dynamodb.create_table(TableName=state.name, **{part: wanted[part] for part in parts})
     dynamodb.get_waiter("table_exists").wait(TableName=state.name, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
     state.admin.client("s3").create_bucket(Bucket=state.name)
     state.record()
@@ -101,6 +102,12 @@ def _made_at(url: str) -> StateOfTest:
 def faulty(request: pytest.FixtureRequest, _states: Callable[[FaultProxy], StateOfTest]) -> Iterator[Faulty]:
     """Empty, and without a fault."""
     with _emptied(request.getfixturevalue(f"_{request.param}_proxy"), _states) as faulty:
+        yield faulty
+
+
+@pytest.fixture
+def on_moto(_moto_proxy: FaultProxy, _states: Callable[[FaultProxy], StateOfTest]) -> Iterator[Faulty]:
+    with _emptied(_moto_proxy, _states) as faulty:
         yield faulty
 
 

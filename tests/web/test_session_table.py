@@ -169,6 +169,29 @@ async def test_sessions_that_have_expired_make_room(container: Container, clock:
         await store.create(session_of(clock, key=SessionKey("key:1", "6")), most=3)
 
 
+async def test_an_expired_session_that_is_deleted_makes_no_room_twice(container: Container, clock: HandClock) -> None:
+    store = container()
+    named = [session_of(clock, key=SessionKey("key:1", f"{n}")) for n in range(5)]
+    for session in named[:2]:
+        await store.create(session, most=2)
+    clock.advance(3600)
+    for session in named[2:4]:
+        await store.create(replace(session, expires_at=clock.time() + 60), most=2)
+    await store.delete(named[0].key)
+    with pytest.raises(TooManySessions):
+        await store.create(replace(named[4], expires_at=clock.time() + 60), most=2)
+
+
+async def test_a_large_session_whose_deletion_was_not_told_leaves_nothing_either(
+    container: Container, clock: HandClock, aws_state: StateOfTest
+) -> None:
+    await container().create(session_of(clock, messages=(LARGE,)), most=9)
+    lost = SessionsInTable(AnswersLost(aws_state.clients, aws_state.name), aws_state.bucket, clock=clock)
+    await lost.delete(KEY)
+    assert aws_state.objects() == []
+    assert [item["sk"] for item in aws_state.items()] == ["count"]
+
+
 async def test_a_large_session_lies_in_the_bucket_once(
     container: Container, clock: HandClock, aws_state: StateOfTest
 ) -> None:
