@@ -183,18 +183,19 @@ def logprobs_of(piece: str, *, chat: bool, top: int) -> Json:
     return {"tokens": [piece], "token_logprobs": [-0.25], "top_logprobs": [{piece: -0.25}], "text_offset": [0]}
 
 
-def prompt_words(body: Json) -> int:
-    """The scripted tokenizer: a word is a token; ids count one each."""
+def prompt_words(body: Json) -> list[str]:
+    """The scripted tokenizer: a word is a token; ids are one each."""
     if "prompt" in body:
-        return _count(body["prompt"])
-    return sum(_count(message.get("content")) for message in body.get("messages", []) if isinstance(message, dict))
+        return _words_of(body["prompt"])
+    messages = (message for message in body.get("messages", []) if isinstance(message, dict))
+    return [word for message in messages for word in _words_of(message.get("content"))]
 
 
-def _count(value: object) -> int:
+def _words_of(value: object) -> list[str]:
     if isinstance(value, str):
-        return len(value.split())
+        return value.split()
     if isinstance(value, list):
-        return sum(_count(item) for item in value)
+        return [word for item in value for word in _words_of(item)]
     if isinstance(value, dict):
-        return _count(value.get("text"))
-    return int(isinstance(value, int))
+        return _words_of(value.get("text"))
+    return [str(value)] if isinstance(value, int) else []

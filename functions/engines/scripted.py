@@ -107,6 +107,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--boot-seconds", type=float, default=0.0, help="take this long before listening")
     parser.add_argument("--start-error", help="fail to start, with these last words")
     parser.add_argument("--deaf-to-close", action="store_true", help="go on when a caller leaves: only an abort helps")
+    parser.add_argument("--prefix-cache", action="store_true", help="usage tells what is known of earlier prompts")
     parser.add_argument("--exit-with-parent", action="store_true", help="exit when the parent process is gone")
     return parser.parse_args(arguments)
 
@@ -126,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             script=script,
             max_running=options.max_running,
             deaf_to_close=options.deaf_to_close,
+            prefix_cache=options.prefix_cache,
             api_key=os.environ.get(API_KEY_VARIABLE),
         ),
         crash=_crash,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from functions.engines.script import Json, Script
+    from functions.engines.scripted_words import PrefixCache
 
 
 @dataclass(kw_only=True)
@@ -58,8 +59,9 @@ class Answer:
     """One generation, told by its script."""
 
     def __init__(
-        self, request: web.Request, *, script: Script, record: Record, crash: Callable[[], Awaitable[None]]
-    ) -> None:
+        self, request: web.Request, *, script: Script, record: Record, crash: Callable[[], Awaitable[None]],
+        prefixes: PrefixCache | None = None,
+    ) -> None:  # fmt: skip
         self._request = request
         self._body = body = record.body
         self._script = script
@@ -72,6 +74,9 @@ class Answer:
         self._chunks = Chunks(
             rid=record.rid, model=str(body.get("model", "")), created=int(record.started), chat=self._chat
         )
+        self._words = prompt_words(body)
+        self._prefixes = prefixes
+        self._cached = prefixes.found(self._words) if prefixes is not None else 0
         self._due = time.perf_counter()
 
     async def run(self) -> web.StreamResponse:
@@ -186,11 +191,13 @@ class Answer:
     def _usage(self) -> Json:
         said = (len(self._script.thoughts()) if self._chat else 0) + len(self._pieces)
         completion = self._choices * said
-        prompt = prompt_words(self._body) if self._script.prompt_tokens is None else self._script.prompt_tokens
+        prompt = len(self._words) if self._script.prompt_tokens is None else self._script.prompt_tokens
         usage: Json = {
             "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion,
         }  # fmt: skip
-        cached = self._script.cached_tokens
+        if self._prefixes is not None:
+            self._prefixes.keep(self._words + "".join(self._pieces).split())
+        cached = self._script.cached_tokens or self._cached
         return usage | {"prompt_tokens_details": {"cached_tokens": cached} if cached else None}
 
     async def _pace(self, seconds: float) -> None:

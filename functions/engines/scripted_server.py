@@ -14,7 +14,7 @@ from aiohttp import web
 
 from functions.engines.script import Script, ScriptError, flat_error
 from functions.engines.scripted_answer import Answer, Record
-from functions.engines.scripted_words import Vocabulary, detokenize, embeddings, tokenize
+from functions.engines.scripted_words import PrefixCache, Vocabulary, detokenize, embeddings, tokenize
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -29,12 +29,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is set per engine. `deaf_to_close`: a closed connection ends nothing, only an abort does."""
+    """What is set per engine. `deaf_to_close`: a closed connection ends nothing, only an abort does.
+    `prefix_cache`: usage tells how much of a prompt is known from earlier ones, as real engines do."""
 
     model_name: str = "scripted"
     script: Script = field(default_factory=Script)
     max_running: int | None = None
     deaf_to_close: bool = False
+    prefix_cache: bool = False
     api_key: str | None = None
 
 
@@ -45,11 +47,13 @@ class ScriptedServer:
         """`crash`: what `crash_after` does; by default the listening socket and every connection are cut."""
         self.options = options or Options()
         self.port = 0
+        self._id = secrets.token_hex(8)
         self._crash = crash
         self._asleep = False
         self._running: dict[str, tuple[Record, asyncio.Task[Any]]] = {}
         self._ended: deque[Record] = deque(maxlen=REMEMBERED)
         self._vocabulary = Vocabulary()
+        self._prefixes = PrefixCache() if self.options.prefix_cache else None
         self._plain: deque[Json] = deque(maxlen=REMEMBERED)
         self._counts = {"started": 0, "finished": 0, "aborted": 0, "failed": 0, "refused": 0}
         self._runner: web.AppRunner | None = None
@@ -93,11 +97,17 @@ class ScriptedServer:
         await self.stop()
 
     def state(self) -> Json:
-        """What `GET /scripted/state` answers: `active`, the counts, and the latest requests, oldest first; `plain`:
-        the bodies of those that generate nothing, with their `path`."""
+        """What `GET /scripted/state` answers: `engine` (random), `active`, the counts, and the latest requests, oldest
+        first; `plain`: the bodies of those that generate nothing, with their `path`."""
         running = [record for record, _ in self._running.values()]
         requests = [asdict(record) for record in (*self._ended, *running)]
-        return {"active": len(running), **self._counts, "requests": requests, "plain": list(self._plain)}
+        return {
+            "engine": self._id,
+            "active": len(running),
+            **self._counts,
+            "requests": requests,
+            "plain": list(self._plain),
+        }
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -172,7 +182,8 @@ class ScriptedServer:
             record.port = request.transport.get_extra_info("peername")[1]
         if record.rid in self._running:
             return _refusal(400, f"Duplicate request ID detected: {record.rid}")
-        work = asyncio.create_task(Answer(request, script=script, record=record, crash=self.crash).run())
+        answer = Answer(request, script=script, record=record, crash=self.crash, prefixes=self._prefixes)
+        work = asyncio.create_task(answer.run())
         self._counts["started"] += 1
         self._running[record.rid] = (record, work)
         work.add_done_callback(lambda task: self._end(record, task))

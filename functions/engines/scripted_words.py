@@ -6,6 +6,8 @@ import base64
 import hashlib
 import math
 import struct
+from collections import deque
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from functions.engines.script import Json
 
 DIMENSIONS = 32
+REMEMBERED_PREFIXES = 64
 LONGEST_MODEL = 4096
 
 
@@ -40,6 +43,21 @@ class Vocabulary:
         if any(index < 0 for index in ids):
             raise IndexError
         return " ".join(self._words[index] for index in ids)
+
+
+class PrefixCache:
+    """What an engine knows of the latest prompts and answers: how much of a new prompt needs no prefill."""
+
+    def __init__(self) -> None:
+        self._known: deque[list[str]] = deque(maxlen=REMEMBERED_PREFIXES)
+
+    def found(self, words: list[str]) -> int:
+        """How many of the first words are known. The last one never is: an engine computes at least one token."""
+        shared = (takewhile(lambda pair: pair[0] == pair[1], zip(known, words, strict=False)) for known in self._known)
+        return min(max((sum(1 for _ in one) for one in shared), default=0), max(len(words) - 1, 0))
+
+    def keep(self, words: list[str]) -> None:
+        self._known.append(words)
 
 
 def vector(text: str | list[int]) -> list[float]:

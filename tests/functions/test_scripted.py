@@ -76,6 +76,25 @@ async def test_max_tokens_cuts_and_usage_counts(server: ScriptedServer, http: ai
     }  # fmt: skip
 
 
+async def test_a_prefix_cache_tells_what_is_known_of_earlier_prompts_and_answers(http: aiohttp.ClientSession) -> None:
+    async def cached(server: ScriptedServer, *said: str) -> int | None:
+        roles = ("user", "assistant")
+        messages = [{"role": roles[n % 2], "content": text} for n, text in enumerate(said)]
+        body = {"messages": messages, "max_tokens": 2}
+        async with http.post(server.url + "/v1/chat/completions", json=body) as response:
+            details = (await response.json())["usage"]["prompt_tokens_details"]
+            return details["cached_tokens"] if details else None
+
+    async with ScriptedServer(Options(prefix_cache=True)) as server:
+        assert await cached(server, "one two three") is None
+        assert await cached(server, "one two three", "t0 t1 ", "four five") == 5
+        assert await cached(server, "one two three") == 2  # one token is always computed
+        assert await cached(server, "one more") == 1
+        assert await cached(server, "another one") is None
+    async with ScriptedServer() as server:
+        assert [await cached(server, "one two three") for _ in range(2)] == [None, None]
+
+
 async def test_tokens_come_at_the_scripted_pace(server: ScriptedServer, http: aiohttp.ClientSession) -> None:
     began = time.perf_counter()
     arrivals = []

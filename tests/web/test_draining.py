@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from web.clock import Clock
+    from web.sessions import SessionStore
 
 GRACE = 25.0
 
@@ -37,11 +38,11 @@ GRACE = 25.0
 class Server:
     """A DrainingServer in a thread of its own."""
 
-    def __init__(self, engine: ScriptedServer | str, clock: Clock) -> None:
+    def __init__(self, engine: ScriptedServer | str, clock: Clock, sessions: SessionStore | None = None) -> None:
         self.draining = Draining(clock=clock, grace=GRACE)
         settings = settings_with()
         engines = ConfiguredEngines(settings.models, {"scripted": target_of(engine)})
-        services = Services(settings=settings, engines=engines, clock=clock, draining=self.draining)
+        services = Services(settings=settings, engines=engines, clock=clock, draining=self.draining, sessions=sessions)
         config = uvicorn.Config(
             create_application(services),
             log_level="warning",
@@ -67,8 +68,8 @@ class Server:
 def start() -> Iterator[Callable[..., Server]]:
     with contextlib.ExitStack() as stack:
 
-        def begin(engine: ScriptedServer | str, clock: Clock) -> Server:
-            server = Server(engine, clock)
+        def begin(engine: ScriptedServer | str, clock: Clock, **more: Any) -> Server:
+            server = Server(engine, clock, **more)
             server.thread.start()
 
             def stop() -> None:
