@@ -14,7 +14,7 @@ from functions.control import ServerControl
 from functions.directory import ServerDirectory
 from functions.garbage import spare_the_application
 from functions.logs import configure_logging
-from functions.state import file_storage, key_store, session_store, shared_state
+from functions.state import file_storage, key_store, session_store, shared_state, usage_store
 from infra.configuration import load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -55,6 +55,7 @@ def services_of(
         control=ServerControl(settings, servers, clock=clock), coalesce_seconds=coalesce_seconds, draining=draining,
         behind_proxy=behind_proxy, sessions=session_store(state, settings, clock), keys=key_store(state, clock),
         storage=file_storage(state, clock),
+        usage=usage_store(state, settings),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from infra.table import Bucket, Table
 from web.batch_table import BatchesInTable
 from web.batches import Storage
 from web.file_table import FilesInTable
+from infra.usage_table import UsageTable
 from web.session_archive import SessionArchive
 from web.session_items import OBJECTS
 from web.session_table import SessionsInTable
@@ -46,6 +47,11 @@ def shared_state(settings: Settings) -> SharedState | None:
     return SharedState(clients, table, Bucket(clients, name), Objects(clients, name))
 
 
+def usage_store(state: SharedState | None, settings: Settings) -> UsageTable | None:
+    """Where usage is written down; None where each is to keep its own."""
+    return None if state is None else UsageTable(state.table, keep_days=settings.usage.keep_days)
+
+
 def session_store(state: SharedState | None, settings: Settings, clock: Clock) -> SessionStore | None:
     """A store that all web containers share; None where each is to keep its own."""
     if state is None:
@@ -58,6 +64,12 @@ def session_jobs(state: SharedState, settings: Settings, clock: Clock) -> dict[s
     archive = SessionArchive(state.table, state.bucket, clock=clock, keep=_archives(settings))
     orphans = Orphans(state.table, state.bucket, prefix=OBJECTS, time=clock.time)
     return {"sessions": archive.retire_due, "objects of sessions": orphans}
+
+
+def usage_jobs(state: SharedState, settings: Settings, clock: Clock) -> dict[str, Callable[[], Awaitable[int]]]:
+    """The housekeeping of usage: the rows of days that have ended become one."""
+    usage = UsageTable(state.table, keep_days=settings.usage.keep_days)
+    return {"usage": lambda: usage.compact(now=clock.time())}
 
 
 def _archives(settings: Settings) -> bool:

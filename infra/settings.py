@@ -20,6 +20,8 @@ from infra.batching import Batches as Batches
 from infra.batching import Files as Files
 from infra.keeping import Jobs as Jobs
 from infra.keeping import State as State
+from infra.metering import Prices as Prices
+from infra.metering import Usage as Usage
 from infra.section import Section
 
 Device = Literal["cuda", "cpu", "metal"]
@@ -103,6 +105,7 @@ class Model(Section):
     """Arguments of the scripted engine, as on its command line: for tests and load generators."""
     startup_timeout: Annotated[int, Field(ge=1, le=3600)] = 1200
     """Seconds that a container may take to load the model."""
+    prices: Prices = Prices()
     scaling: Scaling = Scaling()
 
     @model_validator(mode="after")
@@ -248,6 +251,7 @@ class Settings(Section):
     batches: Batches = Batches()
     socket: Socket = Socket()
     guards: Guards = Guards()
+    usage: Usage = Usage()
     observability: Observability = Observability()
     web: Web = Web()
     deploy: Deploy = Deploy()

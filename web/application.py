@@ -35,6 +35,7 @@ from web.routes import (
     service,
     sessions,
     tokenize,
+    usage,
     v1_sessions,
 )
 from web.routes import files as files_route
@@ -44,6 +45,7 @@ from web.services import Services
 from web.session_store import SessionsInMemory
 from web.states import ModelStates
 from web.tokens import Tokens
+from web.usage import Meter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -69,7 +71,9 @@ def create_application(services: Services) -> ASGIApp:
     limiter = services.limiter or MemoryLimiter(
         services.settings.limits, services.clock, on_decision=lambda allowed: metrics.rate_limited(allowed=allowed)
     )
-    generator = Generator(relay, services, gate=Gate(services, limiter), metrics=metrics, draining=draining)
+    meter = Meter.of(services)
+    gate = Gate(services, limiter, meter=meter)
+    generator = Generator(relay, services, gate=gate, metrics=metrics, draining=draining, meter=meter)
     most = services.settings.web.max_body_bytes
     store = services.sessions or SessionsInMemory(clock=services.clock)
     conversations = Conversations(store, settings=services.settings, clock=services.clock)
@@ -78,7 +82,7 @@ def create_application(services: Services) -> ASGIApp:
     known = None
     if services.settings.security.enable_auth and services.keys is not None:
         known = KnownKeys(services.keys, clock=services.clock)
-    app: ASGIApp = Heads(_fastapi(services, relay, states, exchanges, metrics, draining, conversations, files, known))
+    app: ASGIApp = Heads(_fastapi(services, relay, states, exchanges, metrics, draining, conversations, files, known, meter))
     tokens = Tokens(exchanges)
     direct = {
         **generation.endpoints(generator, max_body_bytes=most),
@@ -101,7 +105,7 @@ def create_application(services: Services) -> ASGIApp:
 
 def _fastapi(
     services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges, metrics: Metrics,
-    draining: Draining, conversations: Conversations, files: Files, known: KnownKeys | None,
+    draining: Draining, conversations: Conversations, files: Files, known: KnownKeys | None, meter: Meter,
 ) -> FastAPI:  # fmt: skip
     """Every route that is not hot, and the OpenAPI document of all."""
     uptime = health.Uptime(services.clock)
@@ -113,6 +117,7 @@ def _fastapi(
         await conversations.close()
         if known is not None:
             await known.close()
+        await meter.close()
         await relay.close()
         await exchanges.close()
         await states.close()
@@ -130,6 +135,7 @@ def _fastapi(
     api.include_router(v1_sessions.router(conversations))
     api.include_router(admin_keys.router(services, known))
     api.include_router(files_route.router(files, settings=services.settings.files, clock=services.clock))
+    api.include_router(usage.router(services, meter))
     api.include_router(health.router(services, states, uptime, draining))
     if services.settings.observability.enable_metrics:
         api.include_router(metrics_route.router(metrics.registry, path=services.settings.observability.metrics_path))

@@ -52,11 +52,12 @@ class Exchange:
         self, *, upstream: Upstream, clock: Clock, target: EngineTarget, call: EngineCall,
         affinity: str | None, patience: Patience,
         again: Callable[[], EngineTarget] | None = None, visit: Visit | None = None,
-        arrived: float | None = None,
+        sent: Callable[[float | None], object] | None = None, arrived: float | None = None,
     ) -> None:  # fmt: skip
         """`arrived`: when the request came, on the clock's monotonic scale, if it has waited before. `again`: where the
         engine is by now, asked before every further attempt: as at first, it counts as demand and may raise
-        ServiceError. `visit`: is told how it goes; entering and leaving this context end it."""
+        ServiceError. `visit`: is told how it goes; entering and leaving this context end it. `sent`: is told
+        when the request was sent to an engine, and None when that turns out not to work on it."""
         self.phase: Phase = "waiting"
         self.began = clock.monotonic() if arrived is None else arrived
         self._upstream = upstream
@@ -64,6 +65,7 @@ class Exchange:
         self._target = target
         self._again = again
         self.visit = visit
+        self._sent = sent or _nobody_asks
         self._call = call
         self._affinity = _spelled(affinity) if affinity else secrets.token_hex(16)
         self._patience = patience
@@ -203,6 +205,7 @@ class Exchange:
         try:
             self._opening = answer = await self._upstream.ask(url, body=self._call.body, headers=self._headers())
             self._reads_seen, self._silent_since = 0, self._clock.monotonic()
+            self._sent(self._silent_since)
             await answer.begin()
             if answer.status == 200:
                 self._answer = answer
@@ -219,10 +222,12 @@ class Exchange:
             if self._stalled:
                 raise self._silence() from None
             self._asked = False
+            self._sent(None)
             return Retry("lost")
         finally:
             self._opening = None
         self._asked = False
+        self._sent(None)
         verdict = judge(answer.status, answer.headers, body, prompt=self._call.prompt_name)
         if isinstance(verdict, ServiceError):
             raise verdict
@@ -233,6 +238,9 @@ class Exchange:
 
     def _silence(self) -> EngineBroken:
         return EngineBroken(f"The engine was silent for {self._patience.silence:.0f} s.", code="engine_stalled")
+
+
+def _nobody_asks(_: float | None) -> None: ...
 
 
 def _spelled(affinity: str) -> str:

@@ -57,10 +57,11 @@ class Collecting:
         before = answer.heard
         try:
             answer.feed(data)
-            if answer.heard > before:
-                self._observation.heard(answer.heard - before, self._clock.monotonic())
         except Exception as error:
             done.set_exception(error)
+        if answer.heard > before:
+            self._observation.heard(answer.heard - before, self._clock.monotonic())
+        if done.done():
             return
         if answer.failure is not None:
             done.set_exception(answer.failure)
@@ -121,10 +122,12 @@ class Forwarding:
             return
         before = answer.heard
         try:
-            told = answer.feed(data)
-            now = self._clock.monotonic()
-            if answer.heard > before:
-                self._observation.heard(answer.heard - before, now)
+            try:
+                told = answer.feed(data)
+            finally:  # a guard may cut the answer in what has just been heard
+                now = self._clock.monotonic()
+                if answer.heard > before:
+                    self._observation.heard(answer.heard - before, now)
             if answer.done:
                 self._exchange.finish()
                 self._complete = True

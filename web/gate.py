@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from web.exchange import Phase
     from web.limits import Limiter, Reservation
     from web.services import Services
+    from web.usage import Meter
 
 
 class CountingObservation(Observation, Protocol):
@@ -33,28 +34,33 @@ class CountingObservation(Observation, Protocol):
 class Gate:
     """Made of the settings, where `services` does not bring guards of its own."""
 
-    def __init__(self, services: Services, limiter: Limiter) -> None:
+    def __init__(self, services: Services, limiter: Limiter, *, meter: Meter) -> None:
         settings = services.settings
         self._models = settings.models
         self._limiter = limiter
+        self._meter = meter
         self._prompts = services.prompt_guard or ConfiguredPromptGuard(settings)
         self._answers = services.answer_guard
         if self._answers is None and settings.guards.blocked_answers:
             self._answers = PatternGuard(settings.guards)
 
     async def enter(self, request: GenerationRequest, caller: Caller) -> Entry:
-        """Raises PermissionDenied, InvalidRequest, RateLimited."""
+        """Raises PermissionDenied, InvalidRequest, RateLimited, BudgetExhausted."""
         require_scope(caller, "inference")
         require_model(caller, self._models.find(request.model))
+        await self._meter.check(caller)
         await self._count(caller)
         request = self._prompts.check(request)
         reservation = None if caller.unhurried else await self._limiter.reserve(caller, tokens_at_most(request))
         return Entry(request, guard=self._answers, reservation=reservation)
 
-    async def ask(self, model: str, caller: Caller) -> None:
-        """The same for what costs no tokens of an answer. Raises PermissionDenied, RateLimited."""
+    async def ask(self, model: str, caller: Caller, *, spends: bool) -> None:
+        """The same for what costs no tokens of an answer; `spends`: and yet is usage. Raises PermissionDenied,
+        RateLimited, BudgetExhausted."""
         require_scope(caller, "inference")
         require_model(caller, self._models.find(model))
+        if spends:
+            await self._meter.check(caller)
         await self._count(caller)
 
     async def _count(self, caller: Caller) -> None:
@@ -110,6 +116,9 @@ class _Watched:
 
     def waiting(self, phase: Phase, now: float) -> None:
         self._inner.waiting(phase, now)
+
+    def sent(self, now: float | None) -> None:
+        self._inner.sent(now)
 
     def opened(self, now: float) -> None:
         self._opened = True

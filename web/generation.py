@@ -6,6 +6,7 @@ Every dialect and every transport comes through here, so that what holds for one
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,16 @@ from web.draining import Draining
 from web.errors import ModelNotFound, ReaderStalled, ServiceError, to_wire
 from web.extensions import connection_of
 from web.gate import Gate
+from web.guards import all_prompts_tokens
 from web.limits import MemoryLimiter
 from web.metrics import OTHER, Metrics
 from web.outlets import StreamingResponse
 from web.passage import Passage
 from web.plain_response import PlainResponse
+from web.usage import Meter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.types import Receive, Scope, Send
 
@@ -45,10 +48,11 @@ class Generator:
 
     def __init__(
         self, relay: Relay, services: Services, *, gate: Gate | None = None, metrics: Metrics | None = None,
-        draining: Draining | None = None,
+        draining: Draining | None = None, meter: Meter | None = None,
     ) -> None:  # fmt: skip
         self._relay = relay
-        self._gate = gate or Gate(services, MemoryLimiter(services.settings.limits, services.clock))
+        self._meter = meter or Meter.of(services)
+        self._gate = gate or Gate(services, MemoryLimiter(services.settings.limits, services.clock), meter=self._meter)
         self._clock = services.clock
         self._web = services.settings.web
         self._models = services.settings.models
@@ -89,7 +93,7 @@ class Generator:
     ) -> None:  # fmt: skip
         """Stream the answer to `outlet`; cancel to end it. Raises ServiceError as long as nothing was sent, and
         ReaderStalled whenever the outlet's connection is to be cut."""
-        passage = self._passage(request.model, request.kind, outlet)
+        passage = self._passage(request.model, request.kind, caller, lambda: all_prompts_tokens(request), outlet)
         try:
             with passage, await self._gate.enter(request, caller) as entry:
                 renderer = entry.stream(renderer)
@@ -113,7 +117,7 @@ class Generator:
     ) -> bytes:  # fmt: skip
         """The whole answer, as `builder` makes it; cancel to end it. `response`: where it will go, if it is one that
         may have to begin before. Raises ServiceError."""
-        with self._passage(request.model, request.kind) as passage:
+        with self._passage(request.model, request.kind, caller, lambda: all_prompts_tokens(request)) as passage:
             if response is not None:
                 response.follow(passage)
             with await self._gate.enter(request, caller) as entry:
@@ -128,15 +132,23 @@ class Generator:
                     return builder.body(None)
 
     @contextlib.asynccontextmanager
-    async def place(self, model: str, caller: Caller) -> AsyncIterator[Passage]:
+    async def place(
+        self, model: str, caller: Caller, *, prompt: Callable[[], int] | None = None
+    ) -> AsyncIterator[Passage]:
         """A place at the engines of the model that `model` names, for a question that is answered by one object
-        (embeddings, tokens): with the queue, the deadlines and the draining of a plain answer. Raises ServiceError."""
-        with self._passage(model, None) as passage:
-            await self._gate.ask(model, caller)
+        (embeddings, tokens): with the queue, the deadlines and the draining of a plain answer. Raises ServiceError.
+
+        `prompt`: about how many tokens are asked about, where they are usage; the passage is told of it by `ended`."""
+        with self._passage(model, None, caller, prompt) as passage:
+            await self._gate.ask(model, caller, spends=prompt is not None)
             await self._admit(passage, caller, self._plain_waiting)
             yield passage
 
-    def _passage(self, label: str, kind: Kind | None, outlet: Outlet | None = None) -> Passage:
+    def _passage(
+        self, label: str, kind: Kind | None, caller: Caller, prompt: Callable[[], int] | None,
+        outlet: Outlet | None = None,
+    ) -> Passage:  # fmt: skip
+        """`prompt`: about how many tokens the prompt has, should no engine say so; None: it is no usage."""
         model = self._models.find(label)
         if model is None:
             if kind is not None:
@@ -147,6 +159,7 @@ class Generator:
         return Passage(
             lane=self._lanes[model.id], metrics=None if kind is None else self._metrics.of(model.id, kind),
             clock=self._clock, web=self._web, draining=self._draining, outlet=outlet,
+            charge=None if prompt is None else functools.partial(self._meter.charge, caller, model.id, prompt),
         )  # fmt: skip
 
     async def _admit(self, passage: Passage, caller: Caller, waiting: Waiting, outlet: Outlet | None = None) -> None:

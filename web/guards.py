@@ -81,17 +81,22 @@ def answer_room(prompt: int, *, context: int, most: int) -> int:
 
 def prompt_tokens(request: GenerationRequest) -> int:
     """About how many tokens a prompt has; of several prompts the longest, since each has a context of its own."""
-    counts = [_tokens(text) for text in prompt_of(request)]
+    counts = [tokens_of(text) for text in prompt_of(request)]
     return sum(counts) if request.kind == "chat" else max(counts, default=0)
+
+
+def all_prompts_tokens(request: GenerationRequest) -> int:
+    """About how many tokens all the prompts of a request have together."""
+    return sum(map(tokens_of, prompt_of(request)))
 
 
 def tokens_at_most(request: GenerationRequest) -> int:
     """About how many tokens a guarded request may cost: of its prompts, and of as many answers as it asks for."""
-    prompts = sum(_tokens(text) for text in prompt_of(request))
-    return prompts + int(request.fields.get("max_tokens") or 0) * request.choices
+    return all_prompts_tokens(request) + int(request.fields.get("max_tokens") or 0) * request.choices
 
 
-def _tokens(text: str | list[int]) -> int:
+def tokens_of(text: str | list[int]) -> int:
+    """About how many tokens a text has; how many they are, of token ids."""
     if isinstance(text, list):
         return len(text)
     return -(-(len(text) if text.isascii() else len(text.encode(errors="replace"))) // BYTES_PER_TOKEN)

@@ -16,6 +16,9 @@ class Observation(Protocol):
     def waiting(self, phase: Phase, now: float) -> None:
         """There is no engine yet, or no place at one."""
 
+    def sent(self, now: float | None) -> None:
+        """The request is on its way to an engine. None: that engine does not work on it, and never will."""
+
     def opened(self, now: float) -> None:
         """An engine has taken the request and begun to answer."""
 
@@ -31,6 +34,8 @@ class Unobserved:
     """Nobody watches."""
 
     def waiting(self, phase: Phase, now: float) -> None: ...
+
+    def sent(self, now: float | None) -> None: ...
 
     def opened(self, now: float) -> None: ...
 

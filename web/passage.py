@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from web.errors import DeadlinePassed, ReaderStalled, ServiceError, to_wire
 from web.interruption import Interruptible
@@ -26,20 +26,32 @@ if TYPE_CHECKING:
     from web.metrics import ModelMetrics
     from web.outlets import Outlet
 
+    Charge = Callable[["Used"], object]
+
 STALL_CHECKS = 4
 """How often in its time it is looked whether a reader has stopped: so that is found a quarter later at most."""
 
 
+class Used(NamedTuple):
+    """What a request has used, once an engine had it. `seconds`: for how long that had it, waiting in its own queue
+    included. `usage`: as the engine told it; None where it did not come to that. `pieces`: as many were heard."""
+
+    seconds: float
+    usage: Usage | None
+    pieces: int
+
+
 class Passage:
     """A context around all that is done for one request. It is an Observation; `metrics` is None where nothing of the
-    request is counted but its presence (a plain exchange).
+    request is counted but its presence (a plain exchange). `charge` is told what the request has used, once, if an
+    engine had it.
 
     It ends its body with DeadlinePassed, ReaderStalled or ServerShuttingDown when it is time for that.
     """
 
     def __init__(
         self, *, lane: Lane, metrics: ModelMetrics | None, clock: Clock, web: Web, draining: Draining,
-        outlet: Outlet | None = None,
+        outlet: Outlet | None = None, charge: Charge | None = None,
     ) -> None:  # fmt: skip
         self.arrived = clock.monotonic()
         self.place: Place = "waiting"
@@ -50,6 +62,8 @@ class Passage:
         self._web = web
         self._draining = draining
         self._outlet = outlet
+        self._charge = charge
+        self._sent: float | None = None
         self._interruptible = Interruptible()
         self._timers: list[Timer] = []
         self._admitted = False
@@ -96,9 +110,12 @@ class Passage:
             error = interruption
             raise
         finally:
+            ended = self._clock.monotonic() if self._ended is None else self._ended
             if self._metrics is not None:
-                self._count(self._metrics, error or self._error)
-            self._error = None  # its traceback holds the request
+                self._count(self._metrics, error or self._error, ended)
+            if self._charge is not None and self._sent is not None:
+                self._charge(self._used(self._sent, ended))
+            self._error = self._charge = None  # its traceback holds the request
 
     # What the relay tells.
 
@@ -106,6 +123,9 @@ class Passage:
         self._move("booting" if phase == "booting" else "waiting")
         if phase == "booting":
             self._lane.found_cold(now)
+
+    def sent(self, now: float | None) -> None:
+        self._sent = now
 
     def opened(self, now: float) -> None:
         self._opened = now
@@ -150,8 +170,12 @@ class Passage:
         )
         self._timers[1:] = [again]
 
-    def _count(self, metrics: ModelMetrics, error: BaseException | None) -> None:
-        now = self._clock.monotonic() if self._ended is None else self._ended
+    def _used(self, sent: float, ended: float) -> Used:
+        # The usage is the last that an engine says; the caller may have read for longer.
+        until = self._last if self._usage is not None and self.pieces else ended
+        return Used(until - sent, self._usage, self.pieces)
+
+    def _count(self, metrics: ModelMetrics, error: BaseException | None, now: float) -> None:
         usage = self._usage
         tokens = self.pieces
         if usage is not None:

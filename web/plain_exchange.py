@@ -52,6 +52,7 @@ class PlainExchanges:
             affinity=affinity, patience=patience, again=lambda: engines.resolve(model),
             arrived=None if passage is None else passage.arrived,
             visit=None if configured is None else services.sightings.begin(configured.id, clock.monotonic()),
+            sent=None if passage is None else passage.sent,
         )  # fmt: skip
 
         async def on_wait() -> None:

@@ -57,7 +57,7 @@ class Relay:
         observation = observation or Unobserved()
         failed: BaseException | None = None
         try:
-            with self._exchange(request, rid, answer, arrived) as exchange:
+            with self._exchange(request, rid, answer, arrived, observation) as exchange:
                 failed = await self._stream(exchange, answer, outlet, observation)
         except BaseException as error:
             failed = error
@@ -75,7 +75,10 @@ class Relay:
         observation = observation or Unobserved()
         failed: BaseException | None = None
         try:
-            with self._exchange(request, rid, answer, arrived) as exchange, self._heartbeat(exchange, None):
+            with (
+                self._exchange(request, rid, answer, arrived, observation) as exchange,
+                self._heartbeat(exchange, None),
+            ):
                 await self._open(exchange, observation, None)
                 await Collecting(exchange, answer, clock=self._clock, observation=observation).run()
             return answer.body()
@@ -90,8 +93,9 @@ class Relay:
         await self._upstream.close()
 
     def _exchange(
-        self, request: GenerationRequest, rid: str | None, answer: Translation, arrived: float | None
-    ) -> Exchange:
+        self, request: GenerationRequest, rid: str | None, answer: Translation, arrived: float | None,
+        observation: Observation,
+    ) -> Exchange:  # fmt: skip
         rid = rid or secrets.token_hex(16)
         engines = self._services.engines
         model = self._services.settings.models.find(request.model)
@@ -105,6 +109,7 @@ class Relay:
             patience=self._stream_patience if request.stream else self._plain_patience,
             affinity=request.affinity or rid, call=call, arrived=arrived, again=lambda: engines.resolve(request.model),
             visit=None if model is None else self._services.sightings.begin(model.id, self._clock.monotonic()),
+            sent=observation.sent,
         )  # fmt: skip
 
     async def _open(self, exchange: Exchange, observation: Observation, out: Outlet | None) -> None:

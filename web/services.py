@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from web.limits import Limiter
     from web.sessions import SessionStore
     from web.states import EngineControl
+    from web.usage import UsageStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,8 @@ class Services:
     drains it; else the application has one that never begins. `engine_containers`: how many engines of one model there
     can be at most; None: as many as the model's scaling allows. `limiter`, `prompt_guard`, `answer_guard`: in place of
     those that the settings ask for. `behind_proxy`: only a proxy can connect (Modal's, to a Server), so who asks is
-    what that says in `X-Forwarded-For`. `storage`: of files and batches; None: in memory."""
+    what that says in `X-Forwarded-For`. `storage`: of files and batches; None: in memory. `usage`: where usage is
+    written down; None: in memory."""
 
     settings: Settings
     engines: EngineDirectory
@@ -49,3 +51,4 @@ class Services:
     prompt_guard: PromptGuard | None = None
     answer_guard: AnswerGuard | None = None
     behind_proxy: bool = False
+    usage: UsageStore | None = None

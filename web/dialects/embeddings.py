@@ -19,6 +19,7 @@ from pydantic import Field
 
 from web.dialects.engines import EngineCall
 from web.dialects.openai_schema import Count, Open, Several, Token
+from web.dialects.pieces import Usage
 from web.dialects.validation import validated
 from web.errors import EngineBroken, EngineRefused, InvalidRequest
 
@@ -79,14 +80,22 @@ def embeddings_answer(answer: Json, wanted: Embedding) -> bytes:
     try:
         entries = sorted(answer["data"], key=lambda entry: entry["index"])
         vectors = [_told(entry["embedding"], wanted) for entry in entries]
-        tokens = int((answer.get("usage") or {}).get("prompt_tokens") or 0)
+        usage = embeddings_usage(answer)
     except (KeyError, TypeError, ValueError, struct.error, binascii.Error):
         raise EngineBroken("The engine answered no embeddings.", code="engine_protocol") from None
     if len(vectors) != len(wanted.inputs):
         raise EngineBroken("The engine answered for another number of inputs.", code="engine_protocol")
     data = [{"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)]
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return orjson.dumps({"object": "list", "data": data, "model": wanted.model, "usage": usage})
+    tokens = 0 if usage is None else usage.prompt
+    told = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return orjson.dumps({"object": "list", "data": data, "model": wanted.model, "usage": told})
+
+
+def embeddings_usage(answer: Json) -> Usage | None:
+    """As far as the engine tells it."""
+    told = answer.get("usage")
+    tokens = told.get("prompt_tokens") if isinstance(told, dict) else None
+    return Usage(prompt=tokens, completion=0, cached=0, reasoning=None) if isinstance(tokens, int) else None
 
 
 def embeddings_error(error: ServiceError) -> ServiceError:

@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING
 from web.asgi import Presence, read_body
 from web.caller import caller_of
 from web.capabilities import check_embeddings
-from web.dialects.embeddings import embeddings_answer, embeddings_call, embeddings_error, parse_embeddings
+from web.dialects.embeddings import (
+    embeddings_answer,
+    embeddings_call,
+    embeddings_error,
+    embeddings_usage,
+    parse_embeddings,
+)
 from web.errors import EngineBroken, EngineRefused, ModelNotFound
+from web.guards import tokens_of
 from web.plain_response import PlainResponse
 
 if TYPE_CHECKING:
@@ -37,7 +44,9 @@ class EmbeddingsEndpoint:
         async with (
             Presence(receive, scope),
             PlainResponse(send, clock=self._services.clock, web=self._settings.web) as response,
-            self._generator.place(wanted.model, caller_of(scope)) as passage,
+            self._generator.place(
+                wanted.model, caller_of(scope), prompt=lambda: sum(map(tokens_of, wanted.inputs))
+            ) as passage,
         ):
             response.follow(passage)
             await response.end(await self._embed(wanted, passage))
@@ -49,6 +58,7 @@ class EmbeddingsEndpoint:
             )
         except (EngineBroken, EngineRefused) as error:
             raise embeddings_error(error) from None
+        passage.ended(embeddings_usage(answer), None, self._services.clock.monotonic())
         return embeddings_answer(answer, wanted)
 
 
