@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from infra.table import Condition, Item, Table, Write
 
 NOUN = "usage"
-MOST_AT_ONCE = 100
-"""Writes in one transaction, as DynamoDB has it."""
+MOST_AT_ONCE = 25
+"""Writes in one transaction: fewer than DynamoDB would take, since a conflict of one is paid for all."""
 MOST_FOLDED = MOST_AT_ONCE - 1
 FOLD_AFTER_SECONDS = 3600
 """After the end of a day: later writes of it are rare then, and do no harm."""
@@ -40,25 +40,21 @@ class UsageTable:
     def __init__(self, table: Table, *, keep_days: int) -> None:
         self._table = table
         self._keep_seconds = keep_days * DAY_SECONDS
-        self._told: set[tuple[str, str]] = set()
-        """Accounts and days that the table knows of."""
+        self._told: dict[str, str] = {}
+        """Accounts that the table knows of, and until which day."""
 
     async def write(self, rows: Sequence[Row]) -> dict[Row, Row | None]:
         """Put rows in the place of their earlier versions. Returns those that were refused, with what is there: which
         was folded, or is a later version (or, gone meanwhile, None). Doing it again does no harm; where it raises, some
         may have been written."""
-        heads: list[Write] = []
-        told = {(row.slot.account, row.slot.day): row for row in rows}
-        for known in told.keys() - self._told:
-            row = told[known]
-            heads.append(Put({"pk": NOUN, "sk": row.slot.account, "name": row.name, **self._lasting(row.slot.day)}))
-        writes: list[tuple[Write, Row | None]] = [(head, None) for head in heads]
+        last = {row.slot.account: row for row in sorted(rows, key=lambda row: row.slot.day)}
+        heads = [row for account, row in last.items() if self._told.get(account, "") < row.slot.day]
+        writes: list[tuple[Write, Row | None]] = [(self._head(row), None) for row in heads]
         writes += [(Put(self._item(row), self._writable(row)), row) for row in rows]
         refused: dict[Row, Row | None] = {}
         for start in range(0, len(writes), MOST_AT_ONCE):
             refused |= await self._write(writes[start : start + MOST_AT_ONCE])
-        today = max((day for _, day in told), default="")
-        self._told = {one for one in self._told | told.keys() if one[1] >= today}
+        self._told |= {row.slot.account: row.slot.day for row in heads}
         return refused
 
     async def rows(self, account: str, *, since: str, until: str) -> list[Row]:
@@ -116,6 +112,9 @@ class UsageTable:
                 found = await self._table.get(_key(row))
                 refused[row] = None if found is None else _row(found)
         return refused
+
+    def _head(self, row: Row) -> Put:
+        return Put({"pk": NOUN, "sk": row.slot.account, "name": row.name, **self._lasting(row.slot.day)})
 
     def _item(self, row: Row) -> Item:
         item = {**_key(row).item(), **dict(zip(_NAMES, row.amounts, strict=True)), "version": row.version}
