@@ -10,10 +10,10 @@ from infra.key_table import KeysInTable
 from infra.objects import Objects
 from infra.orphans import Orphans
 from infra.table import Bucket, Table
+from infra.usage_table import UsageTable
 from web.batch_table import BatchesInTable
 from web.batches import Storage
 from web.file_table import FilesInTable
-from infra.usage_table import UsageTable
 from web.session_archive import SessionArchive
 from web.session_items import OBJECTS
 from web.session_table import SessionsInTable

@@ -82,7 +82,9 @@ def create_application(services: Services) -> ASGIApp:
     known = None
     if services.settings.security.enable_auth and services.keys is not None:
         known = KnownKeys(services.keys, clock=services.clock)
-    app: ASGIApp = Heads(_fastapi(services, relay, states, exchanges, metrics, draining, conversations, files, known, meter))
+    app: ASGIApp = Heads(
+        _fastapi(services, relay, states, exchanges, metrics, draining, conversations, files, known, meter)
+    )
     tokens = Tokens(exchanges)
     direct = {
         **generation.endpoints(generator, max_body_bytes=most),
