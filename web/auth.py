@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import hmac
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from infra.keys import fingerprint
@@ -25,7 +24,7 @@ from web.key_errors import KeysUnavailable
 from web.middleware import route_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -39,19 +38,6 @@ PUBLIC_PREFIX = "/static/"
 """What anybody may have: the page and what it is made of, whether the service lives, and how it is spoken to."""
 KEY_PROTOCOL = "openai-insecure-api-key."
 """How a browser's WebSocket carries a key: as OpenAI's realtime API takes it."""
-
-
-@dataclass(frozen=True)
-class Allowed:
-    caller: Caller
-
-
-@dataclass(frozen=True)
-class Refused:
-    error: KeyRefused
-
-
-Decision = Allowed | Refused
 
 
 class Keyring:
@@ -74,17 +60,20 @@ class Keyring:
         return found
 
 
-def decide(keyring: Keyring | None, *, path: str, key: str | None, address: str, now: float) -> Decision:
-    """Whether a request for `path` may go on, and whose it is. `keyring`: None where no keys are asked for. `key`: what
-    the request carries. `address`: where it comes from, as `client_address` tells. `now`: seconds since the epoch."""
-    if keyring is None:
-        return Allowed(Caller(identity=f"ip:{address}"))
-    caller = keyring.find(key, now=now) if key is not None else None
-    if caller is not None:
-        return Allowed(caller)
-    if path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIX):
-        return Allowed(Caller(identity=f"ip:{address}", scopes=frozenset()))
-    return Refused(KeyRefused())
+def is_public(path: str) -> bool:
+    return path in PUBLIC_PATHS or path.startswith(PUBLIC_PREFIX)
+
+
+def decide(found: Caller | None, *, asked: bool, path: str, address: Callable[[], str]) -> Caller:
+    """Who may go on to `path`. `found`: whose the request's key is. `asked`: whether keys are asked for. `address`:
+    where the request comes from, which takes a moment. Raises KeyRefused."""
+    if found is not None:
+        return found
+    if not asked:
+        return Caller(identity=f"ip:{address()}")
+    if is_public(path):
+        return Caller(identity=f"ip:{address()}", scopes=frozenset())
+    raise KeyRefused
 
 
 def require_scope(caller: Caller, scope: KeyScope) -> None:
@@ -158,20 +147,15 @@ class Authentication:
 
     async def _caller(self, scope: Scope) -> Caller:
         """Raises KeyRefused, KeysUnavailable."""
-        match self._decide(scope):
-            case Allowed(caller):
-                return caller
-            case Refused(error):
-                key = presented_key(scope) if self._known is not None else None
-                found = await self._known.find(key) if self._known is not None and key is not None else None
-                if found is None:
-                    raise error
-                return found
+        found, path, asked = None, route_path(scope), self._keyring is not None
+        if self._keyring is not None and (key := presented_key(scope)) is not None:
+            found = self._keyring.find(key, now=self._clock.time())
+            if found is None and self._known is not None and not is_public(path):
+                found = await self._known.find(key)
+        return decide(found, asked=asked, path=path, address=functools.partial(self._address, scope))
 
-    def _decide(self, scope: Scope) -> Decision:
-        key = presented_key(scope) if self._keyring is not None else None
-        address = client_address(scope, self._proxies, behind_proxy=self._behind_proxy)
-        return decide(self._keyring, path=route_path(scope), key=key, address=address, now=self._clock.time())
+    def _address(self, scope: Scope) -> str:
+        return client_address(scope, self._proxies, behind_proxy=self._behind_proxy)
 
 
 async def refuse_handshake(scope: Scope, receive: Receive, send: Send, error: ServiceError) -> None:

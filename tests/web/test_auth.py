@@ -18,10 +18,10 @@ from infra.settings import ApiKey, Limits, Security, Settings
 from tests.web.conftest import MODEL, chat, settings_with
 from tests.web.test_errors import error_of
 from web.application import Services, create_application
-from web.auth import Allowed, Keyring, Refused, accepted_subprotocol, decide, presented_key, require_scope
+from web.auth import Keyring, accepted_subprotocol, decide, presented_key, require_scope
 from web.caller import Caller
 from web.engines import ConfiguredEngines, EngineTarget
-from web.errors import PermissionDenied
+from web.errors import KeyRefused, PermissionDenied
 
 if TYPE_CHECKING:
     from functions.engines.scripted_server import ScriptedServer
@@ -62,16 +62,21 @@ def bearer(key: str) -> dict[str, str]:
 RING = Keyring(KEYS)
 
 
+def decided(key: str | None, path: str, *, asked: bool = True) -> Caller:
+    found = RING.find(key, now=0.0) if key is not None else None
+    return decide(found, asked=asked, path=path, address=lambda: "10.0.0.1")
+
+
 @pytest.mark.parametrize(
     "key", [None, "", "sk-unknown-0123456789", DISABLED, PLAIN + " ", PLAIN[:-1], fingerprint(PLAIN)]
 )
 def test_without_a_key_that_is_enabled_nothing_but_the_public_is_open(key: str | None) -> None:
     for path in ("/v1/models", "/v1/chat/completions", "/models", "/metrics", "/healthy", "/v1/health", "/nothing"):
-        assert isinstance(decide(RING, path=path, key=key, address="10.0.0.1", now=0.0), Refused), path
+        with pytest.raises(KeyRefused):
+            decided(key, path)
     for path in ("/", "/health", "/readiness", "/openapi.json", "/static/page.js"):
-        decision = decide(RING, path=path, key=key, address="10.0.0.1", now=0.0)
-        assert isinstance(decision, Allowed), path
-        assert (decision.caller.identity, decision.caller.scopes) == ("ip:10.0.0.1", frozenset())
+        caller = decided(key, path)
+        assert (caller.identity, caller.scopes) == ("ip:10.0.0.1", frozenset())
 
 
 def test_of_thousands_of_other_keys_none_is_taken_for_one() -> None:
@@ -79,9 +84,7 @@ def test_of_thousands_of_other_keys_none_is_taken_for_one() -> None:
 
 
 def test_a_key_is_its_caller() -> None:
-    decision = decide(RING, path="/v1/models", key=OTHER_MODEL, address="10.0.0.1", now=0.0)
-    assert isinstance(decision, Allowed)
-    caller = decision.caller
+    caller = decided(OTHER_MODEL, "/v1/models")
     assert (caller.name, caller.scopes, caller.models) == ("other", {"inference"}, {"another"})
     assert caller.identity == "key:" + fingerprint(OTHER_MODEL)[7:23]
 
@@ -93,10 +96,9 @@ def test_a_key_ends_when_its_configuration_says() -> None:
 
 
 def test_without_keys_everybody_may_do_everything() -> None:
-    decision = decide(None, path="/v1/models", key=None, address="10.0.0.1", now=0.0)
-    assert isinstance(decision, Allowed)
+    caller = decided(None, "/v1/models", asked=False)
     for scope in ("inference", "admin", "metrics"):
-        require_scope(decision.caller, scope)  # type: ignore[arg-type]
+        require_scope(caller, scope)  # type: ignore[arg-type]
 
 
 def test_a_scope_that_a_key_lacks_is_named() -> None:
