@@ -14,7 +14,7 @@ from functions.control import ServerControl
 from functions.directory import ServerDirectory
 from functions.garbage import spare_the_application
 from functions.logs import configure_logging
-from functions.state import file_storage, key_store, session_store, shared_state, usage_store
+from functions.state import file_storage, key_store, response_store, session_store, shared_state, usage_store
 from infra.configuration import load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -56,6 +56,7 @@ def services_of(
         behind_proxy=behind_proxy, sessions=session_store(state, settings, clock), keys=key_store(state, clock),
         storage=file_storage(state, clock),
         usage=usage_store(state, settings),
+        responses=response_store(state, clock),
     )  # fmt: skip
 
 

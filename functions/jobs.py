@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from functions.logs import configure_logging
-from functions.state import session_jobs, shared_state, usage_jobs
+from functions.state import response_jobs, session_jobs, shared_state, usage_jobs
 from infra.configuration import load_settings
 from web.clock import RealClock
 
@@ -37,7 +37,11 @@ class JobsFailed(Exception):
 
 def jobs_of(settings: Settings, state: SharedState, clock: Clock) -> dict[str, Job]:
     """All that there are, by name, in the order in which they are done."""
-    return {**session_jobs(state, settings, clock), **usage_jobs(state, settings, clock)}
+    return {
+        **session_jobs(state, settings, clock),
+        **usage_jobs(state, settings, clock),
+        **response_jobs(state, clock),
+    }
 
 
 async def run_jobs(jobs: Mapping[str, Job], *, clock: Clock, seconds: float) -> dict[str, int]:

@@ -27,7 +27,7 @@ from functions.listening import ListenError, Listening
 from functions.local_engines import LocalEngines
 from functions.logs import configure_logging
 from functions.model_files import refuse_missing_files
-from functions.state import file_storage, key_store, session_store, shared_state, usage_store
+from functions.state import file_storage, key_store, response_store, session_store, shared_state, usage_store
 from infra.configuration import ConfigurationError, load_settings, refuse_locked_out
 from infra.key_store import KeysInMemory
 from web.application import create_application
@@ -97,6 +97,7 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
         engine_containers=1, sessions=session_store(state, settings, clock), storage=file_storage(state, clock),
         keys=key_store(state, clock) or KeysInMemory(),  # this process is the only one
         usage=usage_store(state, settings),
+        responses=response_store(state, clock),
     )  # fmt: skip
     where = settings.server
     server = _Announcing(

@@ -11,12 +11,14 @@ from infra.objects import Objects
 from infra.orphans import Orphans
 from infra.table import Bucket, Table
 from infra.usage_table import UsageTable
+from web import stored_items
 from web.batch_table import BatchesInTable
 from web.batches import Storage
 from web.file_table import FilesInTable
 from web.session_archive import SessionArchive
 from web.session_items import OBJECTS
 from web.session_table import SessionsInTable
+from web.stored_table import ResponsesInTable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from web.batches import BatchRunner
     from web.clock import Clock
     from web.sessions import SessionStore
+    from web.stored import ResponseStore
 
 
 @dataclass(frozen=True)
@@ -87,3 +90,17 @@ def file_storage(state: SharedState | None, clock: Clock, *, runner: BatchRunner
         return None
     files, batches = FilesInTable(state.table, clock=clock), BatchesInTable(state.table, clock=clock)
     return Storage(files=files, batches=batches, objects=state.objects, runner=runner)
+
+
+def response_store(state: SharedState | None, clock: Clock) -> ResponseStore | None:
+    """Likewise, of responses and conversations."""
+    return None if state is None else ResponsesInTable(state.table, state.bucket, clock=clock)
+
+
+def response_jobs(state: SharedState, clock: Clock) -> dict[str, Callable[[], Awaitable[int]]]:
+    """The housekeeping of responses and conversations: DynamoDB removes those whose time has come, and their objects
+    are then nobody's."""
+    return {
+        f"objects of {prefix.rstrip('/')}": Orphans(state.table, state.bucket, prefix=prefix, time=clock.time)
+        for prefix in stored_items.OBJECTS
+    }

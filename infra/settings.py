@@ -22,6 +22,7 @@ from infra.keeping import Jobs as Jobs
 from infra.keeping import State as State
 from infra.metering import Prices as Prices
 from infra.metering import Usage as Usage
+from infra.responses import Responses as Responses
 from infra.section import Section
 
 Device = Literal["cuda", "cpu", "metal"]
@@ -249,6 +250,7 @@ class Settings(Section):
     jobs: Jobs = Jobs()
     files: Files = Files()
     batches: Batches = Batches()
+    responses: Responses = Responses()
     socket: Socket = Socket()
     guards: Guards = Guards()
     usage: Usage = Usage()

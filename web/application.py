@@ -23,6 +23,7 @@ from web.openapi import describe
 from web.plain_exchange import PlainExchanges
 from web.refusals import Heads, tell_errors
 from web.relay import Relay
+from web.response_turns import ResponseTurns
 from web.routes import (
     admin_keys,
     embeddings,
@@ -36,6 +37,7 @@ from web.routes import (
     sessions,
     tokenize,
     usage,
+    v1_conversations,
     v1_sessions,
 )
 from web.routes import files as files_route
@@ -44,6 +46,7 @@ from web.routes.socket import SocketEndpoint
 from web.services import Services
 from web.session_store import SessionsInMemory
 from web.states import ModelStates
+from web.stored_memory import ResponsesInMemory
 from web.tokens import Tokens
 from web.usage import Meter
 
@@ -82,8 +85,11 @@ def create_application(services: Services) -> ASGIApp:
     known = None
     if services.settings.security.enable_auth and services.keys is not None:
         known = KnownKeys(services.keys, clock=services.clock)
+    turns = ResponseTurns(
+        services.responses or ResponsesInMemory(clock=services.clock), settings=services.settings, clock=services.clock
+    )
     app: ASGIApp = Heads(
-        _fastapi(services, relay, states, exchanges, metrics, draining, conversations, files, known, meter)
+        _fastapi(services, relay, states, exchanges, metrics, draining, conversations, files, known, meter, turns)
     )
     tokens = Tokens(exchanges)
     direct = {
@@ -91,7 +97,7 @@ def create_application(services: Services) -> ASGIApp:
         **embeddings.endpoints(services, generator, exchanges),
         **tokenize.endpoints(services, generator, tokens),
         **messages.endpoints(services, generator, tokens),
-        **responses.endpoints(services, generator, tokens),
+        **responses.endpoints(services, generator, tokens, turns),
     }
     direct |= service.endpoints(services, generator, conversations, openai=direct)
     sockets = {"/chat/ws": SocketEndpoint(services, generator, conversations, draining)}
@@ -108,6 +114,7 @@ def create_application(services: Services) -> ASGIApp:
 def _fastapi(
     services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges, metrics: Metrics,
     draining: Draining, conversations: Conversations, files: Files, known: KnownKeys | None, meter: Meter,
+    turns: ResponseTurns,
 ) -> FastAPI:  # fmt: skip
     """Every route that is not hot, and the OpenAPI document of all."""
     uptime = health.Uptime(services.clock)
@@ -120,6 +127,7 @@ def _fastapi(
         if known is not None:
             await known.close()
         await meter.close()
+        await turns.close()
         await relay.close()
         await exchanges.close()
         await states.close()
@@ -131,7 +139,8 @@ def _fastapi(
     )
     tell_errors(api)
     describe(api, keys=services.settings.security.enable_auth)
-    api.include_router(responses.router())
+    api.include_router(responses.router(turns))
+    api.include_router(v1_conversations.router(turns, max_body_bytes=services.settings.web.max_body_bytes))
     api.include_router(models.router(services, states))
     api.include_router(sessions.router(conversations))
     api.include_router(v1_sessions.router(conversations))

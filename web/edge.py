@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LIMITED_PATHS = frozenset({
     "/v1/embeddings", "/tokenize", "/detokenize", "/v1/tokenize", "/v1/detokenize", "/v1/files", "/v1/batches",
+    "/v1/conversations",
 })  # fmt: skip
 """Which cost an engine's time, or room, beside those that are served past FastAPI: all of these do."""
 

@@ -129,17 +129,6 @@ class ModelNotFound(ServiceError):
         super().__init__(f"The model '{label[:LONGEST_ECHO]}' does not exist or you do not have access to it.")
 
 
-class ResponseNotFound(ServiceError):
-    """A response of the Responses API that is not stored."""
-
-    status, type, code, param = 404, INVALID, "response_not_found", "response_id"
-
-    def __init__(self, response_id: str) -> None:
-        super().__init__(
-            f"Response with id '{response_id[:LONGEST_ECHO]}' not found: responses are not stored here yet."
-        )
-
-
 class RouteNotFound(ServiceError):
     status, type, code = 404, INVALID, "unknown_url"
 

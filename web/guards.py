@@ -114,7 +114,9 @@ def prompt_of(request: GenerationRequest, *, remembered: bool = True) -> list[st
     `remembered`: with what the service itself remembered."""
     if request.kind == "chat":
         messages = request.fields["messages"]
-        chosen = messages if remembered else messages[request.remembered :]
+        chosen = messages
+        if not remembered and request.remembered:
+            chosen = [*messages[: request.introduced], *messages[request.introduced + request.remembered :]]
         texts: list[str | list[int]] = []
         for message in chosen:
             if type(content := message.get("content")) is str and len(message) == 2:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from web.limits import Limiter
     from web.sessions import SessionStore
     from web.states import EngineControl
+    from web.stored import ResponseStore
     from web.usage import UsageStore
 
 
@@ -46,6 +47,7 @@ class Services:
     sessions: SessionStore | None = None
     keys: KeyStore | None = None
     storage: Storage | None = None
+    responses: ResponseStore | None = None
     engine_containers: int | None = None
     limiter: Limiter | None = None
     prompt_guard: PromptGuard | None = None

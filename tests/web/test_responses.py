@@ -47,7 +47,7 @@ def body_of(**more: Any) -> bytes:
 
 
 def fields_of(**more: Any) -> Json:
-    return dict(parse_responses(body_of(**more)).request.fields)
+    return dict(parse_responses(body_of(**more)).request().fields)
 
 
 class TestFields:
@@ -83,7 +83,7 @@ class TestFields:
 
     def test_what_is_ignored_reaches_no_engine(self) -> None:
         ignored: Json = {
-            "store": True, "stream_options": {"include_obfuscation": True}, "metadata": {"a": "b"}, "user": "u",
+            "stream_options": {"include_obfuscation": True}, "user": "u",
             "safety_identifier": "s", "max_tool_calls": 2, "service_tier": "flex", "prompt_cache_retention": "24h",
             "access_programs": {}, "image": {"context_compression": "auto"},
         }  # fmt: skip
@@ -92,8 +92,7 @@ class TestFields:
         assert fields_of(**ignored, **more) == fields_of()
 
     @pytest.mark.parametrize(
-        ("given", "param"),
-        [({"truncation": "auto"}, "truncation"), ({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options")],
+        ("given", "param"), [({"prompt_cache_options": {"prewarm": True}}, "prompt_cache_options")]
     )
     def test_some_values_are_refused(self, given: Json, param: str) -> None:
         with pytest.raises(InvalidRequest) as caught:
@@ -137,11 +136,11 @@ class TestFields:
         assert fields_of(**given) == {"messages": [USER]} | expected
 
     def test_a_cache_key_keeps_to_one_engine(self) -> None:
-        assert parse_responses(body_of(prompt_cache_key="k")).request.affinity == "k"
+        assert parse_responses(body_of(prompt_cache_key="k")).request(affinity="other").affinity == "k"
 
     def test_a_count_is_of_what_the_answer_would_be_made_from(self) -> None:
         body = body_of(instructions="s", tools=[TOOL])
-        assert parse_count(body).fields == parse_responses(body).request.fields
+        assert parse_count(body).request().fields == parse_responses(body).request().fields
 
 
 class TestInput:
@@ -220,6 +219,11 @@ class TestInput:
 MISTAKES: dict[str, tuple[Json, str]] = {
     "no model": ({"model": None}, "model"),
     "no input": ({"input": None}, "input"),
+    "two things to continue": (
+        {"previous_response_id": "resp_1", "conversation": "conv_1"}, "previous_response_id",
+    ),
+    "a conversation without an id": ({"conversation": {}}, "conversation.id"),
+    "17 pairs of metadata": ({"metadata": {str(n): "" for n in range(17)}}, "metadata"),
     "an item that is no object": ({"input": ["hi"]}, "input[0]"),
     "an item without type and role": ({"input": [{"content": "x"}]}, "input[0].type"),
     "a reference": ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input[0].type"),
@@ -291,9 +295,14 @@ def test_the_answer_repeats_what_was_asked() -> None:
     repeated = parse_responses(body_of(**given, reasoning={"effort": "low"}, store=True)).repeated
     assert repeated == given | {
         "background": False, "conversation": None, "previous_response_id": None, "prompt": None,
-        "reasoning": {"effort": "low", "summary": None}, "service_tier": "default", "store": False,
+        "reasoning": {"effort": "low", "summary": None}, "service_tier": "default", "store": True,
         "truncation": "disabled",
     }  # fmt: skip
+    more: Json = {"store": False, "truncation": "auto", "conversation": "conv_1"}
+    assert parse_responses(body_of(**more)).repeated.items() >= (more | {"conversation": {"id": "conv_1"}}).items()
+    following = parse_responses(body_of(previous_response_id="resp_1", conversation=""))
+    assert following.repeated["previous_response_id"] == following.previous == "resp_1"
+    assert following.repeated["conversation"] is following.conversation is None
 
 
 REQUEST = GenerationRequest(kind="chat", model="m", fields={}, stream=True)

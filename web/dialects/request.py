@@ -34,8 +34,10 @@ class GenerationRequest:
     prompt_field: str | None = None
     """What its caller calls the prompt, if not by OpenAI's name: `prompt_name` is for errors."""
     remembered: int = 0
-    """How many of the first messages are the service's own memory (a session's, a stored response's): what limits a
-    caller's prompt does not measure them."""
+    """How many messages are the service's own memory (a session's, a stored response's): what limits a caller's prompt
+    does not measure them."""
+    introduced: int = 0
+    """How many messages of the caller's own come before those: a new system prompt."""
 
     @property
     def prompt_name(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from web.dialects.json_schema import check_schema
@@ -14,7 +14,7 @@ from web.dialects.validation import validated
 from web.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 Json = dict[str, Any]
 
@@ -23,27 +23,79 @@ LOGPROBS = "message.output_text.logprobs"
 
 @dataclass(frozen=True, kw_only=True)
 class ResponsesCall:
-    """What a caller of the Responses API asks for. `repeated`: the fields of the answer that are known before it."""
+    """What a caller of the Responses API asks for, before it is known what came before."""
 
-    request: GenerationRequest
+    blank: GenerationRequest
+    """The request without its messages."""
     repeated: Mapping[str, Any]
+    """The fields of the answer that are known before it."""
+    input: tuple[Json, ...]
+    instructions: str | None
+    store: bool
+    """Whether the response is to be stored."""
+    previous: str | None
+    """The id of the response that it continues."""
+    conversation: str | None
+    """The id of the conversation that it is a part of."""
+    truncated: bool
+    """Whether the oldest items may be left out where they are too long."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether its request is all that it takes, and its answer all that there is to it."""
+        return not (self.store or self.previous or self.conversation or self.truncated)
+
+    def request(
+        self, items: Iterable[Json] | None = None, *, history: Iterable[Json] = (), affinity: str | None = None
+    ) -> GenerationRequest:
+        """`items`: in the place of its `input`. `history`: what came before. `affinity`: of who names none."""
+        told = conversation(self.input if items is None else items, instructions=self.instructions, history=history)
+        return replace(
+            self.blank, fields={"messages": told.messages, **self.blank.fields}, introduced=told.introduced,
+            remembered=told.remembered, affinity=self.blank.affinity or affinity,
+        )  # fmt: skip
 
 
 def parse_responses(body: bytes) -> ResponsesCall:
     """The body of `POST /v1/responses`. Raises InvalidRequest naming the parameter at fault."""
-    given = validated(body, ResponsesRequest, refused=REFUSED)
-    return ResponsesCall(request=_request(given, ResponsesRequest), repeated=_repeated(given))
+    return _call(validated(body, ResponsesRequest, refused=REFUSED), ResponsesRequest)
 
 
-def parse_count(body: bytes) -> GenerationRequest:
+def parse_count(body: bytes) -> ResponsesCall:
     """The body of `POST /v1/responses/input_tokens`: the request whose prompt is to be counted. Raises InvalidRequest
     naming the parameter at fault."""
-    return _request(validated(body, CountRequest, refused=REFUSED), CountRequest)
+    return _call(validated(body, CountRequest, refused=REFUSED), CountRequest)
+
+
+def _call(given: Json, schema: type[CountRequest]) -> ResponsesCall:
+    _check_partly(given)
+    previous, part_of = given.get("previous_response_id") or None, _conversation_of(given)
+    if previous and part_of:
+        raise InvalidRequest(
+            "Mutually exclusive parameters: 'previous_response_id' and 'conversation'. Ensure you are only providing "
+            "one of: 'previous_response_id' or 'conversation'.",
+            param="previous_response_id", code="mutually_exclusive_parameters",
+        )  # fmt: skip
+    said = given.get("input")
+    if said is None and not previous and not part_of:
+        code = "missing_required_parameter"
+        raise InvalidRequest("Missing required parameter: 'input'.", param="input", code=code)
+    return ResponsesCall(
+        blank=_request(given, schema), repeated=_repeated(given),
+        input=({"role": "user", "content": said},) if isinstance(said, str) else tuple(said or ()),
+        instructions=given.get("instructions"), store=given.get("store") is not False, previous=previous,
+        conversation=part_of, truncated=given.get("truncation") == "auto",
+    )  # fmt: skip
+
+
+def _conversation_of(given: Json) -> str | None:
+    named = given.get("conversation")
+    told: str | None = named["id"] if isinstance(named, dict) else named
+    return told or None
 
 
 def _request(given: Json, schema: type[CountRequest]) -> GenerationRequest:
-    _check_partly(given)
-    fields: Json = {"messages": conversation(given["input"], instructions=given.get("instructions"))}
+    fields: Json = {}
     if (limit := given.get("max_output_tokens")) is not None:
         fields["max_tokens"] = limit
     for name in ("temperature", "top_p"):
@@ -70,7 +122,6 @@ def _request(given: Json, schema: type[CountRequest]) -> GenerationRequest:
 
 def _check_partly(given: Json) -> None:
     at_fault = {
-        "truncation": given.get("truncation") == "auto",
         "prompt_cache_options": bool((given.get("prompt_cache_options") or {}).get("prewarm")),
     }
     for name, reason in PARTLY.items():
@@ -143,19 +194,20 @@ def _repeated(given: Json) -> Json:
         "instructions", "max_output_tokens", "max_tool_calls", "prompt_cache_key", "safety_identifier", "temperature",
         "top_p", "user",
     )  # fmt: skip
+    part_of = _conversation_of(given)
     return {name: given.get(name) for name in same} | {
         "background": False,
-        "conversation": None,
+        "conversation": None if part_of is None else {"id": part_of},
         "metadata": given.get("metadata") or {},
         "parallel_tool_calls": True if parallel is None else parallel,
-        "previous_response_id": None,
+        "previous_response_id": given.get("previous_response_id") or None,
         "prompt": None,
         "reasoning": {"effort": (given.get("reasoning") or {}).get("effort"), "summary": None},
         "service_tier": "default",
-        "store": False,
+        "store": given.get("store") is not False,
         "text": {"format": text.get("format") or {"type": "text"}},
         "tool_choice": given.get("tool_choice") or "auto",
         "tools": given.get("tools") or [],
         "top_logprobs": given.get("top_logprobs") or 0,
-        "truncation": "disabled",
+        "truncation": given.get("truncation") or "disabled",
     }

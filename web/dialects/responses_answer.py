@@ -34,17 +34,35 @@ def usage_object(usage: Usage | None) -> Json:
 
 
 class ResponsesDialect:
-    """`repeated`: what of the request the answer repeats. `now`: Unix seconds, for when an answer is complete."""
+    """Made for one request. `repeated`: what of the request the answer repeats. `now`: Unix seconds, for when an answer
+    is complete."""
 
     def __init__(self, repeated: Mapping[str, Any], *, now: Callable[[], float]) -> None:
         self._repeated = repeated
         self._now = now
+        self._envelope: _Envelope | None = None
+        self._stream: ResponsesStream | None = None
+
+    @property
+    def ended(self) -> Json | None:
+        """The response as its caller is told it at its end, once there is one."""
+        return None if self._envelope is None else self._envelope.last
+
+    def left(self) -> Json | None:
+        """The response as far as it came, when its caller has left or was let go of: nobody is told that. None where
+        nothing of it was told, its id neither, or all of it."""
+        return None if self._stream is None or self.ended is not None else self._stream.left()
 
     def stream(self, request: GenerationRequest, *, rid: str, created: int) -> ResponsesStream:
-        return ResponsesStream(_Envelope(request, self._repeated, rid=rid, created=created, now=self._now), rid=rid)
+        self._stream = ResponsesStream(self._begin(request, rid, created), rid=rid)
+        return self._stream
 
     def answer(self, request: GenerationRequest, *, rid: str, created: int) -> ResponsesAnswer:
-        return ResponsesAnswer(_Envelope(request, self._repeated, rid=rid, created=created, now=self._now), rid=rid)
+        return ResponsesAnswer(self._begin(request, rid, created), rid=rid)
+
+    def _begin(self, request: GenerationRequest, rid: str, created: int) -> _Envelope:
+        self._envelope = _Envelope(request, self._repeated, rid=rid, created=created, now=self._now)
+        return self._envelope
 
 
 class _Envelope:
@@ -58,6 +76,8 @@ class _Envelope:
         unknown = {"completed_at": None, "error": None, "incomplete_details": None, "usage": None}
         self._known: Json = {**named, **repeated, **unknown}
         self._now = now
+        self.last: Json | None = None
+        """How it has ended."""
 
     def begun(self) -> Json:
         return self._known | {"status": "in_progress", "output": []}
@@ -65,8 +85,10 @@ class _Envelope:
     def ended(self, output: list[Json], usage: Usage | None, *, finish: str | None) -> Json:
         told = self._known | {"output": output, "usage": usage_object(usage)}
         if (reason := REASONS.get(finish or "")) is not None:
-            return told | {"status": "incomplete", "incomplete_details": {"reason": reason}}
-        return told | {"status": "completed", "completed_at": int(self._now())}
+            self.last = told | {"status": "incomplete", "incomplete_details": {"reason": reason}}
+        else:
+            self.last = told | {"status": "completed", "completed_at": int(self._now())}
+        return self.last
 
     def failed(self, output: list[Json], error: WireError) -> Json:
         """`code` is one of the few that SDKs know; what it was in this service's own words is the `type`."""
@@ -74,7 +96,11 @@ class _Envelope:
         if 400 <= error.status < 429:
             code = "invalid_prompt"
         told = {"code": code, "message": error.message, "type": error.code or error.type, "param": error.param}
-        return self._known | {"status": "failed", "output": output, "error": told}
+        self.last = self._known | {"status": "failed", "output": output, "error": told}
+        return self.last
+
+    def cancelled(self, output: list[Json]) -> Json:
+        return self._known | {"status": "cancelled", "output": output}
 
 
 class ResponsesStream:
@@ -110,6 +136,10 @@ class ResponsesStream:
         response = self._envelope.failed(self._items.so_far(), error)
         self._events.tell("response.failed", {"response": response})
         return self._events.take()
+
+    def left(self) -> Json | None:
+        """The response as far as it was told; None if it was not."""
+        return self._envelope.cancelled(self._items.so_far()) if self._begun else None
 
     def _begin(self) -> None:
         if not self._begun:

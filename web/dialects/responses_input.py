@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Json = dict[str, Any]
 
@@ -13,17 +13,43 @@ BETWEEN = "\n"
 """Stands between two parts of text that become one: chat templates want strings, and some take nothing else."""
 
 
-def conversation(items: str | Iterable[Json], *, instructions: str | None) -> list[Json]:
-    """The messages. What the assistant thought, said and called in items that follow each other is one message."""
+class Told(NamedTuple):
+    """The messages that a model is sent: `introduced` of the caller's own, `remembered` of what came before, the
+    rest the caller's own again."""
+
+    messages: list[Json]
+    introduced: int
+    remembered: int
+
+
+def conversation(items: Iterable[Json], *, instructions: str | None, history: Iterable[Json] = ()) -> Told:
+    """What the assistant thought, said and called in items that follow each other is one message: which is new where
+    any of it is."""
     said = _Conversation()
     if instructions:
         said.messages.append({"role": "system", "content": instructions})
-    if isinstance(items, str):
-        said.messages.append({"role": "user", "content": items})
-    else:
-        for item in items:
-            said.add(item)
-    return said.whole()
+    introduced = len(said.messages)
+    for item in history:
+        said.add(item)
+    items = list(items)
+    if items and not _is_assistants(items[0]):
+        said.pause()
+    remembered = len(said.messages) - introduced
+    for item in items:
+        said.add(item)
+    return Told(said.whole(), introduced, remembered)
+
+
+def fewer(items: Sequence[Json], shown: int) -> int | None:
+    """The next try, when a model finds the last `shown` items too long: the newer half, or what is nearest to it, from
+    a message of the user's on. None: nothing is left to drop."""
+    starts = [n for n in range(1, shown) if items[-n].get("role") == "user"]
+    half = [n for n in starts if n <= shown // 2]
+    return max(half) if half else min(starts, default=None)
+
+
+def _is_assistants(item: Json) -> bool:
+    return item.get("type") in ("reasoning", "function_call") or item.get("role") == "assistant"
 
 
 class _Conversation:
@@ -56,6 +82,10 @@ class _Conversation:
                 self._end_turn()
                 role = "system" if item["role"] == "developer" else item["role"]
                 self.messages.append({"role": role, "content": _content(item["content"])})
+
+    def pause(self) -> None:
+        """What comes next is nothing more of the assistant's message."""
+        self._end_turn()
 
     def whole(self) -> list[Json]:
         self._show()

@@ -14,29 +14,36 @@ from web.dialects.openai_schema import Count, ImageAddress, Open, Probability
 HONOURED = {
     "model": "An id or a name.",
     "input": "A string, or items: messages (text, and images where the model has `vision = true`), function calls and "
-    "their outputs, reasoning. References to stored items and the items of built-in tools are refused by name.",
+    "their outputs, reasoning. References to stored items and the items of built-in tools are refused by name. Needed "
+    "unless something is continued.",
     "instructions": "",
     "tools": "Functions. Built-in, custom and MCP tools are refused by name.",
     "tool_choice": "All forms of functions; `allowed_tools` too.",
     "parallel_tool_calls": "",
     "text": "`format`: enforced by the engine's grammar. `verbosity` is ignored: a preference that open models do "
     "not have.",
+    "previous_response_id": "Of a stored response: what it answered and its answer come before `input`; its "
+    "`instructions` do not. Not with `conversation`.",
+    "conversation": "An id, or an object with it: its items come before `input`; `input` and the answer are added to "
+    "it once that is complete.",
+    "store": "True unless set: the response is kept for `responses.ttl_seconds`.",
+    "truncation": "`auto`: where it is too long for the model, the older items are left out, up to one of the user's "
+    "messages. `disabled`: that is a 400.",
+    "metadata": "Up to 16 pairs, kept with the response.",
     "reasoning": "`effort`, for models whose chat template knows it. Reasoning is told in full, as `reasoning_text`, "
     "so that `summary` adds nothing.",
     "max_output_tokens": "",
     "temperature": "",
     "top_p": "",
     "top_logprobs": "Up to 20.",
-    "include": "`message.output_text.logprobs`. Whatever else can be included is of tools and stores that are not "
-    "here.",
+    "include": "`message.output_text.logprobs`. Images of the input are always there; whatever else can be included is "
+    "of tools that are not here.",
     "stream": "",
     "prompt_cache_key": "Requests with the same key meet the same engine container and its prefix cache.",
 }
 
 IGNORED = {
-    "store": "Nothing is stored yet, which answers say (`store: false`).",
     "stream_options": "It obscures sizes, which adds nothing to the answer.",
-    "metadata": "Repeated in the answer.",
     "user": "Repeated in the answer.",
     "safety_identifier": "Repeated in the answer.",
     "max_tool_calls": "It counts the calls of built-in tools, and there are none.",
@@ -48,10 +55,9 @@ IGNORED = {
 """Ignored by contract, each with the reason why that changes no answer."""
 
 REFUSED = {
-    "background": "An answer is given to who asks for it: use 'stream' where it takes long.",
-    "background_options": "An answer is given to who asks for it: use 'stream' where it takes long.",
-    "previous_response_id": "Responses are not stored here yet: send the whole conversation as 'input'.",
-    "conversation": "Conversations are not stored here yet: send the whole conversation as 'input'.",
+    "background": "An answer is made while its caller listens, since nothing else keeps a container up: use 'stream' "
+    "where it takes long, or a batch.",
+    "background_options": "There is no work in the background.",
     "prompt": "Prompts are not stored here: send 'instructions' and 'input'.",
     "context_management": "Contexts are not compacted here: send the items that the model shall see.",
     "moderation": "There is no moderation here.",
@@ -59,7 +65,6 @@ REFUSED = {
 """Fields that change the answer and are not honoured: said so, unless they are null, false or empty."""
 
 PARTLY = {
-    "truncation": "What is too long is an error: only 'disabled' is supported.",
     "prompt_cache_options": "A cache is not warmed without an answer: 'prewarm' is not supported.",
 }
 """Fields of which some values are refused and the others change nothing."""
@@ -204,11 +209,24 @@ class StreamOptions(Open):
     include_obfuscation: bool | None = None
 
 
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+
+
+class PartOf(Open):
+    """A conversation."""
+
+    id: str
+
+
 class CountRequest(Open):
     """`POST /v1/responses/input_tokens`."""
 
     model: str
-    input: str | Annotated[list[Item], Field(min_length=1)]
+    input: str | Annotated[list[Item], Field(min_length=1)] | None = None
+    previous_response_id: str | None = None
+    conversation: str | PartOf | None = None
     instructions: str | None = None
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
@@ -229,7 +247,7 @@ class ResponsesRequest(CountRequest):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     store: bool | None = None
-    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = None
+    metadata: Metadata | None = None
     user: str | None = None
     safety_identifier: str | None = None
     max_tool_calls: int | None = None

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 class CountEndpoint:
-    """A body that `parse` understands, answered by what `render` makes of its number of tokens. The model's engine
+    """A body that `asked` understands, answered by what `render` makes of its number of tokens. The model's engine
     counts: a cold one is woken."""
 
     def __init__(
         self, services: Services, generator: Generator, tokens: Tokens,
-        *, parse: Callable[[bytes], GenerationRequest], render: Callable[[int], bytes],
+        *, render: Callable[[int], bytes], parse: Callable[[bytes], GenerationRequest] | None = None,
     ) -> None:  # fmt: skip
         self._clock = services.clock
         self._web = services.settings.web
@@ -35,7 +35,7 @@ class CountEndpoint:
         self._render = render
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = self._parse(await read_body(scope, receive, limit=self._web.max_body_bytes))
+        request = await self.asked(await read_body(scope, receive, limit=self._web.max_body_bytes), scope)
         async with (
             Presence(receive, scope),
             PlainResponse(send, clock=self._clock, web=self._web) as response,
@@ -44,3 +44,9 @@ class CountEndpoint:
             response.follow(passage)
             count = await self._tokens.along(passage).count_tokens(request)
             await response.end(self._render(count))
+
+    async def asked(self, body: bytes, scope: Scope) -> GenerationRequest:  # noqa: ARG002
+        """The request whose prompt is to be counted."""
+        if self._parse is None:
+            raise NotImplementedError
+        return self._parse(body)
