@@ -37,7 +37,9 @@ STALE_SECONDS = 900.0
 RETRY_SECONDS = 1.0
 """Between two attempts to ask about a key while it is used and the table cannot be reached."""
 PATIENCE_SECONDS = 2.0
-"""How long a request waits for the table's word."""
+"""How long a request waits for the table's word on a key that was valid lately…"""
+STRANGERS_PATIENCE_SECONDS = 10.0
+"""… and on any other: the first one of a container waits for its connection to AWS as well."""
 FAILING_SECONDS = 30.0
 """How long after the table could not be reached requests with known keys do not wait for it."""
 USED_SECONDS = 3600.0
@@ -102,8 +104,9 @@ class KnownKeys:
 
     def forget(self, record: KeyRecord) -> None:
         """What was known of a key that was changed here."""
-        for given in [given for given, known in self._known.items() if known.key_id == record.id]:
-            del self._known[given]
+        known = [given for given, known in self._known.items() if known.key_id == record.id]
+        for given in (*known, record.key):
+            self._known.pop(given, None)
             self._asking.pop(given, None)  # what it brings is from before
 
     async def close(self) -> None:
@@ -121,20 +124,22 @@ class KnownKeys:
 
     async def _told(self, given: str, before: Known | None) -> Caller | None:
         """What the table says; where it does not in time, what it said before."""
+        if before is not None and self._clock.monotonic() >= before.asked_at + STALE_SECONDS:
+            before = None
         while await self._has_answered(given, before):
             if (known := self._known.get(given)) is not None:
                 return self._still(known)
             if given in self._unknown:
                 return None
             # The key was changed here while the table was asked: what it said was from before.
-        if before is not None and self._clock.monotonic() < before.asked_at + STALE_SECONDS:
-            return self._still(before)
-        raise KeysUnavailable
+        if before is None:
+            raise KeysUnavailable
+        return self._still(before)
 
     async def _has_answered(self, given: str, before: Known | None) -> bool:
         asking = self._ask(given, before)
         try:
-            async with self._clock.timeout(PATIENCE_SECONDS):
+            async with self._clock.timeout(STRANGERS_PATIENCE_SECONDS if before is None else PATIENCE_SECONDS):
                 return await asyncio.shield(asking)
         except TimeoutError:
             if before is not None:  # who is not known may have waited only for others like that

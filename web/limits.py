@@ -128,6 +128,8 @@ class MemoryLimiter:
         self._drop_idle(now)
         accounts, name = self._accounts, caller.identity
         if (own := accounts.get(name)) is not None:
+            if caller.name is not None:  # a key, whose limits may be changed while it is in use
+                own.set_limits(*self._limits_of(caller))
             return own
         # Keys are few, and each of them has to have its own.
         if caller.name is None and accounts:
@@ -136,9 +138,12 @@ class MemoryLimiter:
                 return account
             if len(accounts) >= MOST_ACCOUNTS:
                 name = shared
-        requests = caller.requests_per_minute or self._limits.default_rate_limit_per_minute
-        tokens = caller.tokens_per_minute or self._limits.default_tokens_per_minute
+        requests, tokens = self._limits_of(caller)
         return _Account(name, Window(requests), Window(tokens) if tokens else None)
+
+    def _limits_of(self, caller: Caller) -> tuple[int, int | None]:
+        requests = caller.requests_per_minute or self._limits.default_rate_limit_per_minute
+        return requests, caller.tokens_per_minute or self._limits.default_tokens_per_minute
 
     def _keep(self, account: _Account, now: float) -> None:
         account.used_at = now
@@ -161,6 +166,13 @@ class _Account:
     requests: Window
     tokens: Window | None
     used_at: float = 0.0
+
+    def set_limits(self, requests: int, tokens: int | None) -> None:
+        self.requests.limit = requests
+        if tokens is None or self.tokens is None:
+            self.tokens = Window(tokens) if tokens else None
+        else:
+            self.tokens.limit = tokens
 
 
 @dataclass(slots=True)

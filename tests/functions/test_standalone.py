@@ -280,6 +280,18 @@ def test_a_host_that_does_not_exist_is_said() -> None:
         listen("no.such.host.invalid", 0)
 
 
+def test_keys_that_only_a_table_could_hold_are_not_asked_for_without_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MODELS__AVAILABLE_MODELS", json.dumps([scripted("m")]))
+    monkeypatch.setenv("ENABLE_AUTH", "true")
+    assert main(["--check"]) == 2
+    assert 'state.kind = "aws"' in capsys.readouterr().err
+    monkeypatch.setenv("STATE__KIND", "aws")
+    assert main(["--check"]) == 0
+
+
 def test_a_wrong_configuration_is_one_line_and_nothing_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

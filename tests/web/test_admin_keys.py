@@ -102,6 +102,21 @@ async def test_a_keys_scopes_models_and_limits_are_its_own(admin: Administrator,
         await ask(locked, other["key"], model="another")
 
 
+async def test_a_limit_that_is_changed_counts_while_the_key_is_in_use(admin: Administrator, locked: Served) -> None:
+    made = await admin.make(rate_limit_per_minute=1)
+    await ask(locked, made["key"])
+    await admin("PATCH", made["id"], body={"rate_limit_per_minute": 2, "tokens_per_minute": 10**6})
+    await ask(locked, made["key"])
+    with pytest.raises(openai.RateLimitError):
+        await ask(locked, made["key"])
+    await admin("PATCH", made["id"], body={"rate_limit_per_minute": None, "tokens_per_minute": 1})
+    with pytest.raises(openai.RateLimitError) as tokens:
+        await ask(locked, made["key"])
+    assert tokens.value.type == "tokens"
+    await admin("PATCH", made["id"], body={"tokens_per_minute": None})
+    await ask(locked, made["key"])
+
+
 async def test_who_lacks_the_scope_administers_nothing(
     admin: Administrator, locked: Served, http: aiohttp.ClientSession
 ) -> None:

@@ -320,6 +320,25 @@ async def test_while_the_table_hangs_known_keys_wait_once_and_then_no_more(
     store.held.set()
 
 
+async def test_who_is_not_known_waits_longer_for_the_table_and_is_then_told_to_try_again(
+    store: Watched, known: KnownKeys, clock: HandClock
+) -> None:
+    _, secret = await made(store, clock)
+    store.held = asyncio.Event()
+    first, second = (asyncio.create_task(known.find(secret)) for _ in range(2))
+    await settled()
+    clock.advance(known_keys.STRANGERS_PATIENCE_SECONDS - 0.1)
+    await settled()
+    assert not first.done()
+    clock.advance(0.1)
+    for waiting in (first, second):
+        with pytest.raises(KeysUnavailable):
+            await waiting
+    store.held.set()
+    await settled()
+    assert await known.find(secret)
+
+
 async def test_a_key_that_could_not_be_noted_as_used_works(store: Watched, known: KnownKeys, clock: HandClock) -> None:
     _, secret = await made(store, clock)
 
