@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typer
 
-from infra import admin_keys
+from infra import admin_keys, admin_usage
 
 app = typer.Typer(
     help="An operator's work on the state of the service: on the table that the configuration names.",
@@ -20,6 +20,7 @@ app = typer.Typer(
 
 
 app.add_typer(admin_keys.app, name="keys")
+app.command("usage")(admin_usage.usage)
 
 if __name__ == "__main__":
     app()
