@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 QUICK = ["ProvisionedThroughputExceededException", "InternalServerError", "reset", "lost", "cut", *CANCELED]
+OVER = DAY_SECONDS + FOLD_AFTER_SECONDS
+"""After which a day's rows are folded."""
 SINCE, UNTIL = "2023-01-01", "2023-12-31"
 
 
@@ -54,16 +56,15 @@ async def test_containers_and_compactions_that_fail_at_random_come_to_what_was_u
                 await meter.flush()
             if chance.random() < 0.4:
                 with contextlib.suppress(StateUnavailable):  # the next run does it
-                    await chance.choice(compactions).compact(now=clock.time())
+                    await chance.choice(compactions).compact(now=clock.time() + OVER)  # under those who still write
         clock.advance(DAY_SECONDS)
     faulty.proxy.clear()
     for meter in meters:
         while not await meter.flush():
             pass
-    clock.advance(FOLD_AFTER_SECONDS)
     table = compactions[0]
     assert (await used(table)).requests == asked
-    while await table.compact(now=clock.time()):
+    while await table.compact(now=clock.time() + OVER):
         pass
     amounts = await used(table)
     assert (amounts.requests, amounts.cost) == (asked, asked * 10**7)
@@ -81,8 +82,7 @@ async def test_a_row_whose_writing_was_not_answered_and_that_was_folded_then_is_
     faulty.proxy.plan(how, "PutItem", times=None)
     assert not await meter.flush()
     faulty.proxy.clear()
-    clock.advance(DAY_SECONDS + FOLD_AFTER_SECONDS)
-    assert await table.compact(now=clock.time()) == 1
+    assert await table.compact(now=clock.time() + OVER) == 1
     assert (await used(table)).requests == 5
     assert await meter.flush(), "it is told that all of it was there"
     ask(meter)
