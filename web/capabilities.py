@@ -21,7 +21,7 @@ def check_generation(model: Model, request: GenerationRequest) -> None:
             param="model", code="model_not_supported",
         )  # fmt: skip
     if request.kind == "chat" and not model.vision:
-        _check_text_only(model, request.fields["messages"])
+        _check_text_only(model, request)
 
 
 def check_embeddings(model: Model, *, shortened: bool) -> None:
@@ -38,14 +38,16 @@ def check_embeddings(model: Model, *, shortened: bool) -> None:
         )  # fmt: skip
 
 
-def _check_text_only(model: Model, messages: Sequence[Any]) -> None:
+def _check_text_only(model: Model, request: GenerationRequest) -> None:
+    messages: Sequence[Any] = request.fields["messages"]
     for position, message in enumerate(messages):
         content = message.get("content")
         if not isinstance(content, list):
             continue
         for index, part in enumerate(content):
             if part.get("type") == "image_url":
+                place = f"messages[{position}].content[{index}]"
                 raise InvalidRequest(
                     f"The model '{model.id}' does not see: its messages hold no images.",
-                    param=f"messages[{position}].content[{index}]", code="unsupported_value",
+                    param="images" if request.prompt_field == "prompt" else place, code="unsupported_value",
                 )  # fmt: skip

@@ -186,7 +186,7 @@ class Conversations:
         )  # fmt: skip
         session = (before or blank).asked(
             asked.prompt, turn=secrets.token_hex(16), system=asked.system_prompt, model=model.id,
-            expires_at=self._end(),
+            expires_at=self._end(), images=asked.images,
         )  # fmt: skip
         return Turn(self, before, session, claim=self.write(self._put(before, session)))
 
@@ -240,7 +240,7 @@ class Conversations:
         before = turn.before.system if turn.before else None
         new_prompt = asked.system_prompt is not None and asked.system_prompt != before
         while True:
-            messages = context(turn.session, turn.shown)
+            messages = context(turn.session, turn.shown, sees=model.vision)
             request = replace(
                 asked.request, fields={**fields, "messages": messages}, affinity=turn.session.token,
                 remembered=0 if new_prompt else len(messages) - 1,

@@ -93,7 +93,7 @@ def to_item(session: Session, *, write: str, used: str, leased_until: float | No
 def to_session(key: SessionKey, item: Mapping[str, Any], body: bytes, *, now: float) -> Session:
     """A turn whose lease has run out has died with its container: its answer is told as interrupted."""
     held = orjson.loads(body)
-    messages = tuple(Message(**message) for message in held["messages"])
+    messages = tuple(Message(**{**message, "images": tuple(message.get("images", ()))}) for message in held["messages"])
     turn = item.get("turn")
     if turn is not None and lease_over(item, now=now):
         turn = None

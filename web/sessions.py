@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,8 @@ TEMPLATE_TOKENS = 64
 """What a chat template may add around all messages (a preamble, the opening of the answer)…"""
 MESSAGE_TOKENS = 8
 """… and around each."""
+IMAGE_TOKENS = 1536
+"""What an image may cost: a model that sees makes about as many of one of 1,024 pixels a side."""
 LONGEST_TITLE = 80
 """Characters of a title that is made of a question."""
 
@@ -45,11 +47,15 @@ class Message:
     content: str
     interrupted: bool = False
     tokens: int | None = None
+    images: tuple[str, ...] = ()
+    """Their URLs (`data:`, mostly): shown with a question to a model that sees."""
 
     @property
     def most_tokens(self) -> int:
         """What it costs at most: no tokenizer here makes more tokens of a text than it has bytes (UTF-8)."""
-        return self.tokens if self.tokens is not None else len(self.content.encode()) + MESSAGE_TOKENS
+        if self.tokens is not None:
+            return self.tokens
+        return len(self.content.encode()) + MESSAGE_TOKENS + IMAGE_TOKENS * len(self.images)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +85,15 @@ class Session:
     window: int = 0
     """How many messages that context had."""
 
-    def asked(self, prompt: str, *, turn: str, system: str | None, model: str, expires_at: float) -> Session:
+    def asked(
+        self, prompt: str, *, turn: str, system: str | None, model: str, expires_at: float, images: tuple[str, ...] = ()
+    ) -> Session:
         """A turn begins. `system`: a new system prompt; None leaves it."""
         known = self if self.model == model and system in (None, self.system) else self._uncounted()
         return replace(
             known,
             system=self.system if system is None else system,
-            messages=(*known.messages, Message(role="user", content=prompt)),
+            messages=(*known.messages, Message(role="user", content=prompt, images=images)),
             turn=turn, model=model, expires_at=expires_at, version=self.version + 1,
             title=self.title or title_of(prompt),
         )  # fmt: skip
@@ -141,7 +149,8 @@ class Session:
         told: list[dict[str, object]] = [{"role": "system", "content": self.system}] if self.system else []
         for message in self.messages:
             mark = {"interrupted": True} if message.interrupted else {}
-            told.append({"role": message.role, "content": message.content, **mark})
+            images = {"images": list(message.images)} if message.images else {}
+            told.append({"role": message.role, "content": message.content, **images, **mark})
         return told
 
     def _cost_of_question(self, prompt: int, sent: int) -> int | None:
@@ -187,13 +196,25 @@ def fewer(session: Session, shown: int) -> int | None:
     return starts[-1] if starts else None
 
 
-def context(session: Session, shown: int) -> list[dict[str, str]]:
+def content_of(text: str, images: Sequence[str]) -> str | list[dict[str, Any]]:
+    """A question as engines take it: a text, or parts where images are shown with it."""
+    if not images:
+        return text
+    return [{"type": "text", "text": text}, *({"type": "image_url", "image_url": {"url": url}} for url in images)]
+
+
+def context(session: Session, shown: int, *, sees: bool = False) -> list[dict[str, Any]]:
     """The messages that the model is sent: the system prompt and the last `shown`. Roles alternate, as chat templates
-    want it: an answer that was interrupted before its first word is left out, questions in a row become one."""
-    told = [{"role": "system", "content": session.system}] if session.system else []
+    want it: an answer that was interrupted before its first word is left out, questions in a row become one. A model
+    that does not see (`sees`) is spared the images of earlier questions, which another one was shown; not those of the
+    last one, so that it can say so."""
+    told: list[dict[str, Any]] = [{"role": "system", "content": session.system}] if session.system else []
     said = (message for message in session.messages[-shown:] if message.content)
     for role, run in groupby(said, key=lambda message: message.role):
-        told.append({"role": role, "content": "\n\n".join(message.content for message in run)})
+        group = list(run)
+        images = [url for one in group if sees or one is session.messages[-1] for url in one.images]
+        text = "\n\n".join(message.content for message in group)
+        told.append({"role": role, "content": content_of(text, images)})
     return told
 
 

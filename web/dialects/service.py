@@ -12,6 +12,7 @@ from web.dialects.request import GenerationRequest
 from web.dialects.service_schema import SPELLINGS, ServiceChat, ServiceRequest, ServiceText, one_spelling, spelling_of
 from web.dialects.validation import explained
 from web.errors import InvalidRequest
+from web.sessions import content_of
 
 if TYPE_CHECKING:
     from infra.settings import Device
@@ -33,6 +34,8 @@ class Asked:
     session_id: str | None = None
     system_prompt: str | None = None
     """None: not said."""
+    images: tuple[str, ...] = ()
+    """Shown with the prompt."""
     device: Device | None = None
     events: bool = False
 
@@ -63,10 +66,10 @@ def text_dialect(body: Json) -> Spoken:
 
 def parse_text(body: Json) -> Asked:
     """The body of `POST /completions`. Raises InvalidRequest naming the parameter at fault."""
-    for name in ("session_id", "system_prompt"):
+    for name in ("session_id", "system_prompt", "images"):
         if any(body.get(spelling) is not None for spelling in SPELLINGS[name]):
             raise InvalidRequest(
-                f"'{spelling_of(name, body)}' is not for completions: sessions are chats, at /chat/completions.",
+                f"'{spelling_of(name, body)}' is not for completions: it is of chats, at /chat/completions.",
                 param=spelling_of(name, body), code="unsupported_parameter",
             )  # fmt: skip
     checked, extensions = _checked(body, ServiceText)
@@ -83,7 +86,10 @@ def parse_chat(body: Json) -> Asked:
             param="stream", code="unsupported_value",
         )  # fmt: skip
     system = [{"role": "system", "content": checked.system_prompt}] if checked.system_prompt else []
-    fields = {"messages": [*system, {"role": "user", "content": checked.prompt}], **_sampling(checked)}
+    fields = {
+        "messages": [*system, {"role": "user", "content": content_of(checked.prompt, checked.images or ())}],
+        **_sampling(checked),
+    }
     return _asked(checked, "chat", fields, extensions, stream=True)
 
 
@@ -117,6 +123,7 @@ def _asked(checked: Any, kind: Literal["chat", "text"], fields: Json, extensions
         prompt=checked.prompt,
         session_id=getattr(checked, "session_id", None),
         system_prompt=getattr(checked, "system_prompt", None),
+        images=tuple(getattr(checked, "images", None) or ()),
         device=checked.device,
         events=bool(checked.events),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from infra.settings import Device  # noqa: TC001 (pydantic reads it)
+from web.dialects.openai_schema import ImageAddress  # noqa: TC001 (likewise)
 from web.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "events": ("events",),
     "session_id": ("session_id", "session-id"),
     "system_prompt": ("system_prompt", "system-prompt"),
+    "images": ("images",),
 }
 """What a field is called here -> what callers may call it."""
 
@@ -59,6 +61,8 @@ def _tell_spellings(schema: Json) -> None:
     schema["required"] = ["prompt"]
     schema["anyOf"] = [{"required": [spelling]} for spelling in SPELLINGS["model"]]
 
+
+MOST_IMAGES = 8
 
 StopString = Annotated[str, Field(min_length=1)]
 SessionId = Annotated[str, AfterValidator(_usable)]
@@ -97,6 +101,8 @@ class ServiceChat(ServiceRequest):
     session_id: SessionId | None = None
     system_prompt: str | None = None
     """Of the session, from this turn on; without a session, of this request."""
+    images: Annotated[list[ImageAddress], Field(max_length=MOST_IMAGES)] | None = []
+    """Shown with the prompt: `data:` or `http(s):` URLs, for a model that sees."""
 
 
 def one_spelling(body: Json) -> tuple[Json, Json]:

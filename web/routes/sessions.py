@@ -20,10 +20,12 @@ LONGEST_BODY = 64 * 1024
 
 
 class HistoryMessage(BaseModel):
-    """One message of a session. `interrupted`: an answer that did not come to its end."""
+    """One message of a session. `images`: the URLs of those that were shown with it. `interrupted`: an answer that did
+    not come to its end."""
 
     role: Literal["system", "user", "assistant"]
     content: str
+    images: list[str] = []
     interrupted: bool = False
 
 

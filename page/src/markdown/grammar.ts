@@ -59,6 +59,11 @@ const grammar = new Marked({
   async: false,
   extensions: [inlineMath, blockMath],
   renderer: {
+    // Headings of an answer stand below the page's own.
+    heading({ tokens, depth }) {
+      const level = Math.min(6, depth + 2);
+      return `<h${level} class="level-${depth}">${this.parser.parseInline(tokens)}</h${level}>`;
+    },
     html: ({ text }) => (HARMLESS.test(text.trim()) ? text : escaped(text)),
     image: ({ href, text }) => `<img src="${escaped(href)}" alt="${escaped(text)}">`,
   },

@@ -9,7 +9,7 @@ const TAGS = [
   "th", "thead", "tr", "u", "ul",
 ];
 const ATTRIBUTES = ["href", "title", "src", "alt", "align", "start", "class", "type", "checked", "disabled"];
-const CLASSES = /^(?:language-[\w+#.-]{1,30}|math-inline|math-display|hljs-[\w-]+|[\w-]+_)$/;
+const CLASSES = /^(?:language-[\w+#.-]{1,30}|level-[1-6]|math-inline|math-display|hljs-[\w-]+|[\w-]+_)$/;
 
 export function sanitised(html: string): DocumentFragment {
   const fragment = DOMPurify.sanitize(html, {

@@ -1,7 +1,7 @@
 // One chat: its messages, the answer that is on its way, and what can be done about them.
 
 import { computed, signal } from "@preact/signals";
-import { api, type Content, type Model } from "../talk/api";
+import { api, type Model } from "../talk/api";
 import { answered, type Ending, type Question } from "../talk/answer";
 import { ServiceError } from "../talk/errors";
 import { draftOf, setDraft, setUnsent, unsentOf } from "./drafts";
@@ -16,6 +16,8 @@ import { tellTabs } from "./tabs";
 /** `new`: nothing was asked yet. `gone`: the service has it no more. */
 export type ChatState = "new" | "loading" | "ready" | "gone" | "failed";
 
+/** What is kept of a chat that has not begun goes by this name. */
+export const NEW = "new";
 const STALE_SECONDS = 30;
 
 export class Chat {
@@ -47,7 +49,7 @@ export class Chat {
     try {
       const told = await api.messages(this.id);
       if (this.busy.value) return;
-      this.system.value = told[0]?.role === "system" ? String(told[0].content) : "";
+      this.system.value = told[0]?.role === "system" ? told[0].content : "";
       this.take(told.filter((message) => message.role !== "system").map((message) => Entry.of(message)));
       this.state.value = "ready";
       this.failure.value = null;
@@ -63,16 +65,16 @@ export class Chat {
   }
 
   /** Ask. Returns when the answer has ended. */
-  async send(content: Content): Promise<void> {
-    if (this.busy.value || (typeof content === "string" && !content.trim())) return;
+  async send(text: string, images: string[] = []): Promise<void> {
+    if (this.busy.value || !text.trim()) return;
     const stop = new AbortController();
     this.running.value = stop;
-    const question = new Entry("user", content, "sending");
-    const answer = new Entry("assistant", "", "streaming");
+    const question = new Entry("user", text, { images, state: "sending" });
+    const answer = new Entry("assistant", "", { state: "streaming" });
     answer.waiting.value = { stage: "asked", place: null };
     this.entries.value = [...this.entries.value.filter((entry) => entry.state.value !== "failed"), question, answer];
     setDraft(this.id, "");
-    setUnsent(this.id, question.text.value);
+    setUnsent(this.keptAs, question.text.value);
     try {
       await this.converse(question, answer, stop.signal);
     } finally {
@@ -87,21 +89,21 @@ export class Chat {
   /** Ask a question that came to nothing again. */
   async retry(question: Entry): Promise<void> {
     this.entries.value = this.entries.value.filter((entry) => entry !== question);
-    await this.send(question.content());
+    await this.send(question.text.value, question.images);
   }
 
   /** Take a question that came to nothing back into the box. */
   drop(question: Entry): void {
     this.entries.value = this.entries.value.filter((entry) => entry !== question);
-    setUnsent(this.id, null);
+    setUnsent(this.keptAs, null);
     const draft = draftOf(this.id).value;
     setDraft(this.id, draft ? `${question.text.value}\n\n${draft}` : question.text.value);
   }
 
   /** What was sent and came to nothing, taken out: for another chat. */
   takeUnsent(): string | null {
-    const text = unsentOf(this.id) ?? (draftOf(this.id).value || null);
-    setUnsent(this.id, null);
+    const text = unsentOf(this.keptAs) ?? (draftOf(this.id).value || null);
+    setUnsent(this.keptAs, null);
     setDraft(this.id, "");
     this.entries.value = this.entries.value.filter((entry) => entry.state.value !== "failed");
     return text;
@@ -114,11 +116,11 @@ export class Chat {
     const question = entries[at];
     if (!question || this.busy.value) return;
     if (question.state.value === "failed") return this.retry(question);
-    if (await this.dropped(entries.length - at)) await this.send(question.content());
+    if (await this.dropped(entries.length - at)) await this.send(question.text.value, question.images);
   }
 
   /** A chat of its own that goes as this one did until a question, which is asked in other words there. */
-  async edit(question: Entry, content: Content): Promise<Chat | null> {
+  async edit(question: Entry, text: string): Promise<Chat | null> {
     const at = this.entries.value.indexOf(question);
     const fork = new Chat(madeUpId(), false);
     try {
@@ -134,7 +136,7 @@ export class Chat {
     fork.state.value = "ready";
     fork.seen = performance.now();
     chats.set(fork.id, fork);
-    void fork.send(content);
+    void fork.send(text, question.images);
     return fork;
   }
 
@@ -209,19 +211,19 @@ export class Chat {
     const { model: _, device, ...sampling } = parametersOf(this.id).value;
     const system = this.state.value === "new" && this.system.value !== null ? { system_prompt: this.system.value } : {};
     return {
-      model: chosenModel(this)?.id ?? "", prompt: question.content(), session_id: this.id, ...system, ...(device ? { device } : {}), ...sampling,
+      model: chosenModel(this)?.id ?? "", prompt: question.text.value, images: question.images, session_id: this.id, ...system, ...(device ? { device } : {}), ...sampling,
     };
   }
 
   private accepted(question: Entry, answer: Entry, warning: string | null): void {
     question.state.value = "done";
     answer.warning.value = warning;
+    setUnsent(this.keptAs, null);
     if (this.state.value === "new") {
       this.state.value = "ready";
       this.system.value ??= "";
       void this.learnSystem();
     }
-    setUnsent(this.id, null);
     putFirst(this.id, shortened(question.text.value), chosenModel(this)?.id ?? null);
     tellTabs({ kind: "sessions" });
   }
@@ -229,7 +231,7 @@ export class Chat {
   /** The service's own system prompt, of a chat that has begun with it. */
   private async learnSystem(): Promise<void> {
     const told = await api.messages(this.id).catch(() => []);
-    if (told[0]?.role === "system") this.system.value = String(told[0].content);
+    if (told[0]?.role === "system") this.system.value = told[0].content;
   }
 
   private ended(answer: Entry, ending: Ending, { first, pieces }: { first: number; pieces: number }): void {
@@ -251,7 +253,7 @@ export class Chat {
     this.entries.value = this.entries.value.filter((entry) => entry !== answer);
     question.state.value = "failed";
     question.error.value = known;
-    setUnsent(this.id, question.text.value);
+    setUnsent(this.keptAs, question.text.value);
     if (known.code === EXPIRED) this.state.value = "gone";
   }
 
@@ -293,15 +295,21 @@ export class Chat {
     });
   }
 
-  private recallUnsent(): void {
-    const text = unsentOf(this.id);
+  /** Under which name its unsent question is kept: one that nobody has begun has no name that lasts. */
+  private get keptAs(): string {
+    return this.state.value === "new" ? NEW : this.id;
+  }
+
+  /** What was sent, and did not come through before the page was loaded again. */
+  recallUnsent(): void {
+    const text = unsentOf(this.keptAs);
     if (text === null) return;
     const last = this.entries.value.findLast((entry) => entry.role === "user");
     if (last?.text.value === text && this.state.value === "ready") {
-      setUnsent(this.id, null); // it came through, and the page had not heard so
+      setUnsent(this.keptAs, null); // it came through, and the page had not heard so
       return;
     }
-    const question = new Entry("user", text, "failed");
+    const question = new Entry("user", text, { state: "failed" });
     question.error.value = this.state.value === "gone" ? expired() : new ServiceError("It was not sent, or came to nothing.");
     this.entries.value = [...this.entries.value, question];
   }
@@ -316,7 +324,7 @@ function expired(): ServiceError {
 }
 
 function copyOf(entry: Entry): Entry {
-  const copy = new Entry(entry.role, entry.content(), entry.state.value);
+  const copy = new Entry(entry.role, entry.text.value, { images: entry.images, state: entry.state.value });
   copy.figures.value = entry.figures.value;
   return copy;
 }
@@ -358,7 +366,17 @@ export function chatOf(id: string, isNew = false): Chat {
   return found;
 }
 
-export function madeUpId(): string {
+/** A chat that nobody has begun. What was typed into one before is there still. */
+export function freshChat(): Chat {
+  const beginning = [...chats.values()].some((chat) => chat.state.value === "new" && chat.busy.value);
+  const chat = chatOf(madeUpId(), true);
+  const draft = draftOf(NEW).value;
+  if (draft) setDraft(chat.id, draft);
+  if (!beginning) chat.recallUnsent();
+  return chat;
+}
+
+function madeUpId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(12));
   return `chat-${[...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }

@@ -1,7 +1,7 @@
 // One message of a chat, as the page shows it.
 
 import { signal } from "@preact/signals";
-import type { Content, Told } from "../talk/api";
+import type { Told } from "../talk/api";
 import type { ServiceError } from "../talk/errors";
 
 /** `sending`: a question that the service has not said to have. `failed`: it came to nothing, and the service has
@@ -41,31 +41,19 @@ export class Entry {
   /** When it was asked for, as `performance.now` tells. */
   readonly began = performance.now();
 
-  constructor(role: "user" | "assistant", content: Content, state: EntryState = "done") {
+  constructor(role: "user" | "assistant", text: string, { images = [] as string[], state = "done" as EntryState } = {}) {
     this.role = role;
-    this.text.value = textOf(content);
-    this.images = imagesOf(content);
+    this.text.value = text;
+    this.images = images;
     this.state.value = state;
   }
 
   static of(told: Told): Entry {
-    return new Entry(told.role === "user" ? "user" : "assistant", told.content, told.interrupted ? "interrupted" : "done");
+    return new Entry(told.role === "user" ? "user" : "assistant", told.content, {
+      images: told.images ?? [],
+      state: told.interrupted ? "interrupted" : "done",
+    });
   }
-
-  content(): Content {
-    if (this.images.length === 0) return this.text.value;
-    const pictures = this.images.map((url) => ({ type: "image_url" as const, image_url: { url } }));
-    return [{ type: "text", text: this.text.value }, ...pictures];
-  }
-}
-
-function textOf(content: Content): string {
-  if (typeof content === "string") return content;
-  return content.flatMap((part) => (part.type === "text" ? [part.text] : [])).join("\n\n");
-}
-
-function imagesOf(content: Content): string[] {
-  return typeof content === "string" ? [] : content.flatMap((part) => (part.type === "image_url" ? [part.image_url.url] : []));
 }
 
 /** What a sign of life means: `booting (weights) 12.0 s`, `queued 3 4.0 s`, `waiting 2.0 s`, `streaming 9.0 s`. */

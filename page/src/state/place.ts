@@ -1,25 +1,16 @@
 // Which chat is shown: the page's address says so (`#/chat/…`), so that it can be kept, sent, and gone back from.
 
 import { effect, signal } from "@preact/signals";
-import { Chat, chatOf, madeUpId } from "./chat";
+import { NEW, chatOf, freshChat, type Chat } from "./chat";
 import { draftOf, setDraft } from "./drafts";
 import { hearTabs } from "./tabs";
 import { refreshModels } from "./models";
 import { refreshSessions } from "./sessions";
 
-const NEW = "new";
 const POLL_SECONDS = 1.5;
 const LONGEST_POLL_SECONDS = 600;
 
-export const current = signal<Chat>(fresh());
-
-/** A chat that nobody has begun. What was typed into one before is there still. */
-function fresh(): Chat {
-  const chat = chatOf(madeUpId(), true);
-  const draft = draftOf(NEW).value;
-  if (draft) setDraft(chat.id, draft);
-  return chat;
-}
+export const current = signal<Chat>(freshChat());
 
 export function addressOf(id: string): string {
   return `#/chat/${encodeURIComponent(id)}`;
@@ -31,7 +22,7 @@ export function go(id: string): void {
 
 export function goNew(): void {
   if (location.hash) history.pushState(null, "", location.pathname + location.search);
-  if (current.value.state.value !== "new" || current.value.busy.value) current.value = fresh();
+  if (current.value.state.value !== "new" || current.value.busy.value) current.value = freshChat();
 }
 
 function follow(): void {

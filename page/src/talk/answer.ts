@@ -1,12 +1,13 @@
 // One question, and its answer as it comes: by server-sent events or over a WebSocket, told alike.
 
-import { api, apiKey, headers, keyWanted, type Content } from "./api";
+import { api, apiKey, headers, keyWanted } from "./api";
 import { ServiceError, cut, refusal, told, unreachable, type WireError } from "./errors";
 import { EventParser } from "./sse";
 
 export interface Question {
   model: string;
-  prompt: Content;
+  prompt: string;
+  images: string[];
   session_id: string;
   system_prompt?: string;
   device?: string;
@@ -36,7 +37,8 @@ export type Transport = "sse" | "websocket";
 
 /** Throws ServiceError. An abort ends it without one, and with the finish reason `stopped`. */
 export function answered(question: Question, transport: Transport, signal: AbortSignal): AsyncGenerator<Told> {
-  return transport === "sse" ? overEvents(question, signal) : overSocket(question, signal);
+  // Images are more than a frame takes.
+  return transport === "sse" || question.images.length > 0 ? overEvents(question, signal) : overSocket(question, signal);
 }
 
 const STOPPED: Told = { kind: "end", ending: { finish_reason: "stopped" } };

@@ -35,16 +35,11 @@ export interface Page {
   has_more: boolean;
 }
 
-export interface Picture {
-  type: "image_url";
-  image_url: { url: string };
-}
-
-export type Content = string | ({ type: "text"; text: string } | Picture)[];
-
 export interface Told {
   role: "system" | "user" | "assistant";
-  content: Content;
+  content: string;
+  /** Their URLs. */
+  images?: string[];
   interrupted?: boolean;
 }
 

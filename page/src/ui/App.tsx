@@ -60,15 +60,15 @@ export function App() {
       <Settings chat={chat} />
       <KeyDialog />
       <Help />
-      <ul class="notices" aria-label="Notices">
+      <section class="notices" aria-label="Notices">
         {notices.value.map((notice) => (
-          <li key={notice.id} class={notice.kind} role={notice.kind === "error" ? "alert" : "status"}>
+          <div key={notice.id} class={`notice ${notice.kind}`} role={notice.kind === "error" ? "alert" : "status"}>
             <span>{notice.text}</span>
             {notice.undo && <button type="button" onClick={notice.undo}>Undo</button>}
             <button type="button" class="quiet" aria-label="Dismiss" onClick={() => dismiss(notice.id)}><Icon name="close" /></button>
-          </li>
+          </div>
         ))}
-      </ul>
+      </section>
       <p class="off-screen" role="status">{announcement.value}</p>
     </div>
   );

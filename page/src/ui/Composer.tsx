@@ -2,7 +2,6 @@
 
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
-import type { Content } from "../talk/api";
 import { attach, attachments, detach, withFiles } from "../state/attachments";
 import { chosenModel, type Chat } from "../state/chat";
 import { draftOf, setDraft } from "../state/drafts";
@@ -37,10 +36,10 @@ export function Composer({ chat }: { chat: Chat }) {
   const send = (): void => {
     if (busy || empty) return;
     const held = attachments.value;
-    const text = withFiles(draft.value.trim(), held);
-    const pictures = held.filter((file) => file.kind === "image");
+    const images = held.filter((file) => file.kind === "image").map((file) => file.content);
+    const text = withFiles(draft.value.trim(), held) || "What is in this image?";
     attachments.value = [];
-    void chat.send(pictures.length ? withPictures(text, pictures.map((file) => file.content)) : text);
+    void chat.send(text, images);
   };
   const typed = (event: KeyboardEvent): void => {
     if (event.key !== "Enter" || event.isComposing) return;
@@ -98,9 +97,4 @@ export function Composer({ chat }: { chat: Chat }) {
       </div>
     </div>
   );
-}
-
-function withPictures(text: string, urls: string[]): Content {
-  const pictures = urls.map((url) => ({ type: "image_url" as const, image_url: { url } }));
-  return [{ type: "text" as const, text: text || "What is in this image?" }, ...pictures];
 }

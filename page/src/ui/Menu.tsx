@@ -1,5 +1,6 @@
 // A button that opens a menu, in the browser's top layer: it closes itself on Escape and on a click beside it.
 
+import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useId, useRef } from "preact/hooks";
 
@@ -13,6 +14,7 @@ export function Menu({ label, children, items }: { label: string; children: Comp
   const id = useId();
   const button = useRef<HTMLButtonElement>(null);
   const menu = useRef<HTMLDivElement>(null);
+  const shown = useSignal(false);
 
   const placed = (): void => {
     const anchor = button.current?.getBoundingClientRect();
@@ -26,9 +28,18 @@ export function Menu({ label, children, items }: { label: string; children: Comp
   const toggled = (event: { newState: string }): void => {
     const open = event.newState === "open";
     button.current?.setAttribute("aria-expanded", String(open));
-    if (!open) return;
-    placed();
-    menu.current?.querySelector<HTMLElement>("[role=menuitem]")?.focus();
+    if (!open) {
+      shown.value = false;
+      return;
+    }
+    requestAnimationFrame(() => {
+      placed();
+      menu.current?.querySelector<HTMLElement>("[role=menuitem]")?.focus();
+    });
+  };
+  // Made when it is opened: a long list has a menu in each row.
+  const opening = (event: { newState: string }): void => {
+    if (event.newState === "open") shown.value = true;
   };
   const moved = (event: KeyboardEvent): void => {
     const all = [...(menu.current?.querySelectorAll<HTMLElement>("[role=menuitem]") ?? [])];
@@ -53,8 +64,8 @@ export function Menu({ label, children, items }: { label: string; children: Comp
       >
         {children}
       </button>
-      <div id={id} class="menu" role="menu" aria-label={label} popover="auto" ref={menu} onToggle={toggled} onKeyDown={moved}>
-        {items.map((item) => (
+      <div id={id} class="menu" role="menu" aria-label={label} popover="auto" ref={menu} onBeforeToggle={opening} onToggle={toggled} onKeyDown={moved}>
+        {shown.value && items.map((item) => (
           <button
             type="button" role="menuitem" tabIndex={-1} key={item.label} class={item.danger ? "danger" : ""}
             onClick={() => chosen(item)}

@@ -7,6 +7,7 @@ import type { Chat } from "../state/chat";
 import type { Entry, Figures } from "../state/entry";
 import { attachmentsIn, type Attached } from "../state/attachments";
 import { go } from "../state/place";
+import { remoteImages } from "../state/preferences";
 import { Boot } from "./Boot";
 import { copy } from "./clipboard";
 import { Failure } from "./Failure";
@@ -29,9 +30,9 @@ function Question({ chat, entry, last }: Props) {
   if (editing.value) return <Editing chat={chat} entry={entry} done={() => (editing.value = false)} />;
   return (
     <li class={`message question${failed ? " failed" : ""}`}>
-      <h3 class="off-screen">You</h3>
+      <h2 class="off-screen">You</h2>
       <div class="bubble" dir="auto">
-        {entry.images.map((url, index) => <img key={url} src={url} alt={`Attached image ${index + 1}`} />)}
+        {entry.images.map((url, index) => <Shown key={url} url={url} number={index + 1} />)}
         {text && <p>{text}</p>}
         {files.map((file) => <File key={file.name} file={file} />)}
       </div>
@@ -52,6 +53,12 @@ function Question({ chat, entry, last }: Props) {
   );
 }
 
+/** An image of the chat's own; one that lies elsewhere (of another client's question) only where that is allowed. */
+function Shown({ url, number }: { url: string; number: number }) {
+  if (url.startsWith("data:image/") || remoteImages.value) return <img src={url} alt={`Attached image ${number}`} />;
+  return <p><a class="blocked-image" href={url} target="_blank" rel="noopener noreferrer nofollow">Image {number} (not loaded)</a></p>;
+}
+
 function File({ file }: { file: Attached }) {
   return (
     <details class="file">
@@ -70,8 +77,7 @@ function Editing({ chat, entry, done }: { chat: Chat; entry: Entry; done: () => 
   const send = async (): Promise<void> => {
     const text = field.current?.value.trim() ?? "";
     if (!text) return;
-    const pictures = entry.images.map((url) => ({ type: "image_url" as const, image_url: { url } }));
-    const fork = await chat.edit(entry, pictures.length ? [{ type: "text", text }, ...pictures] : text);
+    const fork = await chat.edit(entry, text);
     if (!fork) return;
     done();
     go(fork.id);
@@ -105,7 +111,7 @@ function Answer({ chat, entry, last }: Props) {
   const error = entry.error.value;
   return (
     <li class={`message answer ${entry.state.value}`} aria-busy={streaming}>
-      <h3 class="off-screen">Answer</h3>
+      <h2 class="off-screen">Answer</h2>
       {entry.waiting.value && <Boot entry={entry} />}
       <Markdown text={entry.text} growing={growing} />
       {entry.warning.value && <p class="hint">{entry.warning.value.replace(/^\d+ \S+ /, "")}</p>}

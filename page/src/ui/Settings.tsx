@@ -1,7 +1,7 @@
 // How this chat is answered, and how this browser shows it.
 
-import type { ComponentChildren } from "preact";
-import { useEffect, useId, useRef } from "preact/hooks";
+import type { ComponentChildren, RefObject } from "preact";
+import { useEffect, useId, useLayoutEffect, useRef } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { apiKey, keyWanted, type Device } from "../talk/api";
 import { chosenModel, type Chat } from "../state/chat";
@@ -68,9 +68,9 @@ function OfChat({ chat }: { chat: Chat }) {
       </Field>
       <Field label="System prompt" hint="Kept with the chat. Empty: none.">
         {(id) => (
-          <textarea
+          <Lines
             id={id} rows={3} value={chat.system.value ?? ""} placeholder={chat.state.value === "new" ? "The service’s own" : "None"}
-            onChange={(event) => void chat.setSystem(event.currentTarget.value)}
+            onSet={(text) => void chat.setSystem(text)}
           />
         )}
       </Field>
@@ -81,7 +81,7 @@ function OfChat({ chat }: { chat: Chat }) {
       <Amount label="Repetition penalty" min={0.5} max={2} step={0.01} value={parameters.repeat_penalty} onSet={(repeat_penalty) => set({ repeat_penalty })} />
       <Field label="Stop" hint="Up to 16, one on each line; \n stands for a line break.">
         {(id) => (
-          <textarea id={id} rows={2} value={parameters.stop.map(written).join("\n")} onChange={(event) => set({ stop: stops(event.currentTarget.value) })} />
+          <Lines id={id} rows={2} value={parameters.stop.map(written).join("\n")} placeholder="" onSet={(text) => set({ stop: stops(text) })} />
         )}
       </Field>
       <div class="row">
@@ -138,6 +138,28 @@ function Field({ label, hint, children }: FieldProps) {
   );
 }
 
+/** What a field holds, but for the one that somebody is writing in. */
+function useHeld<T extends HTMLInputElement | HTMLTextAreaElement>(value: string): RefObject<T | null> {
+  const field = useRef<T>(null);
+  useLayoutEffect(() => {
+    if (field.current && document.activeElement !== field.current) field.current.value = value;
+  }, [value]);
+  return field;
+}
+
+interface LinesProps {
+  id: string;
+  rows: number;
+  value: string;
+  placeholder: string;
+  onSet: (text: string) => void;
+}
+
+function Lines({ id, rows, value, placeholder, onSet }: LinesProps) {
+  const field = useHeld<HTMLTextAreaElement>(value);
+  return <textarea ref={field} id={id} rows={rows} placeholder={placeholder} onChange={(event) => onSet(event.currentTarget.value)} />;
+}
+
 interface AmountProps {
   label: string;
   hint?: string;
@@ -150,6 +172,7 @@ interface AmountProps {
 
 function Amount({ label, hint, min, max, step, value, onSet }: AmountProps) {
   const id = useId();
+  const field = useHeld<HTMLInputElement>(String(value));
   const set = (input: HTMLInputElement): void => {
     const given = input.valueAsNumber;
     const bounded = Number.isFinite(given) ? Math.min(max, Math.max(min, given)) : value;
@@ -161,7 +184,7 @@ function Amount({ label, hint, min, max, step, value, onSet }: AmountProps) {
     <div class="field amount">
       <label class="label" for={id}>{label} {hint && <span class="hint">{hint}</span>}</label>
       <input type="range" aria-hidden="true" tabIndex={-1} min={min} max={max} step={step} value={value} onInput={(event) => set(event.currentTarget)} />
-      <input id={id} type="number" min={min} max={max} step={step} value={value} onChange={(event) => set(event.currentTarget)} />
+      <input ref={field} id={id} type="number" min={min} max={max} step={step} onChange={(event) => set(event.currentTarget)} />
     </div>
   );
 }
