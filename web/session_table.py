@@ -52,7 +52,10 @@ log = logging.getLogger(__name__)
 LEASE_SECONDS = 60.0
 """How long a turn lasts without a sign of life of the container that works on it."""
 LOOK_SECONDS = 2.0
-"""How often who waits for a change looks, for what other containers do."""
+"""How often who waits for another container's turn looks whether it has ended."""
+RENEW_SECONDS = 10.0
+"""How often a turn's container renews its lease, and sees whether the session was deleted by another one: each time is
+a call, and most turns are shorter."""
 CONFLICTS = 8
 """How often a transaction is tried that others come before."""
 
@@ -138,7 +141,7 @@ class SessionsInTable:
             kept = self._is_our_turn(session) or await self._is_kept(session)
             while kept and not told.done():
                 try:
-                    async with self._clock.timeout(LOOK_SECONDS):
+                    async with self._clock.timeout(RENEW_SECONDS if self._is_our_turn(session) else LOOK_SECONDS):
                         await asyncio.shield(told)
                 except TimeoutError:
                     kept = await self._is_kept(session)

@@ -20,7 +20,7 @@ from web.errors import (
     SessionNotFound,
     TooManySessions,
 )
-from web.session_table import LOOK_SECONDS
+from web.session_table import RENEW_SECONDS
 from web.sessions import SessionKey
 
 
@@ -72,7 +72,7 @@ class Sessions(Driver):
     def delete(self, process: int, name: str, weather: Weather | None) -> None:
         self.changes(name, self.processes[process].delete(SessionKey(OWNER, name)), None, weather)
         if self.find(name) is None and (turn := self.turns.pop(name, None)) is not None:
-            self.pass_time(LOOK_SECONDS)  # for a process that does not hear of it otherwise
+            self.pass_time(RENEW_SECONDS)  # for a process that does not hear of it otherwise
             assert isinstance(self.outcome(turn.task), SessionDeleted)
 
     @rule(process=PROCESSES, name=NAMES, prompt=TEXTS, weather=WEATHER)

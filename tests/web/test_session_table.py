@@ -12,7 +12,7 @@ from infra.aws import Clients, ConditionFailed
 from infra.table import Bucket, Item, Table
 from tests.web.doubles import HandClock
 from web.errors import SessionConflict, StoreUnavailable, TooManySessions, to_wire
-from web.session_table import LEASE_SECONDS, LOOK_SECONDS, SessionsInTable
+from web.session_table import LEASE_SECONDS, LOOK_SECONDS, RENEW_SECONDS, SessionsInTable
 from web.sessions import Message, Session, SessionKey
 
 if TYPE_CHECKING:
@@ -77,6 +77,25 @@ async def test_a_turn_costs_three_calls(container: Container, clock: HandClock, 
     assert aws_state.calls == ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:PutItem"]
 
 
+async def test_a_long_turn_costs_one_more_call_every_ten_seconds(
+    container: Container, clock: HandClock, aws_state: StateOfTest
+) -> None:
+    store = container()
+    question = asked(session_of(clock))
+    await store.create(question, most=9)
+    aws_state.calls.clear()
+    working = asyncio.create_task(store.changed(question))
+    for seconds, calls in ((RENEW_SECONDS - 1, 0), (1, 1), (RENEW_SECONDS, 2)):
+        await settle(clock)
+        clock.advance(seconds)
+        async with asyncio.timeout(20):
+            while len(aws_state.calls) < calls:  # noqa: ASYNC110 - what counts is no asyncio object
+                await asyncio.sleep(0.001)
+        assert aws_state.calls == ["dynamodb:UpdateItem"] * calls
+    working.cancel()
+    await asyncio.wait([working])
+
+
 async def test_a_turn_whose_container_died_is_told_as_interrupted_and_another_may_begin(
     container: Container, clock: HandClock
 ) -> None:
@@ -113,7 +132,7 @@ async def test_a_turn_under_way_stays_under_way_however_long_it_takes(container:
     assert not working.done()
     await other.delete(KEY)
     await settle(clock)
-    clock.advance(LOOK_SECONDS)
+    clock.advance(RENEW_SECONDS)
     async with asyncio.timeout(20):
         await working
 
