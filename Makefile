@@ -9,7 +9,7 @@ install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --
 	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test lint format check conformance bench bench-emulator bench-gateway demo-model page lock wheel clean
+.PHONY: help setup run serve test lint format check conformance bench bench-emulator bench-state bench-gateway demo-model page lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -66,6 +66,9 @@ bench-emulator: .venv/.dev  ## the figures: what the emulator costs, and chunks 
 	$(BIN)/python -m tests.benchmarks.emulator_web
 	$(BIN)/python -m tests.benchmarks.fixtures
 	$(BIN)/python -m tests.benchmarks.volumes
+
+bench-state: .venv/.dev  ## the figures: what it costs that a turn is stored
+	$(BIN)/python -m tests.benchmarks.state
 
 bench-gateway: .venv/.dev  ## the figures: what the service costs beside other gateways (installs them into .venvs)
 	$(BIN)/python -m tests.benchmarks.gateway

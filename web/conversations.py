@@ -265,6 +265,8 @@ class Conversations:
         session: Session | None = turn.session
         while session is not None and session.is_turn_of(turn.session):
             await self._store.changed(session)
+            if turn.settling:  # what has changed is most likely that, and its write is told of all else
+                return
             try:
                 session = await self._store.load(turn.session.key)
             except StoreUnavailable:  # nobody can tell: the write at the end will
