@@ -67,7 +67,7 @@ class ResponseTurn:
             await asyncio.shield(self._write)
 
     async def end(self, left: Json | None) -> None:
-        """Nothing more comes. `left`: the response as far as it was told to a caller who has left."""
+        """Nothing more comes. `left`: the response as far as it came, if that is to be kept and was not yet."""
         if self._write is None:
             self._write = self._turns.write(self._release() if left is None else self._keep(left))
         with contextlib.suppress(Exception):  # its caller knows already, or has left

@@ -220,6 +220,19 @@ def served(serve: Serve, engine: ScriptedServer) -> Served:
 
 
 @pytest.fixture
+async def sdk() -> AsyncIterator[Callable[..., openai.AsyncOpenAI]]:
+    """`sdk(served, **options)` -> a client, closed at the end."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        def make(served: Served, **options: Any) -> openai.AsyncOpenAI:
+            client = served.sdk(**options)
+            stack.push_async_callback(client.close)
+            return client
+
+        yield make
+
+
+@pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession() as session:
         yield session

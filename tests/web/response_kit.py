@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
+
+import openai
 
 from infra.settings import ApiKey, Responses, Security, Sessions, Settings
 from tests.web.conftest import MODEL, settings_with
@@ -17,6 +20,8 @@ WEATHER: Json = {
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
 }  # fmt: skip
 OSLO = {"name": "weather", "arguments": '{"city": "Oslo"}'}
+TOO_LONG = b'{"error": {"message": "the request exceeds the available context size, try increasing it", "code": 400}}'
+"""What an engine answers (400)."""
 KEYS = {name: f"sk-{name}-{name * 8}" for name in ("ann", "bob")}
 
 
@@ -49,3 +54,13 @@ def configured(*, keys: bool = False, wait: float = 10.0, **responses: Any) -> S
             "sessions": Sessions(turn_wait_seconds=wait),
         }
     )  # fmt: skip
+
+
+async def eventually(client: openai.AsyncOpenAI, response_id: str) -> Any:
+    """A response that is being stored while its caller, who has left, knows nothing of it."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await client.responses.retrieve(response_id)
+            except openai.NotFoundError:
+                await asyncio.sleep(0.01)

@@ -20,27 +20,12 @@ from web.stored_errors import ResponsesUnavailable
 from web.stored_memory import ResponsesInMemory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from functions.engines.scripted_server import ScriptedServer
     from tests.web.conftest import Served
     from tests.web.doubles import HandEngine
 
 Sdk = Any
 UNKNOWN = "conv_" + "0" * 32
-
-
-@pytest.fixture
-async def sdk() -> AsyncIterator[Sdk]:
-    """`sdk(served)` -> a client, closed at the end."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        def make(served: Served, **options: Any) -> openai.AsyncOpenAI:
-            client = served.sdk(**options)
-            stack.push_async_callback(client.close)
-            return client
-
-        yield make
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +21,6 @@ from infra.settings import Guards
 from tests.web.conftest import MODEL, settings_with
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import aiohttp
     from openai.types.responses import FunctionToolParam, ResponseInputItemParam
 
@@ -38,19 +35,6 @@ WEATHER: FunctionToolParam = {
 OSLO = {"name": "weather", "arguments": '{"city": "Oslo"}'}
 
 Sdk = Any
-
-
-@pytest.fixture
-async def sdk() -> AsyncIterator[Sdk]:
-    """`sdk(served)` -> a client, closed at the end."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        def make(served: Served) -> openai.AsyncOpenAI:
-            client = served.sdk()
-            stack.push_async_callback(client.close)
-            return client
-
-        yield make
 
 
 def scripted(**script: Any) -> Json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -12,35 +11,18 @@ import pytest
 from openai.types.responses import ResponseItem
 from pydantic import TypeAdapter
 
-from tests.web.conftest import MODEL, target_of, until
+from tests.web.conftest import MODEL
 from tests.web.doubles import HandClock
-from tests.web.response_kit import KEYS, OSLO, WEATHER, ask, assistant, configured, seen, user
+from tests.web.response_kit import KEYS, OSLO, TOO_LONG, WEATHER, ask, assistant, configured, eventually, seen, user
 from web.clock import RealClock
-from web.stored import StoredResponse
-from web.stored_errors import ResponsesUnavailable
 from web.stored_memory import ResponsesInMemory
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from functions.engines.scripted_server import ScriptedServer
     from tests.web.conftest import Served
     from tests.web.doubles import HandEngine
 
 Sdk = Any
-
-
-@pytest.fixture
-async def sdk() -> AsyncIterator[Sdk]:
-    """`sdk(served)` -> a client, closed at the end."""
-    async with contextlib.AsyncExitStack() as stack:
-
-        def make(served: Served, **options: Any) -> openai.AsyncOpenAI:
-            client = served.sdk(**options)
-            stack.push_async_callback(client.close)
-            return client
-
-        yield make
 
 
 @pytest.fixture
@@ -128,16 +110,6 @@ class TestOne:
         clock.advance(11)
         with pytest.raises(openai.NotFoundError):
             await client.responses.retrieve(told.id)
-
-
-async def eventually(client: openai.AsyncOpenAI, response_id: str) -> Any:
-    """A response that is being stored while its caller, who has left, knows nothing of it."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                return await client.responses.retrieve(response_id)
-            except openai.NotFoundError:
-                await asyncio.sleep(0.01)
 
 
 class TestChains:
@@ -254,73 +226,6 @@ class TestChains:
         assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "previous_response_id")
 
 
-TOO_LONG = b'{"error": {"message": "the request exceeds the available context size, try increasing it", "code": 400}}'
-
-
-class TestTooLong:
-    """`truncation`, with an engine that takes so many messages and no more."""
-
-    @staticmethod
-    async def take(hand_engine: HandEngine, most: int) -> list[int]:
-        """Answer what is short enough; how many messages each try had."""
-        tried = []
-        while True:
-            talk = await hand_engine.next()
-            tried.append(len(talk.json["messages"]))
-            if tried[-1] <= most:
-                await talk.begin()
-                await talk.token("ok")
-                await talk.token("", finish="stop")
-                await talk.end()
-                return tried
-            await talk.answer(400, TOO_LONG)
-
-    @pytest.mark.parametrize("stream", [False, True])
-    async def test_auto_leaves_out_the_oldest(
-        self, serve: Any, hand_engine: HandEngine, sdk: Sdk, stream: bool
-    ) -> None:
-        client = sdk(serve(target_of(hand_engine.url, kind="llamacpp"), web={"heartbeat_interval": 0.05}))
-        items: Any = [item for n in range(4) for item in (user(f"q{n}"), assistant(f"a{n}"))]
-        request = {"model": MODEL, "input": [*items, user("last")], "truncation": "auto", "stream": stream}
-        async with asyncio.TaskGroup() as tasks:
-            taken = tasks.create_task(self.take(hand_engine, 3))
-            told = await client.responses.create(**request)
-            if stream:
-                *_, last = [event async for event in told]
-                told = last.response
-        assert taken.result() == [9, 3]
-        assert (told.status, told.truncation) == ("completed", "auto")
-        kept = [item async for item in client.responses.input_items.list(told.id, limit=100)]
-        assert len(kept) == 9, "nothing that was said is forgotten"
-
-    async def test_auto_leaves_out_the_oldest_also_when_the_stream_has_begun_with_signs_of_life(
-        self, serve: Any, hand_engine: HandEngine
-    ) -> None:
-        served = serve(hand_engine.url, web={"heartbeat_interval": 0.02})
-        body = {"model": MODEL, "input": [user("a"), assistant("b"), user("c")], "stream": True, "truncation": "auto"}
-        raw = await served.raw(body, "/v1/responses")
-        talk = await hand_engine.next()
-        await raw.until(b": ")
-        await talk.answer(400, TOO_LONG)
-        talk = await hand_engine.next()
-        assert talk.json["messages"] == [user("c")]
-        await talk.begin()
-        await talk.token("ok", finish="stop")
-        await talk.end()
-        told = (await raw.rest()).decode()
-        assert told.count("HTTP/1.1 200") == 1
-        assert told.count("event: response.created") == told.count("event: response.completed") == 1
-        assert "response.failed" not in told
-
-    async def test_disabled_refuses(self, serve: Any, hand_engine: HandEngine, sdk: Sdk) -> None:
-        client = sdk(serve(hand_engine.url))
-        asking = asyncio.create_task(client.responses.create(model=MODEL, input=[user("a"), user("b")]))
-        talk = await hand_engine.next()
-        await talk.answer(400, TOO_LONG)
-        with pytest.raises(openai.BadRequestError):
-            await asking
-
-
 class TestInputItems:
     async def test_are_all_that_was_answered_a_page_at_a_time(self, client: openai.AsyncOpenAI) -> None:
         first = await client.responses.create(**ask("one", says="eins"))
@@ -343,6 +248,7 @@ class TestInputItems:
             assistant("yes"), {"type": "reasoning", "id": "rs_1", "summary": []},
             {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
             {"type": "function_call_output", "call_id": "c", "output": "1"},
+            user("hi") | {"id": {"no": "id"}, "status": "odd"}, user("hi") | {"id": "rs_1"}, user("hi") | {"id": "a/b"},
         ]  # fmt: skip
         told = await client.responses.create(**ask() | {"input": given})
         url = f"{served.url}/v1/responses/{told.id}/input_items?order=asc"
@@ -351,9 +257,10 @@ class TestInputItems:
         items = TypeAdapter(list[ResponseItem]).validate_python(page["data"])
         assert [item.type for item in items] == [
             "message", "message", "message", "reasoning", "function_call", "function_call_output",
+            "message", "message", "message",
         ]  # fmt: skip
         assert items[3].id == "rs_1"
-        assert len({item.id for item in items}) == 6
+        assert len({item.id for item in items}) == 9
 
     @pytest.mark.parametrize("query", ["limit=0", "limit=101", "order=up"])
     async def test_of_no_such_page_are_refused(self, client: openai.AsyncOpenAI, served: Served, query: str) -> None:
@@ -378,84 +285,3 @@ async def test_nobody_sees_what_is_stored_for_another(serve: Any, engine: Script
         await bob.responses.create(previous_response_id=told.id, **ask())
     assert caught.value.code == "previous_response_not_found"
     assert (await ann.responses.retrieve(told.id)).id == told.id
-
-
-SLOW = {"model": MODEL, "input": "hi", "x_scripted": {"gap": 0.01}}
-"""So slow that its pieces come one by one."""
-
-
-class Faulty(ResponsesInMemory):
-    """`held`: what is kept waits. `broken`: it fails; `down`: everything does."""
-
-    def __init__(self) -> None:
-        super().__init__(clock=RealClock())
-        self.held = self.broken = self.down = False
-        self.keeping = 0
-
-    async def check(self) -> None:
-        if self.down:
-            raise ResponsesUnavailable
-
-    async def keep(self, response: StoredResponse) -> None:
-        self.keeping += 1
-        await until(lambda: not self.held, seconds=30)
-        if self.broken or self.down:
-            raise ResponsesUnavailable
-        await super().keep(response)
-
-
-class TestFaults:
-    @pytest.fixture
-    def store(self) -> Faulty:
-        return Faulty()
-
-    async def test_the_end_is_told_when_it_is_kept(self, serve: Any, engine: ScriptedServer, store: Faulty) -> None:
-        served = serve(engine, responses=store)
-        store.held = True
-        stream = await served.raw(SLOW | {"stream": True}, "/v1/responses")
-        plain = await served.raw({"model": MODEL, "input": "hi"}, "/v1/responses")
-        await stream.until(b"response.output_text.delta")
-        await until(lambda: store.keeping == 2, seconds=20)
-        assert b"response.completed" not in stream.received + await stream.ready()
-        assert await plain.ready() == b""
-        store.held = False
-        await stream.until(b"response.completed")
-        assert (await plain.head())[0] == 200
-
-    async def test_what_cannot_be_kept_is_not_told_as_completed(
-        self, serve: Any, engine: ScriptedServer, store: Faulty, sdk: Sdk
-    ) -> None:
-        client = sdk(serve(engine, responses=store))
-        store.broken = True
-        *_, last = [event async for event in await client.responses.create(stream=True, **ask(script={"gap": 0.01}))]
-        assert (last.type, last.response.status) == ("response.failed", "failed")
-        assert last.response.output_text.startswith("t0 ")
-        assert last.response.error.type == "responses_unavailable"
-        with pytest.raises(openai.InternalServerError) as caught:
-            await client.responses.create(**ask())
-        assert (caught.value.status_code, caught.value.code) == (503, "responses_unavailable")
-
-    async def test_where_nothing_can_be_kept_no_engine_is_asked_but_for_what_is_not_to_be(
-        self, serve: Any, engine: ScriptedServer, store: Faulty, sdk: Sdk
-    ) -> None:
-        client = sdk(serve(engine, responses=store))
-        store.down = True
-        for stream in (False, True):
-            with pytest.raises(openai.InternalServerError) as caught:
-                await client.responses.create(stream=stream, **ask())
-            assert (caught.value.status_code, caught.value.code) == (503, "responses_unavailable")
-        assert not engine.state()["requests"]
-        assert (await client.responses.create(store=False, **ask())).status == "completed"
-
-    async def test_who_leaves_while_it_is_kept_leaves_it_kept(
-        self, serve: Any, engine: ScriptedServer, store: Faulty, sdk: Sdk
-    ) -> None:
-        served = serve(engine, responses=store)
-        store.held = True
-        raw = await served.raw(SLOW | {"stream": True}, "/v1/responses")
-        told = await raw.until(b"response.output_text.delta")
-        await until(lambda: store.keeping == 1, seconds=20)
-        raw.leave()
-        store.held = False
-        response_id = told.partition(b'"id":"')[2].partition(b'"')[0].decode()
-        assert (await eventually(sdk(served), response_id)).status == "completed"

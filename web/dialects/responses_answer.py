@@ -49,9 +49,9 @@ class ResponsesDialect:
         return None if self._envelope is None else self._envelope.last
 
     def left(self) -> Json | None:
-        """The response as far as it came, when its caller has left or was let go of: nobody is told that. None where
-        nothing of it was told, its id neither, or all of it."""
-        return None if self._stream is None or self.ended is not None else self._stream.left()
+        """The response as far as it came, when its caller has left or was let go of, whoever was told that. None where
+        nothing came of it."""
+        return self.ended or (None if self._stream is None else self._stream.left())
 
     def stream(self, request: GenerationRequest, *, rid: str, created: int) -> ResponsesStream:
         self._stream = ResponsesStream(self._begin(request, rid, created), rid=rid)
@@ -138,7 +138,7 @@ class ResponsesStream:
         return self._events.take()
 
     def left(self) -> Json | None:
-        """The response as far as it was told; None if it was not."""
+        """The response as far as it came; None if nothing did."""
         return self._envelope.cancelled(self._items.so_far()) if self._begun else None
 
     def _begin(self) -> None:

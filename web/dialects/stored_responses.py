@@ -80,14 +80,14 @@ def identified(
     taken = set(known)
     told = []
     for index, item in enumerate(items):
-        name = item.get("id")
+        name = given if isinstance(given := item.get("id"), str) and SANE_ID.fullmatch(given) else None
         if name in known:
             raise InvalidRequest(
                 f"Duplicate item found with id {name}. Remove duplicate items from your input and try again.",
                 param=f"{field}[{index}].id", code="duplicate_item",
             )  # fmt: skip
         kind = item.get("type") or "message"
-        if not isinstance(name, str) or name in taken or not SANE_ID.fullmatch(name):
+        if name is None or name in taken:
             name = f"{PREFIXES[kind]}_{secrets.token_hex(16)}"
         taken.add(name)
         told.append(_told(item, kind) | {"id": name, "type": kind})
@@ -115,7 +115,8 @@ def conversation_object(conversation: Conversation) -> ConversationObject:
 
 
 def _told(item: Json, kind: str) -> Json:
-    status = {"status": item.get("status") or "completed"}
+    said = item.get("status")
+    status = {"status": said if said in ("in_progress", "completed", "incomplete") else "completed"}
     if kind == "message":
         return item | status | {"content": _parts(item["content"], item["role"])}
     if kind == "reasoning":

@@ -51,7 +51,7 @@ class ResponsesEndpoint:
             try:
                 await self._answer(call, turn, dialect, scope, out)
             finally:
-                await turn.end(dialect.left() if out.begun else None)
+                await turn.end(dialect.left() if out.begun else None)  # who was told nothing knows no id
 
     async def _answer(
         self, call: ResponsesCall, turn: ResponseTurn, dialect: ResponsesDialect, scope: Scope, out: KeptFirst

@@ -155,6 +155,37 @@ def a_function_is_called_and_its_output_understood_by_responses(target: Target) 
     holds(second.output_text)
 
 
+@check("responses")
+def a_stored_response_is_gone_on_from_listed_and_deleted(target: Target) -> None:
+    first = respond(target, store=True)
+    same(client(target).responses.retrieve(first.id).output_text, first.output_text)
+    second = respond(target, store=True, previous_response_id=first.id, input="four")
+    items = list(client(target).responses.input_items.list(second.id, order="asc", limit=2))
+    same([item.id for item in items][1:-1], [item.id for item in first.output])
+    same([items[index].content[0].text for index in (0, -1)], ["one two three", "four"])
+    for one in (first, second):
+        client(target).responses.delete(one.id)
+        try:
+            client(target).responses.retrieve(one.id)
+        except openai.NotFoundError as error:
+            same(error.code, "response_not_found")
+        else:
+            raise AssertionError("it is there")
+
+
+@check("responses")
+def a_conversation_holds_what_was_said_in_its_responses(target: Target) -> None:
+    talks = client(target).conversations
+    talk = talks.create(items=[{"role": "user", "content": "zero"}], metadata={"a": "b"})
+    answer = respond(target, conversation=talk.id)
+    same(answer.conversation.id, talk.id)
+    said = list(talks.items.list(talk.id, order="asc", limit=2))
+    same([item.content[0].text for item in said[:2]], ["zero", "one two three"])
+    same([item.id for item in said[2:]], [item.id for item in answer.output])
+    same(talks.retrieve(talk.id).metadata, {"a": "b"})
+    holds(talks.delete(talk.id).deleted)
+
+
 @check("responses", "scripted")
 def a_response_is_parsed_into_a_model_class(target: Target) -> None:
     answer = client(target).responses.parse(
