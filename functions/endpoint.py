@@ -14,7 +14,7 @@ from functions.control import ServerControl
 from functions.directory import ServerDirectory
 from functions.garbage import spare_the_application
 from functions.logs import configure_logging
-from functions.state import file_storage, key_store, response_store, session_store, shared_state, usage_store
+from functions.state import file_storage, key_store, limiter, response_store, session_store, shared_state, usage_store
 from infra.configuration import load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -57,6 +57,7 @@ def services_of(
         storage=file_storage(state, clock),
         usage=usage_store(state, settings),
         responses=response_store(state, clock),
+        limiter=limiter(state, settings, clock),
     )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from functions.listening import ListenError, Listening
 from functions.local_engines import LocalEngines
 from functions.logs import configure_logging
 from functions.model_files import refuse_missing_files
-from functions.state import file_storage, key_store, response_store, session_store, shared_state, usage_store
+from functions.state import file_storage, key_store, limiter, response_store, session_store, shared_state, usage_store
 from infra.configuration import ConfigurationError, load_settings, refuse_locked_out
 from infra.key_store import KeysInMemory
 from web.application import create_application
@@ -98,6 +98,7 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
         keys=key_store(state, clock) or KeysInMemory(),  # this process is the only one
         usage=usage_store(state, settings),
         responses=response_store(state, clock),
+        limiter=limiter(state, settings, clock),
     )  # fmt: skip
     where = settings.server
     server = _Announcing(

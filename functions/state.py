@@ -18,6 +18,7 @@ from web.file_table import FilesInTable
 from web.session_archive import SessionArchive
 from web.session_items import OBJECTS
 from web.session_table import SessionsInTable
+from web.shared_limits import SharedLimiter
 from web.stored_table import ResponsesInTable
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from infra.settings import Settings
     from web.batches import BatchRunner
     from web.clock import Clock
+    from web.limits import Limiter
     from web.sessions import SessionStore
     from web.stored import ResponseStore
 
@@ -104,3 +106,8 @@ def response_jobs(state: SharedState, clock: Clock) -> dict[str, Callable[[], Aw
         f"objects of {prefix.rstrip('/')}": Orphans(state.table, state.bucket, prefix=prefix, time=clock.time)
         for prefix in stored_items.OBJECTS
     }
+
+
+def limiter(state: SharedState | None, settings: Settings, clock: Clock) -> Limiter | None:
+    """Of requests and tokens, across all web containers; None where each counts for itself."""
+    return None if state is None else SharedLimiter(state.table, settings.limits, clock)

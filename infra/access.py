@@ -92,7 +92,8 @@ class Limits(Section):
     max_sessions: Annotated[int, Field(ge=1)] = 1000
     session_ttl_seconds: Annotated[int, Field(ge=1)] = 3600
     default_rate_limit_per_minute: Annotated[int, Field(ge=1)] = 60
-    """Requests of one key, else of one client address, in any minute, at one web container."""
+    """Requests of one key in any minute, at all web containers together; without keys of one client address, at each.
+    With `state.kind` "memory" each container counts keys for itself too."""
     default_tokens_per_minute: Annotated[int, Field(ge=1)] | None = None
     """Tokens of prompts and answers, likewise. None: not limited."""
 

@@ -26,6 +26,8 @@ RECENT = "recent"
 DUE = "due"
 """The index of all items that have something to be done with, by what (attribute `due`) and when (`due_at`)."""
 
+_TELL = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
 
 @dataclass(frozen=True)
 class Key:
@@ -87,11 +89,9 @@ class Table:
         answer = await self._call("get_item", Key=key.item(), ConsistentRead=consistent, **projection)
         return answer.get("Item")
 
-    async def put(self, item: Item, *, condition: Condition = None, tell: bool = False) -> Item | None:
-        """Returns the item in whose place it was put. `tell`: where the condition fails, ConditionFailed has the item
-        that is there."""
-        told = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"} if tell else {}
-        answer = await self._call("put_item", Item=item, ReturnValues="ALL_OLD", **told, **_conditional(condition))
+    async def put(self, item: Item, *, condition: Condition = None) -> Item | None:
+        """Returns the item in whose place it was put."""
+        answer = await self._call("put_item", Item=item, ReturnValues="ALL_OLD", **_conditional(condition))
         return answer.get("Attributes")
 
     async def update(
@@ -102,10 +102,14 @@ class Table:
         add: Mapping[str, int | Decimal] | None = None,
         remove: Sequence[str] = (),
         condition: Condition = None,
+        tell: bool = False,
     ) -> Item:
         """Change attributes of one item, which is made if there is none; returns it as it is then. `add`: to numbers,
-        which begin at 0; that may happen twice where the first answer is lost, unless the condition rules it out."""
+        which begin at 0; that may happen twice where the first answer is lost, unless the condition rules it out.
+        `tell`: where the condition fails, ConditionFailed has the item that is there."""
         told = _updating(set or {}, add or {}, remove, condition)
+        if tell:
+            told |= _TELL
         answer = await self._call("update_item", Key=key.item(), ReturnValues="ALL_NEW", **told)
         item: Item = answer["Attributes"]
         return item

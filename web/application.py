@@ -55,6 +55,8 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from web.limits import Limiter
+
 
 __all__ = ["Services", "create_application"]
 
@@ -71,9 +73,10 @@ def create_application(services: Services) -> ASGIApp:
     exchanges = PlainExchanges(services)
     metrics = Metrics()
     draining = services.draining or Draining(clock=services.clock, grace=services.settings.web.drain_seconds)
-    limiter = services.limiter or MemoryLimiter(
-        services.settings.limits, services.clock, on_decision=lambda allowed: metrics.rate_limited(allowed=allowed)
-    )
+    limiter = services.limiter
+    if limiter is None:
+        limiter = MemoryLimiter(services.settings.limits, services.clock)
+    limiter.watch(lambda allowed: metrics.rate_limited(allowed=allowed))
     meter = Meter.of(services)
     gate = Gate(services, limiter, meter=meter)
     generator = Generator(relay, services, gate=gate, metrics=metrics, draining=draining, meter=meter)
@@ -89,8 +92,10 @@ def create_application(services: Services) -> ASGIApp:
         services.responses or ResponsesInMemory(clock=services.clock), settings=services.settings, clock=services.clock
     )
     app: ASGIApp = Heads(
-        _fastapi(services, relay, states, exchanges, metrics, draining, conversations, files, known, meter, turns)
-    )
+        _fastapi(
+            services, relay, states, exchanges, metrics, draining, conversations, files, known, meter, turns, limiter
+        )
+    )  # fmt: skip
     tokens = Tokens(exchanges)
     direct = {
         **generation.endpoints(generator, max_body_bytes=most),
@@ -114,7 +119,7 @@ def create_application(services: Services) -> ASGIApp:
 def _fastapi(
     services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges, metrics: Metrics,
     draining: Draining, conversations: Conversations, files: Files, known: KnownKeys | None, meter: Meter,
-    turns: ResponseTurns,
+    turns: ResponseTurns, limiter: Limiter,
 ) -> FastAPI:  # fmt: skip
     """Every route that is not hot, and the OpenAPI document of all."""
     uptime = health.Uptime(services.clock)
@@ -124,6 +129,7 @@ def _fastapi(
         uptime.begin()
         yield
         await conversations.close()
+        await limiter.close()
         if known is not None:
             await known.close()
         await meter.close()

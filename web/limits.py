@@ -4,7 +4,7 @@ Requests are counted where they come in (`web.edge`, before their body is read) 
 (a WebSocket's prompts), in the Generator; `Caller.counted` keeps one from being counted twice. Tokens are reserved by
 the Generator, as many as the prompt may have and the answer may take, and settled by what the engine counted.
 
-`MemoryLimiter` holds within one process; what holds across containers has to be a `Limiter` too.
+`MemoryLimiter` holds within one process, `web.shared_limits.SharedLimiter` across all containers.
 """
 
 from __future__ import annotations
@@ -66,8 +66,14 @@ class Limiter(Protocol):
     def standing(self, caller: Caller) -> Standing:
         """As far as is known here, now."""
 
+    def watch(self, on_decision: Callable[[bool], None]) -> None:
+        """Tell it of each request from now on whether it was allowed (or else blocked), by requests or by tokens."""
 
-def _nobody_watches(_: bool) -> None: ...
+    async def close(self) -> None:
+        """Nothing more will be asked."""
+
+
+def nobody_watches(_: bool) -> None: ...
 
 
 class MemoryLimiter:
@@ -75,11 +81,10 @@ class MemoryLimiter:
     more, and never before, so nobody can push out their own. Client addresses beyond MOST_ACCOUNTS share accounts
     meanwhile; an address that began in a shared one stays there as long as anything in it counts."""
 
-    def __init__(self, limits: Limits, clock: Clock, *, on_decision: Callable[[bool], None] = _nobody_watches) -> None:
-        """`on_decision` is told of each request whether it was allowed (or else blocked), by requests or by tokens."""
+    def __init__(self, limits: Limits, clock: Clock) -> None:
         self._limits = limits
         self._clock = clock
-        self._on_decision = on_decision
+        self._on_decision: Callable[[bool], None] = nobody_watches
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
 
     async def take(self, caller: Caller) -> None:
@@ -87,7 +92,7 @@ class MemoryLimiter:
         account = self._account(caller, now)
         if wait := account.requests.room_in(1, now):
             self._on_decision(False)
-            raise _refusal("requests", account.requests.limit, wait)
+            raise refusal("requests", account.requests.limit, wait)
         account.requests.add(1, now)
         self._keep(account, now)
         self._on_decision(True)
@@ -99,7 +104,7 @@ class MemoryLimiter:
             return None
         if wait := account.tokens.room_in(tokens, now):
             self._on_decision(False)
-            raise _refusal("tokens", account.tokens.limit, wait, requested=tokens)
+            raise refusal("tokens", account.tokens.limit, wait, requested=tokens)
         slot = account.tokens.add(tokens, now)
         self._keep(account, now)
         return _Reserved(self, caller, account.tokens, slot, tokens)
@@ -108,6 +113,11 @@ class MemoryLimiter:
         now = self._clock.monotonic()
         account = self._accounts.get(caller.identity) or self._account(caller, now)
         return Standing(_budget(account.requests, now), _budget(account.tokens, now) if account.tokens else None)
+
+    def watch(self, on_decision: Callable[[bool], None]) -> None:
+        self._on_decision = on_decision
+
+    async def close(self) -> None: ...
 
     def add_tokens(self, caller: Caller, tokens: int) -> None:
         """Count tokens that were used beyond what was set aside for them."""
@@ -195,7 +205,7 @@ def _budget(window: Window, now: float) -> Budget:
     return Budget(window.limit, remaining, reset)
 
 
-def _refusal(kind: Kind, limit: int, wait: float, *, requested: int | None = None) -> RateLimited:
+def refusal(kind: Kind, limit: int, wait: float, *, requested: int | None = None) -> RateLimited:
     if math.isinf(wait):
         message = f"The request is too large: {limit} tokens a minute are allowed, and it may need {requested}."
         return RateLimited(f"{message} Ask less, or set a lower max_tokens.", kind=kind, retry_after=None)

@@ -59,14 +59,14 @@ async def test_a_transaction_changes_an_item_and_puts_another_or_does_neither(aw
     assert await aws_state.table.get(other) is None
 
 
-async def test_a_put_whose_condition_fails_can_tell_what_is_there(aws_state: StateOfTest) -> None:
+async def test_an_update_whose_condition_fails_can_tell_what_is_there(aws_state: StateOfTest) -> None:
     there = {**KEY.item(), "count": 1, "parts": {"a": [[Decimal(3), True]], "b": "text"}}
     await aws_state.table.put(there)
     mine = Attr("count").eq(7)
     with pytest.raises(ConditionFailed) as told:
-        await aws_state.table.put(KEY.item(), condition=mine, tell=True)
+        await aws_state.table.update(KEY, add={"count": 1}, condition=mine, tell=True)
     assert told.value.item == there
     for key, tell in ((KEY, False), (Key("noun#none", "item"), True)):
         with pytest.raises(ConditionFailed) as untold:
-            await aws_state.table.put(key.item(), condition=mine, tell=tell)
+            await aws_state.table.update(key, add={"count": 1}, condition=mine, tell=tell)
         assert untold.value.item is None

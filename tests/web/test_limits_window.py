@@ -91,7 +91,8 @@ class Bench:
     decisions: list[bool] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.limiter = MemoryLimiter(self.limits, self.clock, on_decision=self.decisions.append)
+        self.limiter = MemoryLimiter(self.limits, self.clock)
+        self.limiter.watch(self.decisions.append)
 
     async def allowed(self, caller: Caller, times: int = 1) -> int:
         count = 0
