@@ -112,6 +112,7 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
     finally:
         if keeping is not None:
             keeping.cancel()
+            await asyncio.wait((keeping,))
         await engines.close()
     log.info("the service has ended")
     return server.started

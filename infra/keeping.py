@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from infra.blueprint import ARCHIVE_DAYS
 from infra.section import Section
@@ -32,7 +32,13 @@ class State(Section):
 class Jobs(Section):
     """The housekeeping of what is kept: on Modal a scheduled function, elsewhere the service itself."""
 
-    every_minutes: Literal[5, 10, 15, 20, 30, 60] = 60
+    every_minutes: Annotated[int, Field(ge=5, le=60)] = 60
+
+    @model_validator(mode="after")
+    def _the_hour_divides(self) -> Self:
+        if 60 % self.every_minutes:
+            raise ValueError(f"every_minutes ({self.every_minutes}) does not divide the hour")
+        return self
 
     @property
     def cron(self) -> str:

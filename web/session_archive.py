@@ -113,8 +113,8 @@ class SessionArchive:
         try:
             await self._table.transact([Delete(key, same), Add(counter_key(key_of(key).owner), COUNTED_BY, -1)])
         except ConditionFailed:
-            after = await self._table.get(key, attributes=("token", "write"))
-            if after is not None and after["token"] == item["token"] and after["write"] != item["write"]:
+            after = await self._table.get(key, attributes=("token", "write", "leased_until"))
+            if after is not None and after["token"] == item["token"]:
                 await self._bucket.delete(name)  # it lives on
             return after is None
         if "at" in item:

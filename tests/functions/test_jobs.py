@@ -80,5 +80,10 @@ def test_the_schedule_is_said_as_cron_says_it(minutes: int, cron: str) -> None:
     assert Jobs.model_validate({"every_minutes": minutes}).cron == cron
 
 
+def test_what_does_not_divide_the_hour_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not divide the hour"):
+        Jobs(every_minutes=25)
+
+
 def test_where_each_process_keeps_its_own_state_nothing_is_shared() -> None:
     assert shared_state(Settings.model_validate({"state": {"kind": "memory"}})) is None

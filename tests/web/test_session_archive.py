@@ -175,6 +175,22 @@ async def test_a_session_that_is_used_again_meanwhile_lives_on_and_has_no_archiv
     assert container.kept()["count"]["count"] == 1
 
 
+async def test_a_turn_whose_container_comes_back_meanwhile_lives_on_and_has_no_archive(
+    container: Container, clock: HandClock
+) -> None:
+    question = await container.keep(expires_at=clock.time() + 10, turn="t")
+
+    class Back(Interrupted):
+        async def before(self) -> None:
+            assert await container.store._renew(question)
+
+    clock.advance(LEASE_SECONDS)
+    state = container.state
+    assert await SessionArchive(Back(state.clients, state.name), state.bucket, clock=clock).retire_due() == 0
+    assert container.archives() == []
+    assert await container.store.load(KEY) == question
+
+
 async def test_a_session_that_was_archived_and_begun_anew_meanwhile_keeps_its_archive(
     container: Container, clock: HandClock
 ) -> None:
