@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from infra.aws import StateUnavailable
 from infra.usage import COST_UNIT, DAY_SECONDS, day_of
-from web.errors import BudgetExhausted
+from web.usage_errors import BudgetExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from tests.web.doubles import HandClock
 from tests.web.usage_kit import priced
 from web.budgets import REFRESH_SECONDS, STALE_SECONDS, WAIT_SECONDS
 from web.caller import Caller
-from web.errors import BudgetExhausted
 from web.usage import Meter, UsageInMemory
+from web.usage_errors import BudgetExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

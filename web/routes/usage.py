@@ -16,8 +16,9 @@ from web.auth import require_scope
 from web.budgets import limit_of
 from web.caller import caller_of
 from web.dialects.usage import Budget, OwnUsagePage, UsagePage, page_of
-from web.errors import InvalidRequest, UsageUnavailable
+from web.errors import InvalidRequest
 from web.usage import account_of
+from web.usage_errors import UsageUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
