@@ -9,7 +9,7 @@ from typing import Any
 
 import modal
 
-from functions import endpoint, jobs
+from functions import batch_worker, batches, endpoint, jobs
 from functions.deployment import settings_for_deploy
 from functions.endpoint import Endpoint, ServerEndpoint
 from functions.images import WEIGHTS, engine_image, needs_weights, web_image
@@ -82,3 +82,14 @@ if settings.state.kind == "aws":
     )
     async def housekeeping() -> dict[str, int]:
         return await jobs.run_once()
+
+    @app.function(
+        name=batches.FUNCTION,
+        image=web_image(settings),
+        secrets=web_parts["secrets"],
+        timeout=settings.batches.timeout,
+        max_containers=settings.batches.max_containers,
+        retries=batches.RETRIES,
+    )
+    async def batch(owner: str, batch_id: str) -> bool:
+        return await batch_worker.work(owner, batch_id, servers)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import modal
 
+from functions.batches import SpawnedBatches
 from functions.control import ServerControl
 from functions.directory import ServerDirectory
 from functions.garbage import spare_the_application
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from infra.settings import Settings
+    from web.batches import BatchRunner
 
 STARTUP_SECONDS = 60
 """How long that form may take until it listens."""
@@ -41,8 +43,10 @@ def services_of(
     coalesce_seconds: float,
     draining: Draining | None = None,
     behind_proxy: bool = False,
+    runner: BatchRunner | None = None,
 ) -> Services:
-    """The parts of the application on Modal. `servers`: model id -> its engine's Server."""
+    """The parts of the application on Modal. `servers`: model id -> its engine's Server. `runner`: of batches; None:
+    each is worked on by a container of its own."""
     urls: dict[str, str] = {}
     for model_id, server in servers.items():
         url = server.get_url()
@@ -54,7 +58,7 @@ def services_of(
         settings=settings, engines=ServerDirectory(settings, urls), clock=clock,
         control=ServerControl(settings, servers, clock=clock), coalesce_seconds=coalesce_seconds, draining=draining,
         behind_proxy=behind_proxy, sessions=session_store(state, settings, clock), keys=key_store(state, clock),
-        storage=file_storage(state, clock),
+        storage=file_storage(state, clock, runner=runner or SpawnedBatches(settings)),
         usage=usage_store(state, settings),
         responses=response_store(state, clock),
         limiter=limiter(state, settings, clock),

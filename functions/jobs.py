@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
+from functions.batches import batch_jobs
 from functions.logs import configure_logging
 from functions.state import response_jobs, session_jobs, shared_state, usage_jobs
 from infra.configuration import load_settings
@@ -75,7 +76,8 @@ async def run_once() -> dict[str, int]:
     if state is None:
         return {}
     try:
-        return await run_jobs(jobs_of(settings, state, clock), clock=clock, seconds=_seconds(settings))
+        jobs = {**jobs_of(settings, state, clock), **batch_jobs(settings, state, clock)}
+        return await run_jobs(jobs, clock=clock, seconds=_seconds(settings))
     finally:
         state.clients.close()
 

@@ -35,5 +35,7 @@ class Batches(Section):
     """Lines of one batch that are asked at once; as many as the model's engines take unless set."""
     line_seconds: Annotated[float, Field(gt=0)] = 7200.0
     """How long one line is asked again while engines boot, are full or go away; then it has failed."""
+    max_containers: Annotated[int, Field(ge=1)] = 4
+    """Batches that are worked on at once; others wait. On Modal: each has a container of its own."""
     timeout: Annotated[int, Field(ge=60, le=86400)] = 86400
     """Seconds that one container may work on a batch; the next one goes on where it was."""

@@ -93,7 +93,8 @@ def permissions(service: str, operation: str, arguments: dict[str, Any]) -> set[
     needed = {(f"s3:{S3_ACTIONS.get(operation, operation)}", f"{bucket}{key}")}
     if operation == "CopyObject":
         source = arguments["CopySource"]
-        needed.add(("s3:GetObject", f"{source['Bucket']}/{source['Key']}"))
+        name = source if isinstance(source, str) else f"{source['Bucket']}/{source['Key']}"
+        needed.add(("s3:GetObject", name))
     return needed
 
 

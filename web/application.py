@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from web.auth import Authentication
+from web.batch_service import BatchService
 from web.batch_store import in_memory
 from web.conversations import Conversations
 from web.draining import Doors, Draining
 from web.edge import LIMITED_PATHS, RequestLimits
+from web.errors import RouteNotFound
 from web.files import Files
 from web.gate import Gate
 from web.generation import Generator
@@ -40,6 +42,7 @@ from web.routes import (
     v1_conversations,
     v1_sessions,
 )
+from web.routes import batches as batches_route
 from web.routes import files as files_route
 from web.routes import metrics as metrics_route
 from web.routes.socket import SocketEndpoint
@@ -53,7 +56,7 @@ from web.usage import Meter
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from web.limits import Limiter
 
@@ -91,11 +94,6 @@ def create_application(services: Services) -> ASGIApp:
     turns = ResponseTurns(
         services.responses or ResponsesInMemory(clock=services.clock), settings=services.settings, clock=services.clock
     )
-    app: ASGIApp = Heads(
-        _fastapi(
-            services, relay, states, exchanges, metrics, draining, conversations, files, known, meter, turns, limiter
-        )
-    )  # fmt: skip
     tokens = Tokens(exchanges)
     direct = {
         **generation.endpoints(generator, max_body_bytes=most),
@@ -104,6 +102,13 @@ def create_application(services: Services) -> ASGIApp:
         **messages.endpoints(services, generator, tokens),
         **responses.endpoints(services, generator, tokens, turns),
     }
+    lines = Errors(DirectRoutes(_nothing, direct), clock=services.clock)
+    batches = BatchService(services, storage, files, lines)
+    app: ASGIApp = Heads(
+        _fastapi(
+            services, relay, states, exchanges, metrics, draining, conversations, batches, known, meter, turns, limiter
+        )
+    )  # fmt: skip
     direct |= service.endpoints(services, generator, conversations, openai=direct)
     sockets = {"/chat/ws": SocketEndpoint(services, generator, conversations, draining)}
     app = DirectRoutes(app, direct, sockets=sockets)
@@ -118,7 +123,7 @@ def create_application(services: Services) -> ASGIApp:
 
 def _fastapi(
     services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges, metrics: Metrics,
-    draining: Draining, conversations: Conversations, files: Files, known: KnownKeys | None, meter: Meter,
+    draining: Draining, conversations: Conversations, batches: BatchService, known: KnownKeys | None, meter: Meter,
     turns: ResponseTurns, limiter: Limiter,
 ) -> FastAPI:  # fmt: skip
     """Every route that is not hot, and the OpenAPI document of all."""
@@ -127,7 +132,9 @@ def _fastapi(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         uptime.begin()
+        batches.begin()
         yield
+        await batches.close()
         await conversations.close()
         await limiter.close()
         if known is not None:
@@ -151,10 +158,15 @@ def _fastapi(
     api.include_router(sessions.router(conversations))
     api.include_router(v1_sessions.router(conversations))
     api.include_router(admin_keys.router(services, known))
-    api.include_router(files_route.router(files, settings=services.settings.files, clock=services.clock))
+    api.include_router(files_route.router(batches.files, settings=services.settings.files, clock=services.clock))
+    api.include_router(batches_route.router(batches.requests))
     api.include_router(usage.router(services, meter))
     api.include_router(health.router(services, states, uptime, draining))
     if services.settings.observability.enable_metrics:
         api.include_router(metrics_route.router(metrics.registry, path=services.settings.observability.metrics_path))
     api.include_router(page.router())
     return api
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
+    raise RouteNotFound(scope["method"], scope["path"])

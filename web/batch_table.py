@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import secrets
 import zlib
 from dataclasses import asdict
 from decimal import Decimal
@@ -57,11 +56,10 @@ class BatchesInTable:
         return None if item is None else to_batch(item)
 
     async def save(self, batch: Batch) -> None:
-        item = to_item(batch)
         try:
-            await self._table.put(item, condition=_follows(batch))
+            await self._table.put(to_item(batch), condition=_follows(batch))
         except ConditionFailed:
-            if not await self._is_ours(batch, item):
+            if not await self._is_ours(batch):
                 raise BatchConflict from None
 
     async def end(self, batch: Batch) -> None:
@@ -81,14 +79,16 @@ class BatchesInTable:
 
     async def _counted(self, batch: Batch, condition: Condition, amount: int, *, below: int | None = None) -> bool:
         """Write it, and count it or take it from the count. False: the count is at `below`. Raises BatchConflict."""
-        item = to_item(batch)
-        writes: list[Write] = [Put(item, condition), Add(counter_key(batch.owner), COUNTED_BY, amount, below=below)]
+        writes: list[Write] = [
+            Put(to_item(batch), condition),
+            Add(counter_key(batch.owner), COUNTED_BY, amount, below=below),
+        ]
         for _ in range(CONFLICTS):
             try:
                 await self._table.transact(writes)
             except ConditionFailed as error:
                 if error.reasons[0] == "ConditionalCheckFailed":
-                    if await self._is_ours(batch, item):
+                    if await self._is_ours(batch):
                         return True
                     raise BatchConflict from None
                 if error.reasons[1] == "ConditionalCheckFailed":
@@ -98,10 +98,10 @@ class BatchesInTable:
                 return True
         raise StateUnavailable("a batch: other transactions were always in the way")
 
-    async def _is_ours(self, batch: Batch, item: Item) -> bool:
+    async def _is_ours(self, batch: Batch) -> bool:
         """Whether what is kept is what was just written: the answer to it was lost, and a second try refused."""
-        kept = await self._table.get(item_key(batch.owner, batch.id), attributes=("write",))
-        return kept is not None and kept["write"] == item["write"]
+        kept = await self._table.get(item_key(batch.owner, batch.id), attributes=("mark",))
+        return kept is not None and kept["mark"] == batch.mark
 
 
 def _follows(batch: Batch) -> Condition:
@@ -114,7 +114,7 @@ def to_item(batch: Batch) -> Item:
     """What conditions and indexes need are attributes; the rest is one compressed JSON object."""
     held = {name: value for name, value in asdict(batch).items() if name not in ("owner", "id", "done")}
     item: Item = {
-        **item_key(batch.owner, batch.id).item(), "version": batch.version, "write": secrets.token_hex(8),
+        **item_key(batch.owner, batch.id).item(), "version": batch.version, "mark": batch.mark,
         "body": zlib.compress(orjson.dumps(held)), "done": zlib.compress(batch.done),
     }  # fmt: skip
     if batch.swept:

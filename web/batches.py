@@ -7,6 +7,7 @@ parts count, so that a worker that dies loses at most answers that no record tel
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -15,6 +16,7 @@ from web.caller import Caller
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from web.batch_worker import BatchWorker
     from web.files import FileStore
     from web.objects import ObjectKeeper
 
@@ -26,7 +28,7 @@ WINDOW_SECONDS = 86400.0
 """The completion window: the only one that OpenAI has."""
 LEASE_SECONDS = 60.0
 """How long a worker keeps its batch without a sign of life."""
-START_SECONDS = 300.0
+START_SECONDS = 120.0
 """How long a worker that was called may take to come; then another one is called."""
 MOST_TRIES = 10
 """Workers that may die one after the other, without anything being kept, before it is the batch that is suspected."""
@@ -82,7 +84,8 @@ class Batch:
     """When it became what (`in_progress_at`, …)."""
     model: str | None = None
     errors: tuple[BatchError, ...] = ()
-    input_bytes: int = 0
+    expired: bool = False
+    """Whether the window has closed before lines that are done."""
     total: int = 0
     """Lines, known once they were checked; likewise `model`."""
     completed: int = 0
@@ -92,7 +95,11 @@ class Batch:
     error_file_id: str | None = None
     version: int = 1
     leased_until: float = 0.0
-    """Until then the last of `workers`, or one that was called, works on it."""
+    """Until then the last of `workers` works on it, or one that was `called` is to come."""
+    called: bool = True
+    """Whether a worker was called, and none has come since."""
+    mark: str = field(default_factory=lambda: secrets.token_hex(8))
+    """Random, of this version: by it a writer knows its own again."""
     workers: tuple[tuple[str, int], ...] = ()
     """Who worked on it, by their random names, and each one's first part."""
     parts: int = 0
@@ -172,9 +179,15 @@ class BatchStore(Protocol):
 
 
 class BatchRunner(Protocol):
+    def take(self, worker: BatchWorker) -> None:
+        """The application's own worker, for who has batches worked on in its process. Called once, before all else."""
+
     async def start(self, batch: Batch) -> None:
-        """Have a worker work on it, soon and somewhere; one that is at work already may look at it anew. Raises
-        whatever it likes: the batch is found again by its lease."""
+        """Have a worker work on it, soon and somewhere. Raises whatever it likes: the batch is found again by its
+        lease."""
+
+    def nudge(self, batch: Batch) -> None:
+        """It has changed: a worker that can hear it may look at it at once. Others do so in time."""
 
 
 @dataclass(frozen=True, kw_only=True)

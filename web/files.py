@@ -55,10 +55,14 @@ class File:
     @property
     def at(self) -> str:
         """The name of its object."""
-        return f"files/{self.owner.replace(':', '-')}/{self.id}"
+        return object_name(self.owner, self.id)
 
     def expired(self, now: float) -> bool:
         return self.expires_at is not None and self.expires_at <= now
+
+
+def object_name(owner: str, file_id: str) -> str:
+    return f"files/{owner.replace(':', '-')}/{file_id}"
 
 
 class FileStore(Protocol):
@@ -235,13 +239,15 @@ class Upload:
             log.warning("what was left of an upload is removed later: %s", error)
 
 
-async def to_its_end(work: Callable[[], Awaitable[None]]) -> None:
+async def to_its_end(work: Callable[[], Awaitable[object]]) -> None:
     """Do it even where this task is cancelled meanwhile; that comes through once it is done."""
     task = asyncio.ensure_future(work())
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # whoever cancels does not want to know
         raise
 
 
