@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
-from botocore.retries.standard import ExponentialBackoff
 
 from infra import blueprint
 from infra.aws import Clients
 from tests.aws_kit import StateOfTest
 from tests.chaos.dynalite import dynalite
 from tests.chaos.proxy import FaultProxy
+from tests.chaos.retries import at_once
 from tests.conformance.environments import NotOnThisMachine
 from tests.web.doubles import HandClock
 
@@ -35,9 +35,8 @@ class Faulty:
 
 
 @pytest.fixture(autouse=True)
-def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls that failed are tried again at once: botocore would wait for up to 1, 2, 4 s in between."""
-    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda self, context: 0.0)
+def _tried_again_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once(monkeypatch.setattr)
 
 
 @pytest.fixture
@@ -101,24 +100,24 @@ def _made_at(url: str) -> StateOfTest:
 @pytest.fixture(params=EMULATORS)
 def faulty(request: pytest.FixtureRequest, _states: Callable[[FaultProxy], StateOfTest]) -> Iterator[Faulty]:
     """Empty, and without a fault."""
-    with _emptied(request.getfixturevalue(f"_{request.param}_proxy"), _states) as faulty:
+    with emptied(request.getfixturevalue(f"_{request.param}_proxy"), _states) as faulty:
         yield faulty
 
 
 @pytest.fixture
 def on_moto(_moto_proxy: FaultProxy, _states: Callable[[FaultProxy], StateOfTest]) -> Iterator[Faulty]:
-    with _emptied(_moto_proxy, _states) as faulty:
+    with emptied(_moto_proxy, _states) as faulty:
         yield faulty
 
 
 @pytest.fixture
 def on_dynalite(_dynalite_proxy: FaultProxy, _states: Callable[[FaultProxy], StateOfTest]) -> Iterator[Faulty]:
-    with _emptied(_dynalite_proxy, _states) as faulty:
+    with emptied(_dynalite_proxy, _states) as faulty:
         yield faulty
 
 
 @contextlib.contextmanager
-def _emptied(proxy: FaultProxy, states: Callable[[FaultProxy], StateOfTest]) -> Iterator[Faulty]:
+def emptied(proxy: FaultProxy, states: Callable[[FaultProxy], StateOfTest]) -> Iterator[Faulty]:
     faulty = Faulty(proxy, states(proxy))
     proxy.clear()
     yield faulty
