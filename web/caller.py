@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """`identity` is what limits and sessions are kept by: `key:<start of its hash>`, or `ip:<address>` without keys."""
+    """`identity` is what limits and sessions are kept by: `key:<start of its hash>` (of one in the table:
+    `key:<its id>`), or `ip:<address>` without keys."""
 
     identity: str
     name: str | None = None

@@ -107,6 +107,7 @@ class KnownKeys:
         known = [given for given, known in self._known.items() if known.key_id == record.id]
         for given in (*known, record.key):
             self._known.pop(given, None)
+            self._unknown.pop(given, None)
             self._asking.pop(given, None)  # what it brings is from before
 
     async def close(self) -> None:
@@ -181,9 +182,9 @@ class KnownKeys:
 
     def _keep(self, given: str, record: KeyRecord | None, asked_at: float) -> None:
         before = self._known.pop(given, None)
+        self._unknown.pop(given, None)
         end = record.accepted_until(given) if record is not None else 0.0
         if record is None or end <= self._clock.time():
-            self._unknown.pop(given, None)
             self._unknown[given] = asked_at + VALID_SECONDS
             if len(self._unknown) > MOST_UNKNOWN:
                 self._unknown.popitem(last=False)

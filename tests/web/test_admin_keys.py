@@ -158,7 +158,9 @@ async def test_what_is_changed_is_changed_and_nothing_else(admin: Administrator,
     assert ended["status"] == "expired"
     with pytest.raises(openai.AuthenticationError):
         await ask(locked, secret)
-    assert (await admin("PATCH", made["id"], body={"expires_at": None}))["status"] == "active"
+    again = await admin("PATCH", made["id"], body={"expires_at": None, "scopes": ["inference"], "labels": {}})
+    assert (again["status"], again["labels"]) == ("active", {})
+    await ask(locked, secret)
 
 
 @both_stores
