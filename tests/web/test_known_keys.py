@@ -301,6 +301,22 @@ async def test_a_key_that_was_known_to_be_revoked_never_comes_back(
             await known.find(secret)
 
 
+async def test_once_the_table_is_back_no_key_lives_on_what_it_said_before(
+    store: Watched, known: KnownKeys, clock: HandClock
+) -> None:
+    (one, first), (_, second) = await made(store, clock), await made(store, clock)
+    assert await known.find(first) and await known.find(second)
+    store.down = True
+    clock.advance(known_keys.VALID_SECONDS)
+    assert await known.find(second)
+    await changed(store, one.id, lambda was: was.revoked(clock.time()))
+    store.down = False
+    clock.advance(known_keys.RETRY_SECONDS)
+    assert await known.find(second)
+    await settled()
+    assert await known.find(first) is None
+
+
 async def test_while_the_table_hangs_known_keys_wait_once_and_then_no_more(
     store: Watched, known: KnownKeys, clock: HandClock
 ) -> None:
