@@ -49,6 +49,7 @@ class Conversations:
         self._settings = settings
         self._clock = clock
         self._writes: set[asyncio.Task[None]] = set()
+        self._turns: set[Turn] = set()
 
     async def listed(self, owner: str) -> Sequence[Listed]:
         """The owner's sessions, the one used last first."""
@@ -128,6 +129,7 @@ class Conversations:
     ) -> None:
         """Raises SessionConflict when the turn was not claimed: then nothing was told."""
         watch: asyncio.Task[None] | None = None
+        self._turns.add(turn)
         try:
             with Interruptible() as answering:
                 watch = asyncio.create_task(self._watch(turn, answering), name="session")
@@ -139,11 +141,16 @@ class Conversations:
         finally:
             if watch is not None:
                 watch.cancel()
-            with contextlib.suppress(Exception):  # its callers know already, or have left
-                await turn.settle()
+            try:
+                with contextlib.suppress(Exception):  # its callers know already, or have left
+                    await turn.settle()
+            finally:
+                self._turns.discard(turn)
 
     async def close(self) -> None:
-        """Wait for what is still to be written."""
+        """Keep what was said in the turns under way, and wait for what is still to be written: whoever stops the loop
+        may have cancelled those turns without having let them run since."""
+        await asyncio.gather(*(turn.settle() for turn in self._turns), return_exceptions=True)
         while self._writes:
             await asyncio.wait(self._writes)
 
