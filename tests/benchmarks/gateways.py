@@ -77,6 +77,22 @@ def ours(upstream: str) -> Iterator[Gateway]:
 
 
 @contextlib.contextmanager
+def ours_shared(upstream: str) -> Iterator[Gateway]:
+    """The same, whose limits hold across containers: with the emulator's DynamoDB, in this process."""
+    from emulator.aws import Aws
+    from tests.aws_kit import state_of
+
+    with Aws() as aws:
+        state = state_of(aws)
+        port = free_port()
+        command = [sys.executable, "-m", our_service.__name__, "--port", str(port)]
+        environment = {our_service.UPSTREAM: upstream, our_service.SHARED_LIMITS: "1", "STATE__TABLE": state.name}
+        with running(command, port=port, environment=environment | our_settings() | aws.environment()) as pid:
+            yield Gateway(name="ours shared", url=f"http://127.0.0.1:{port}", pid=pid)
+        assert any("requests" in item for item in state.items()), "the limits were not shared"
+
+
+@contextlib.contextmanager
 def bare(upstream: str) -> Iterator[Gateway]:
     with _uvicorn("bare relay", "tests.benchmarks.bare_relay:create", {bare_relay.UPSTREAM: upstream}) as gateway:
         yield gateway
@@ -116,7 +132,7 @@ def litellm(upstream: str) -> Iterator[Gateway]:
 
 
 STARTS: dict[str, Callable[[str], AbstractContextManager[Gateway]]] = {
-    "direct": direct, "ours": ours, "bare relay": bare, "smg": smg, "LiteLLM": litellm,
+    "direct": direct, "ours": ours, "ours shared": ours_shared, "bare relay": bare, "smg": smg, "LiteLLM": litellm,
 }  # fmt: skip
 
 

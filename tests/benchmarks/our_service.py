@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from functions.state import limiter, shared_state
 from infra.configuration import load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 UPSTREAM = "BENCHMARK_UPSTREAM"
 """The environment variable that names the engine's address."""
+SHARED_LIMITS = "BENCHMARK_SHARED_LIMITS"
+"""And the one with which limits are shared, in the settings' table, which boto3's environment leads to."""
 
 
 def create(*, coalesce_seconds: float = 0.0, draining: Draining | None = None) -> ASGIApp:
@@ -26,9 +29,13 @@ def create(*, coalesce_seconds: float = 0.0, draining: Draining | None = None) -
     (model,) = settings.models.available_models
     target = EngineTarget(url=os.environ[UPSTREAM], kind="scripted", model=model.name)
     engines = ConfiguredEngines(settings.models, {model.id: target})
+    state = shared_state(settings) if SHARED_LIMITS in os.environ else None
     return create_application(
-        Services(settings=settings, engines=engines, coalesce_seconds=coalesce_seconds, draining=draining)
-    )
+        Services(
+            settings=settings, engines=engines, coalesce_seconds=coalesce_seconds, draining=draining,
+            limiter=limiter(state, settings, RealClock()),
+        )
+    )  # fmt: skip
 
 
 def main() -> None:
