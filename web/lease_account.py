@@ -32,10 +32,8 @@ IDLE_SECONDS = 10.0
 """After which a container that was not asked tells what it has used, and leaves the rest to the others."""
 SPARE_SHARE = 16
 """One in so many of a limit is leased beyond what is needed, where there is enough of it."""
-
-
 FRESH_SECONDS = 0.5
-"""What was seen so long ago is taken for what is there."""
+"""What was seen no longer ago is taken for what is there."""
 
 Needs = Mapping["Kind", Sequence[int]]
 """What those who wait want, the first one first."""
@@ -103,10 +101,10 @@ class Meter:
         return remaining
 
     def wait(self, amount: int, now: Moment) -> float:
-        """Seconds until `amount` fits, as far as known."""
+        """Seconds until `amount` fits, as far as known; until the next look, where it is left to another."""
         used = [(until - now.steady, one) for until, one in self.window.uses(now.steady)]
         own = self.window.room_in(amount, now.steady)
-        return min(own, fits_in(amount, self.limit, used + self.others.ends(now.time)), MINUTE)
+        return min(own, fits_in(amount, self.limit, used + self.others.ends(now.time)), MINUTE) or LOOK_SECONDS
 
     def wait_alone(self, amount: int, now: float) -> float:
         """Likewise, were there no other container."""
@@ -151,6 +149,7 @@ class Account:
     def __init__(self, identity: str, holder: str, requests: int, tokens: int | None) -> None:
         self.identity = identity
         self.holder = holder
+        self.limits = (requests, tokens)
         self.requests = Meter("requests", requests)
         self.tokens = Meter("tokens", tokens) if tokens else None
         self.ledger: Ledger = {}
@@ -170,7 +169,7 @@ class Account:
         return (self.requests,) if self.tokens is None else (self.requests, self.tokens)
 
     def set_limits(self, requests: int, tokens: int | None) -> None:
-        """They have changed, or not."""
+        self.limits = (requests, tokens)
         self.requests.limit = requests
         if tokens is None:
             self.tokens = None

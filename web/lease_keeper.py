@@ -120,6 +120,11 @@ class LeaseKeeper:
         if self._flight is not None:
             await asyncio.wait((self._flight,))
 
+    def stop(self) -> None:
+        """Whatever is under way."""
+        if self._flight is not None:
+            self._flight.cancel()
+
     async def _fly(self, purpose: Purpose) -> None:
         try:
             await self._work(purpose)

@@ -91,6 +91,8 @@ class SharedLimiter:
             with contextlib.suppress(TimeoutError):
                 async with self._clock.timeout(LAST_WRITES_SECONDS):
                     await asyncio.gather(*(keeper.leave() for keeper in leases))
+        for keeper in self._keepers.values():
+            keeper.stop()
 
     @property
     def accounts(self) -> int:
@@ -101,7 +103,8 @@ class SharedLimiter:
         requests = caller.requests_per_minute or self._limits.default_rate_limit_per_minute
         tokens = caller.tokens_per_minute or self._limits.default_tokens_per_minute
         if (keeper := self._keepers.get(caller.identity)) is not None:
-            keeper.account.set_limits(requests, tokens)
+            if keeper.account.limits != (requests, tokens):
+                keeper.account.set_limits(requests, tokens)
             return keeper
         self._holder = self._holder or secrets.token_hex(8)
         account = Account(caller.identity, self._holder, requests, tokens)
