@@ -61,14 +61,11 @@ def test_usage_is_shown_as_a_table_as_json_and_as_csv(run: Run) -> None:
     assert [(line["name"], line["month"], line["completion_tokens"]) for line in listed] == [
         ("", "2025-10", "32"), ("", "2025-11", "32"), ("alice", "2025-10", "32"), ("alice", "2025-11", "32"),
     ]  # fmt: skip
+    empty = run("--from", "2024-01-01", "--to", "2024-01-31").stdout
+    assert empty == "Nothing was used from 2024-01-01 to 2024-01-31.\n"
 
 
-def test_of_a_time_without_usage_it_says_so(run: Run) -> None:
-    assert (
-        run("--from", "2024-01-01", "--to", "2024-01-31").stdout == "Nothing was used from 2024-01-01 to 2024-01-31.\n"
-    )
-
-
+@pytest.mark.slow
 def test_what_cannot_be_told_is_one_line_on_stderr(run: Run) -> None:
     for wrong in (
         ["--from", "soon"],

@@ -58,6 +58,7 @@ async def test_a_day_or_several_are_read(usage: UsageTable) -> None:
     assert await read("2025-10-02", "2025-10-30") == []
 
 
+@pytest.mark.slow
 async def test_many_rows_are_a_few_calls(usage: UsageTable, aws_state: StateOfTest) -> None:
     rows = [row("x", slot=Slot(f"key:{number}", DAY, "m")) for number in range(15)]
     await usage.write(rows)
@@ -68,6 +69,7 @@ async def test_many_rows_are_a_few_calls(usage: UsageTable, aws_state: StateOfTe
     assert aws_state.calls == ["dynamodb:TransactWriteItems", "dynamodb:PutItem"]
 
 
+@pytest.mark.slow
 async def test_an_earlier_version_that_comes_late_is_refused_and_the_others_are_written(usage: UsageTable) -> None:
     late = row("x", version=1)
     await usage.write([row("x", version=2, requests=7)])
@@ -107,6 +109,7 @@ async def test_who_writes_behind_a_fold_is_told_what_was_folded(usage: UsageTabl
     assert await requests(usage) == 6
 
 
+@pytest.mark.slow
 async def test_two_compactions_at_once_fold_each_row_once(usage: UsageTable, aws_state: StateOfTest) -> None:
     slots = SLOT, SLOT._replace(model="n")
     await usage.write([row(f"w{number}", slot=slot) for number in range(5) for slot in slots])
@@ -120,6 +123,7 @@ async def test_two_compactions_at_once_fold_each_row_once(usage: UsageTable, aws
     assert await requests(usage) == 10
 
 
+@pytest.mark.slow
 async def test_more_rows_than_one_transaction_takes_are_folded_all(
     usage: UsageTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,7 +85,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_was_used_is_what_the_table_says_in_the_end_whatever_happens(
     steps: Sequence[tuple[str, int, object]],
 ) -> None:
