@@ -134,11 +134,13 @@ class ResponsesInTable:
         change = Change(
             item_key("conversation", conversation.key), {**changed, "write": write}, stale, self._held_by(conversation)
         )
-        kept = () if response is None else (Put(response_item(response, answered)),)
+        kept = () if response is None else (Put({**response_item(response, answered), "write": write}),)
+        # The response stays as it is, while others may have settled the conversation since.
+        witness = change.key if response is None else item_key("response", response.key)
         try:
             await self._told(self._table.transact([change, *kept]))
         except ConditionFailed:
-            if not await self._is_written(change.key, write):
+            if not await self._is_written(witness, write):
                 await self._discard(where, answered)
                 raise ConversationGone from None
         await self._discard(conversation.place or b"")
