@@ -9,7 +9,7 @@ install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --
 	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test lint format check conformance bench bench-emulator bench-state bench-gateway demo-model page lock wheel clean
+.PHONY: help setup run serve test lint format check conformance bench bench-emulator bench-state bench-gateway bench-page demo-model page lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -36,6 +36,7 @@ serve: setup  ## the same without Modal: processes of this machine, at server.ho
 	@$(if $(PORT),SERVER_PORT=$(PORT)) exec $(BIN)/python -m functions.standalone
 
 test: .venv/.dev  ## the tests that say whether it works (at most 5 minutes)
+	@$(BIN)/python -m tests.page.browser
 	$(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/.dev  ## ruff and mypy --strict
@@ -73,6 +74,9 @@ bench-state: .venv/.dev  ## the figures: what it costs that a turn is stored
 bench-gateway: .venv/.dev  ## the figures: what the service costs beside other gateways (installs them into .venvs)
 	$(BIN)/python -m tests.benchmarks.gateway
 
+bench-page: .venv/.dev  ## the figures: what the chat page costs a browser (needs Chromium)
+	$(BIN)/python -m tests.benchmarks.chat_page
+
 demo-model:  ## train the demo model again, from its corpus
 	functions/demo/train.sh
 
@@ -87,4 +91,4 @@ lock: .venv/.dev  ## compile the requirements files from pyproject.toml
 	UV=$(BIN)/uv requirements/compile.sh
 
 clean:  ## remove what the other targets made
-	rm -rf .venv .venvs dist .pytest_cache .mypy_cache .ruff_cache .modal-emulator
+	rm -rf .venv .venvs dist page/node_modules .pytest_cache .mypy_cache .ruff_cache .modal-emulator

@@ -25,17 +25,6 @@ export function keep(name: string, value: unknown): void {
   }
 }
 
-/** The names that begin so. */
-export function keptNames(start: string): string[] {
-  const names = [...memory.keys()];
-  try {
-    names.push(...Object.keys(localStorage));
-  } catch {
-    // The browser keeps nothing: there is what memory has.
-  }
-  return names.filter((name) => name.startsWith(PREFIX + start)).map((name) => name.slice(PREFIX.length));
-}
-
 function read(key: string): string | null {
   try {
     return localStorage.getItem(key) ?? memory.get(key) ?? null;

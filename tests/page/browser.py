@@ -83,7 +83,7 @@ class Chat:
 
         def scripted(route: Route) -> None:
             body = json.loads(route.request.post_data or "{}")
-            route.continue_(post_data=json.dumps({**body, "x_scripted": script}))
+            route.continue_(post_data=json.dumps({**body, "x_scripted": script, "max_tokens": 100_000}))
 
         self.page.unroute("**/chat/completions")
         self.page.route("**/chat/completions", scripted)
@@ -102,3 +102,7 @@ def tab(context: BrowserContext, url: str, path: str = "") -> Chat:
     page.goto(url + "/" + path)
     expect(page.locator(".frame")).to_be_visible()
     return chat
+
+
+if __name__ == "__main__" and chromium() is None:
+    print(f"The tests of the chat page are skipped: {MISSING}")

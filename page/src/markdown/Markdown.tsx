@@ -11,13 +11,15 @@ import { sanitised } from "./sanitise";
 
 /** Of the time, at most this share goes into drawing an answer that streams. */
 const SHARE = 0.25;
+/** Of the blocks, the last ones may yet become something else. */
+const UNSETTLED = 2;
 
 export function Markdown({ text, growing }: { text: Signal<string>; growing: Signal<boolean> }) {
   const place = useRef<HTMLDivElement>(null);
   const drawing = useRef<Drawing | null>(null);
   useSignalEffect(() => {
     const look = `${arrived.value} ${remoteImages.value} ${wrapCode.value}`;
-    const source = text.value;
+    const source = text.value.replace(/\r\n?/g, "\n");
     const still = growing.value;
     if (!place.current) return;
     drawing.current ??= new Drawing(place.current);
@@ -30,6 +32,9 @@ export function Markdown({ text, growing }: { text: Signal<string>; growing: Sig
 class Drawing {
   private readonly place: HTMLElement;
   private shown: Block[] = [];
+  /** Blocks that what comes will not change, and how much of the text they are: that is not read again. */
+  private settled: Block[] = [];
+  private settledText = "";
   private look = "";
   private next: { text: string; growing: boolean; look: string } | null = null;
   private timer = 0;
@@ -67,11 +72,30 @@ class Drawing {
     if (!this.next) return;
     const { text, growing, look } = this.next;
     const began = performance.now();
-    const known = new Map(this.shown.map((block) => [block.raw, block.html]));
-    this.update(blocks(growing ? healed(text) : text, known), look !== this.look);
+    this.update(growing ? this.grown(text) : blocks(text, this.known()), look !== this.look);
     this.look = look;
     const spent = performance.now() - began;
     this.notBefore = performance.now() + spent / SHARE - spent;
+  }
+
+  private known(): Map<string, string> {
+    return new Map(this.shown.map((block) => [block.raw, block.html]));
+  }
+
+  private grown(text: string): Block[] {
+    if (!text.startsWith(this.settledText)) {
+      this.settled = [];
+      this.settledText = "";
+    }
+    const start = this.settledText.length;
+    const open = blocks(healed(text.slice(start)), this.known());
+    const closed = open.slice(0, -UNSETTLED);
+    const all = [...this.settled, ...open];
+    if (closed.length > 0) {
+      this.settled = [...this.settled, ...closed];
+      this.settledText = text.slice(0, start + (closed.at(-1)?.end ?? 0));
+    }
+    return all;
   }
 
   private update(next: Block[], all: boolean): void {
@@ -98,6 +122,6 @@ function blocks(text: string, known: ReadonlyMap<string, string>): Block[] {
     return blocksOf(text, known);
   } catch (error) {
     console.warn(error);
-    return [{ raw: text, html: `<p>${escaped(text)}</p>` }];
+    return [{ raw: text, html: `<p>${escaped(text)}</p>`, end: text.length }];
   }
 }

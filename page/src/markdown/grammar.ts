@@ -73,14 +73,21 @@ const grammar = new Marked({
 export interface Block {
   raw: string;
   html: string;
+  /** Where it ends in the text, the empty lines behind it included. */
+  end: number;
 }
 
 /** The blocks of a text. `html` is not to be trusted. Those in `known`, by what they were written as, are not made again. */
 export function blocksOf(text: string, known: ReadonlyMap<string, string>): Block[] {
-  const tokens = grammar.lexer(text);
-  return tokens
-    .filter((token) => token.type !== "space" && token.type !== "def")
-    .map((token) => ({ raw: token.raw, html: known.get(token.raw) ?? grammar.parser([token]) }));
+  const blocks: Block[] = [];
+  let end = 0;
+  for (const token of grammar.lexer(text)) {
+    end += token.raw.length;
+    if (token.type !== "space" && token.type !== "def") {
+      blocks.push({ raw: token.raw, html: known.get(token.raw) ?? grammar.parser([token]), end });
+    }
+  }
+  return blocks;
 }
 
 /** A text that is still being written, as it will probably go on: what is open is closed, what may become something else

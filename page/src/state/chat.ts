@@ -7,7 +7,7 @@ import { ServiceError } from "../talk/errors";
 import { draftOf, setDraft, setUnsent, unsentOf } from "./drafts";
 import { Entry, waitingFor, type Figures } from "./entry";
 import { modelNamed, refreshModels } from "./models";
-import { announce, notify, revocable, settle } from "./notices";
+import { announce, isRevocable, notify, revocable, settle } from "./notices";
 import { copyParameters, parametersOf } from "./parameters";
 import { transport } from "./preferences";
 import { putFirst, refreshSessions, sessions } from "./sessions";
@@ -44,11 +44,11 @@ export class Chat {
 
   /** What the service has of it, unless an answer is on its way here. */
   async load(): Promise<void> {
-    if (this.state.value === "new" || this.busy.value) return;
+    if (this.state.value === "new" || this.busy.value || isRevocable(`roll back ${this.id}`)) return;
     if (this.entries.value.length === 0) this.state.value = "loading";
     try {
       const told = await api.messages(this.id);
-      if (this.busy.value) return;
+      if (this.busy.value || isRevocable(`roll back ${this.id}`)) return;
       this.system.value = told[0]?.role === "system" ? told[0].content : "";
       this.take(told.filter((message) => message.role !== "system").map((message) => Entry.of(message)));
       this.state.value = "ready";
@@ -62,6 +62,12 @@ export class Chat {
       if (gone || this.entries.value.length === 0) this.state.value = gone ? "gone" : "failed";
       if (gone) this.recallUnsent();
     }
+  }
+
+  /** Keep what is being written. Of a chat that has not begun that is kept as the new one's (see `place`). */
+  write(draft: string): void {
+    if (this.state.value === "new") draftOf(this.id).value = draft;
+    else setDraft(this.id, draft);
   }
 
   /** Ask. Returns when the answer has ended. */
@@ -97,7 +103,7 @@ export class Chat {
     this.entries.value = this.entries.value.filter((entry) => entry !== question);
     setUnsent(this.keptAs, null);
     const draft = draftOf(this.id).value;
-    setDraft(this.id, draft ? `${question.text.value}\n\n${draft}` : question.text.value);
+    this.write(draft ? `${question.text.value}\n\n${draft}` : question.text.value);
   }
 
   /** What was sent and came to nothing, taken out: for another chat. */
@@ -116,7 +122,9 @@ export class Chat {
     const question = entries[at];
     if (!question || this.busy.value) return;
     if (question.state.value === "failed") return this.retry(question);
+    setUnsent(this.keptAs, question.text.value); // for as long as neither the service nor the question is on its way
     if (await this.dropped(entries.length - at)) await this.send(question.text.value, question.images);
+    else setUnsent(this.keptAs, null);
   }
 
   /** A chat of its own that goes as this one did until a question, which is asked in other words there. */
@@ -371,7 +379,7 @@ export function freshChat(): Chat {
   const beginning = [...chats.values()].some((chat) => chat.state.value === "new" && chat.busy.value);
   const chat = chatOf(madeUpId(), true);
   const draft = draftOf(NEW).value;
-  if (draft) setDraft(chat.id, draft);
+  if (draft) chat.write(draft);
   if (!beginning) chat.recallUnsent();
   return chat;
 }

@@ -60,6 +60,11 @@ export function revocable(subject: string, text: string, commit: () => Promise<v
   pending.set(subject, now);
 }
 
+/** Whether something of a subject can still be taken back. */
+export function isRevocable(subject: string): boolean {
+  return pending.has(subject);
+}
+
 /** Do at once what is pending for a subject. */
 export async function settle(subject: string): Promise<void> {
   await pending.get(subject)?.();

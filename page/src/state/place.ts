@@ -25,13 +25,23 @@ export function goNew(): void {
   if (current.value.state.value !== "new" || current.value.busy.value) current.value = freshChat();
 }
 
+/** Null: none, or nothing that could be an id. */
+function namedIn(hash: string): string | null {
+  const named = /^#\/chat\/(.+)$/.exec(hash)?.[1];
+  try {
+    return named === undefined ? null : decodeURIComponent(named);
+  } catch {
+    return null;
+  }
+}
+
 function follow(): void {
-  const named = /^#\/chat\/(.+)$/.exec(location.hash)?.[1];
-  if (named === undefined) {
+  const named = namedIn(location.hash);
+  if (named === null) {
     goNew();
     return;
   }
-  const chat = chatOf(decodeURIComponent(named));
+  const chat = chatOf(named);
   current.value = chat;
   void chat.load();
 }

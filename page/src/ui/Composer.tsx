@@ -4,7 +4,7 @@ import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { attach, attachments, detach, withFiles } from "../state/attachments";
 import { chosenModel, type Chat } from "../state/chat";
-import { draftOf, setDraft } from "../state/drafts";
+import { draftOf } from "../state/drafts";
 import { notify } from "../state/notices";
 import { Icon } from "./icons";
 
@@ -87,7 +87,7 @@ export function Composer({ chat }: { chat: Chat }) {
         />
         <textarea
           ref={field} id="message" rows={1} dir="auto" aria-label="Message" placeholder="Write a message" value={draft.value}
-          onInput={(event) => setDraft(chat.id, event.currentTarget.value)} onKeyDown={typed} onPaste={pasted}
+          onInput={(event) => chat.write(event.currentTarget.value)} onKeyDown={typed} onPaste={pasted}
         />
         {busy ? (
           <button type="button" class="send stop" aria-label="Stop" title="Stop (Esc)" onClick={() => chat.stop()}><Icon name="stop" /></button>

@@ -3,7 +3,6 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import type { Chat } from "../state/chat";
-import { setDraft } from "../state/drafts";
 import { current, goNew } from "../state/place";
 import { Failure } from "./Failure";
 import { Icon } from "./icons";
@@ -85,7 +84,7 @@ function Standing({ chat }: { chat: Chat }) {
     const anew = (): void => {
       const kept = chat.takeUnsent();
       goNew();
-      if (kept) setDraft(current.value.id, kept);
+      if (kept) current.value.write(kept);
     };
     return (
       <div class="standing">

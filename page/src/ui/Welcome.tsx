@@ -2,7 +2,6 @@
 
 import type { Chat } from "../state/chat";
 import { chosenModel } from "../state/chat";
-import { setDraft } from "../state/drafts";
 import { chatModels, models, modelsFailed } from "../state/models";
 
 const BEGINNINGS = [
@@ -15,7 +14,7 @@ const BEGINNINGS = [
 export function Welcome({ chat }: { chat: Chat }) {
   const model = chosenModel(chat);
   const begin = (text: string): void => {
-    setDraft(chat.id, text);
+    chat.write(text);
     document.getElementById("message")?.focus();
   };
   return (
