@@ -23,7 +23,7 @@ Json = dict[str, Any]
 SEED = "1"
 """A run can be repeated: what it finds is of the change, not of the day."""
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
-SECONDS = 45
+SECONDS = 75
 EXAMPLES = 6
 """For each operation, beside those that cover its schema's bounds one by one."""
 DESTRUCTIVE = ("/load", "/unload")
