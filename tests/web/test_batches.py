@@ -11,7 +11,7 @@ import pytest
 from infra.settings import Batches, Web
 from tests.web.batch_kit import CHAT, become, begun, lines, request, said, told
 from tests.web.conftest import MODEL, target_of, until
-from tests.web.test_files import KEYS, configured, storage_of
+from tests.web.test_files import KEYS, configured, slow, storage_of
 
 if TYPE_CHECKING:
     from functions.engines.scripted_server import ScriptedServer
@@ -26,7 +26,7 @@ async def sdk(served: Served) -> Any:
         yield client
 
 
-@pytest.mark.parametrize("kept", ["memory", "aws"])
+@pytest.mark.parametrize("kept", ["memory", pytest.param("aws", marks=pytest.mark.slow)])
 async def test_a_batch_is_answered_line_by_line(
     serve: Serve, engine: ScriptedServer, request: pytest.FixtureRequest, kept: str, clock: HandClock
 ) -> None:
@@ -65,6 +65,7 @@ async def test_a_batch_is_answered_line_by_line(
 _request = request
 
 
+@pytest.mark.slow
 async def test_every_endpoint_can_be_asked(serve: Serve, engine: ScriptedServer, sdk: openai.AsyncOpenAI) -> None:
     bodies: dict[str, Any] = {
         "/v1/completions": {"model": MODEL, "prompt": "one", "max_tokens": 3},
@@ -103,18 +104,18 @@ GOOD = json.dumps(request("a")).encode() + b"\n"
     ("content", "code", "line"),
     [
         (GOOD + b"{what?}\n", "invalid_json_line", 2),
-        (GOOD + b"[]\n", "invalid_json_line", 2),
+        slow(GOOD + b"[]\n", "invalid_json_line", 2),
         (GOOD + b"\n" + GOOD, "duplicate_custom_id", 3),
-        (lines([{**request("a"), "custom_id": None}]), "missing_required_parameter", 1),
-        (lines([{**request("a"), "custom_id": 7}]), "invalid_custom_id", 1),
-        (lines([{**request("a"), "method": "GET"}]), "invalid_method", 1),
-        (lines([request("a", url="/v1/completions")]), "url_mismatch", 1),
-        (lines([{**request("a"), "body": "x"}]), "invalid_request", 1),
-        (lines([request("a", model="nobody")]), "model_not_found", 1),
+        slow(lines([{**request("a"), "custom_id": None}]), "missing_required_parameter", 1),
+        slow(lines([{**request("a"), "custom_id": 7}]), "invalid_custom_id", 1),
+        slow(lines([{**request("a"), "method": "GET"}]), "invalid_method", 1),
+        slow(lines([request("a", url="/v1/completions")]), "url_mismatch", 1),
+        slow(lines([{**request("a"), "body": "x"}]), "invalid_request", 1),
+        slow(lines([request("a", model="nobody")]), "model_not_found", 1),
         (GOOD + lines([request("b", model="scripted")]), "mismatched_model", 2),
-        (lines([request(str(n)) for n in range(4)]), "too_many_tasks", None),
-        (b"\n \n", "empty_batch", None),
-        (b"", "empty_batch", None),
+        slow(lines([request(str(n)) for n in range(4)]), "too_many_tasks", None),
+        slow(b"\n \n", "empty_batch", None),
+        slow(b"", "empty_batch", None),
     ],
 )
 async def test_an_input_file_that_is_wrong_fails_its_batch_and_says_where(
@@ -136,8 +137,8 @@ async def test_an_input_file_that_is_wrong_fails_its_batch_and_says_where(
     ("change", "param", "code"),
     [
         ({"endpoint": "/v1/moderations"}, "endpoint", "invalid_value"),
-        ({"completion_window": "1h"}, "completion_window", "invalid_value"),
-        ({"input_file_id": "file-none"}, "input_file_id", "file_not_found"),
+        slow({"completion_window": "1h"}, "completion_window", "invalid_value"),
+        slow({"input_file_id": "file-none"}, "input_file_id", "file_not_found"),
         ({"metadata": {"a": "x" * 513}}, "metadata.a", "invalid_value"),
         ({"output_expires_after": {"anchor": "created_at", "seconds": 1}}, "output_expires_after.seconds",
          "invalid_value"),
@@ -151,6 +152,7 @@ async def test_a_batch_that_is_wrong_is_refused_by_name(
     assert (caught.value.param, caught.value.code) == (param, code)
 
 
+@pytest.mark.slow
 async def test_only_a_file_for_batches_is_taken(sdk: openai.AsyncOpenAI) -> None:
     file = await sdk.files.create(file=("f", GOOD), purpose="user_data")
     with pytest.raises(openai.BadRequestError, match="purpose 'batch'"):
@@ -171,6 +173,7 @@ async def test_anothers_batch_is_not_there_and_neither_is_their_file(serve: Serv
         await become(mine, batch.id)
 
 
+@pytest.mark.slow
 async def test_they_are_listed_in_pages_the_newest_first(
     serve: Serve, engine: ScriptedServer, clock: HandClock
 ) -> None:
@@ -245,6 +248,7 @@ async def test_a_batch_that_is_not_done_in_a_day_expires_and_keeps_what_was_answ
         assert {line["error"]["code"] for line in await told(sdk, batch.error_file_id)} == {"batch_expired"}
 
 
+@pytest.mark.slow
 async def test_progress_is_told_while_it_runs(serve: Serve, hand_engine: HandEngine, clock: HandClock) -> None:
     settings = configured(keys=False).model_copy(update={"batches": Batches(concurrency=1)})
     served = serve(target_of(hand_engine.url, kind="sglang"), settings=settings, clock=clock)
@@ -304,6 +308,7 @@ async def test_a_batch_goes_on_though_its_input_file_is_deleted(
         assert len(await told(sdk, batch.output_file_id)) == 2
 
 
+@pytest.mark.slow
 async def test_an_owner_has_only_so_many_unfinished_batches(serve: Serve, hand_engine: HandEngine) -> None:
     settings = configured(keys=False).model_copy(update={"batches": Batches(max_unfinished=1)})
     served = serve(target_of(hand_engine.url, kind="sglang"), settings=settings)

@@ -41,7 +41,7 @@ def storage_of(state: StateOfTest, clock: Any) -> Storage:
     return found
 
 
-@pytest.fixture(params=["memory", "aws"])
+@pytest.fixture(params=["memory", pytest.param("aws", marks=pytest.mark.slow)])
 def files_served(request: pytest.FixtureRequest, serve: Serve, engine: ScriptedServer, clock: HandClock) -> Served:
     storage = None if request.param == "memory" else storage_of(request.getfixturevalue("aws_state"), clock)
     served: Served = serve(engine, settings=configured(), clock=clock, storage=storage)
@@ -122,6 +122,11 @@ async def post(http: aiohttp.ClientSession, served: Served, body: bytes, **heade
         return answer.status, await answer.json()
 
 
+def slow(*values: Any) -> Any:
+    """A case that `make check` tries."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 PURPOSE = ("purpose", None, b"batch")
 FILE = ("file", "f.jsonl", b"{}")
 ANCHOR = ("expires_after[anchor]", None, b"created_at")
@@ -131,20 +136,20 @@ ANCHOR = ("expires_after[anchor]", None, b"created_at")
     ("body", "param", "code"),
     [
         (form(FILE), "purpose", "missing_required_parameter"),
-        (form(PURPOSE), "file", "missing_required_parameter"),
-        (form(PURPOSE, ("file", None, b"{}")), "file", "invalid_type"),
-        (form(FILE, ("purpose", None, b"fine-tune")), "purpose", "unsupported_value"),
-        (form(("purpose", None, b"x"), FILE), "purpose", "invalid_value"),
-        (form(PURPOSE, PURPOSE, FILE), "purpose", "invalid_value"),
-        (form(PURPOSE, FILE, FILE), "file", "unknown_parameter"),
-        (form(PURPOSE, FILE, ("color", None, b"red")), "color", "unknown_parameter"),
-        (form(PURPOSE, FILE, ANCHOR), "expires_after[seconds]", "missing_required_parameter"),
+        slow(form(PURPOSE), "file", "missing_required_parameter"),
+        slow(form(PURPOSE, ("file", None, b"{}")), "file", "invalid_type"),
+        slow(form(FILE, ("purpose", None, b"fine-tune")), "purpose", "unsupported_value"),
+        slow(form(("purpose", None, b"x"), FILE), "purpose", "invalid_value"),
+        slow(form(PURPOSE, PURPOSE, FILE), "purpose", "invalid_value"),
+        slow(form(PURPOSE, FILE, FILE), "file", "unknown_parameter"),
+        slow(form(PURPOSE, FILE, ("color", None, b"red")), "color", "unknown_parameter"),
+        slow(form(PURPOSE, FILE, ANCHOR), "expires_after[seconds]", "missing_required_parameter"),
         (
             form(PURPOSE, FILE, ANCHOR, ("expires_after[seconds]", None, b"3599")),
             "expires_after[seconds]", "invalid_value",
         ),
         (form(PURPOSE, FILE, end=False), None, "invalid_multipart"),
-        (b"what?", None, "invalid_multipart"),
+        slow(b"what?", None, "invalid_multipart"),
     ],
 )  # fmt: skip
 async def test_a_form_that_is_wrong_is_told_and_nothing_is_kept(
@@ -170,6 +175,7 @@ async def test_what_is_no_form_is_refused(served: Served, http: aiohttp.ClientSe
     assert (status, told["error"]["code"]) == (415, "unsupported_media_type")
 
 
+@pytest.mark.slow
 async def test_a_file_that_is_too_large_is_refused_whether_it_says_so_or_not(
     serve: Serve, engine: ScriptedServer, http: aiohttp.ClientSession, aws_state: StateOfTest, clock: HandClock
 ) -> None:
@@ -184,6 +190,7 @@ async def test_a_file_that_is_too_large_is_refused_whether_it_says_so_or_not(
     assert len(aws_state.objects()) == 1
 
 
+@pytest.mark.slow
 async def test_a_large_file_goes_to_s3_in_parts_and_comes_back_whole(
     serve: Serve, engine: ScriptedServer, aws_state: StateOfTest, clock: HandClock
 ) -> None:
@@ -195,6 +202,7 @@ async def test_a_large_file_goes_to_s3_in_parts_and_comes_back_whole(
         assert (await sdk.files.content(file.id)).content == body
 
 
+@pytest.mark.slow
 async def test_of_an_upload_whose_caller_leaves_nothing_is_kept(
     serve: Serve, engine: ScriptedServer, aws_state: StateOfTest, clock: HandClock
 ) -> None:
@@ -215,6 +223,7 @@ async def test_of_an_upload_whose_caller_leaves_nothing_is_kept(
     assert reader is not None
 
 
+@pytest.mark.slow
 async def test_storage_that_cannot_be_reached_is_a_503_that_is_asked_again(
     serve: Serve, engine: ScriptedServer, aws_state: StateOfTest, clock: HandClock
 ) -> None:
