@@ -2,7 +2,7 @@
 
 import { useSignalEffect, type Signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { remoteImages, wrapCode } from "../state/preferences";
+import { imagesShown, remoteImages, wrapCode } from "../state/preferences";
 import { dress } from "./dress";
 import { blocksOf, escaped, healed, type Block } from "./grammar";
 import { arrived } from "./lazy";
@@ -109,7 +109,7 @@ class Drawing {
         element.className = "block";
         this.place.append(element);
       }
-      morph(element, dress(sanitised(block.html), { images: remoteImages.peek(), wrap: wrapCode.peek() }));
+      morph(element, dress(sanitised(block.html), { images: imagesShown(), wrap: wrapCode.peek() }));
     });
     while (children.length > next.length) this.place.lastElementChild?.remove();
     this.shown = next;

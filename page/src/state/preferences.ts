@@ -26,6 +26,11 @@ export function needsOtherPolicy(): boolean {
   return (new URLSearchParams(location.search).get(IMAGES_ALLOWED) === "allow") !== remoteImages.value;
 }
 
+/** Whether pictures may be shown now: they are allowed, and the page that shows them was asked for. */
+export function imagesShown(): boolean {
+  return remoteImages.value && !needsOtherPolicy();
+}
+
 export function withOtherPolicy(): void {
   const url = new URL(location.href);
   url.search = remoteImages.value ? `?${IMAGES_ALLOWED}=allow` : "";

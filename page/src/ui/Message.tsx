@@ -7,7 +7,7 @@ import type { Chat } from "../state/chat";
 import type { Entry, Figures } from "../state/entry";
 import { attachmentsIn, type Attached } from "../state/attachments";
 import { go } from "../state/place";
-import { remoteImages } from "../state/preferences";
+import { imagesShown } from "../state/preferences";
 import { Boot } from "./Boot";
 import { copy } from "./clipboard";
 import { Failure } from "./Failure";
@@ -55,7 +55,7 @@ function Question({ chat, entry, last }: Props) {
 
 /** An image of the chat's own; one that lies elsewhere (of another client's question) only where that is allowed. */
 function Shown({ url, number }: { url: string; number: number }) {
-  if (url.startsWith("data:image/") || remoteImages.value) return <img src={url} alt={`Attached image ${number}`} />;
+  if (url.startsWith("data:image/") || imagesShown()) return <img src={url} alt={`Attached image ${number}`} />;
   return <p><a class="blocked-image" href={url} target="_blank" rel="noopener noreferrer nofollow">Image {number} (not loaded)</a></p>;
 }
 
