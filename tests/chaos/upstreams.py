@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 FAILED = "ConditionalCheckFailed"
 _ERRORS = "com.amazonaws.dynamodb.v20120810#"
 _SINGLE = {"Put": "PutItem", "Delete": "DeleteItem", "Update": "UpdateItem", "ConditionCheck": "UpdateItem"}
+_ON_FAILURE = "ReturnValuesOnConditionCheckFailure"
 _TOKENS = 1000
 """Transactions that are known again."""
 
@@ -76,7 +77,19 @@ class Transacting:
         async with self._alone:
             if operation == "TransactWriteItems":
                 return await self._transact(request)
-            return await self.plain.send(request, operation)
+            answer = await self.plain.send(request, operation)
+            if answer.error == "ConditionalCheckFailedException":
+                return await self._with_what_is_there(request, answer)
+            return answer
+
+    async def _with_what_is_there(self, request: Request, refused: Answer) -> Answer:
+        """Where that is asked for: dynalite does not know ReturnValuesOnConditionCheckFailure."""
+        told = json.loads(request.body)
+        if told.get(_ON_FAILURE) != "ALL_OLD":
+            return refused
+        where = _Write("", told).where
+        found = (await self._one(request, "GetItem", {**where, "ConsistentRead": True})).json()
+        return _said({**refused.json(), **found}, refused.status)
 
     async def _transact(self, request: Request) -> Answer:
         told = json.loads(request.body)
@@ -143,7 +156,7 @@ class _Write:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        return {name: value for name, value in self.spec.items() if name != "ReturnValuesOnConditionCheckFailure"}
+        return {name: value for name, value in self.spec.items() if name != _ON_FAILURE}
 
     @property
     def where(self) -> dict[str, Any]:

@@ -1,0 +1,3 @@
+"""See conftest.py."""
+
+from tests.web.test_file_store import *  # noqa: F403

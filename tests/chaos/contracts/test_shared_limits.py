@@ -1,0 +1,3 @@
+"""See conftest.py."""
+
+from tests.web.test_shared_limits import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""See conftest.py."""
+
+from tests.infra.test_usage_table import *  # noqa: F403
