@@ -49,7 +49,6 @@ class Conversations:
         self._settings = settings
         self._clock = clock
         self._writes: set[asyncio.Task[None]] = set()
-        self._turns: set[Turn] = set()
 
     async def listed(self, owner: str) -> Sequence[Listed]:
         """The owner's sessions, the one used last first."""
@@ -129,7 +128,6 @@ class Conversations:
     ) -> None:
         """Raises SessionConflict when the turn was not claimed: then nothing was told."""
         watch: asyncio.Task[None] | None = None
-        self._turns.add(turn)
         try:
             with Interruptible() as answering:
                 watch = asyncio.create_task(self._watch(turn, answering), name="session")
@@ -141,16 +139,11 @@ class Conversations:
         finally:
             if watch is not None:
                 watch.cancel()
-            try:
-                with contextlib.suppress(Exception):  # its callers know already, or have left
-                    await turn.settle()
-            finally:
-                self._turns.discard(turn)
+            with contextlib.suppress(Exception):  # its callers know already, or have left
+                await turn.settle()
 
     async def close(self) -> None:
-        """Keep what was said in the turns under way, and wait for what is still to be written: whoever stops the loop
-        may have cancelled those turns without having let them run since."""
-        await asyncio.gather(*(turn.settle() for turn in self._turns), return_exceptions=True)
+        """Wait for what is still to be written."""
         while self._writes:
             await asyncio.wait(self._writes)
 

@@ -115,23 +115,6 @@ async def test_who_leaves_while_his_answer_is_written_leaves_it_written(
     assert await kept(store) == [("q", False), ("so far", True)]
 
 
-@pytest.mark.parametrize("cancelled", [True, False])
-async def test_what_was_said_when_the_application_ends_is_kept_though_its_turn_runs_no_more(
-    store: SlowStore, conversations: Conversations, cancelled: bool
-) -> None:
-    """As Modal ends it: what is under way is cancelled at most, and the loop runs on for the lifespan's end alone."""
-    responder = Responder("so far")
-    turn = speaking(conversations, responder)
-    await responder.begun.wait()
-    closing = asyncio.create_task(conversations.close())
-    if cancelled:
-        turn.cancel()
-    await closing
-    assert await kept(store) == [("q", False), ("so far", True)]
-    turn.cancel()
-    await asyncio.wait([turn])
-
-
 @pytest.mark.parametrize("before", [0, 1])
 async def test_who_leaves_while_his_question_is_written_claims_nothing(
     store: SlowStore, conversations: Conversations, before: int
