@@ -26,9 +26,18 @@ export function Transcript({ chat }: { chat: Chat }) {
     const box = frame.current;
     if (box) box.scrollTop = box.scrollHeight;
   };
+  const seen = useRef({ top: 0, height: 0 });
+  // What is drawn meanwhile moves the end away too: only who scrolls up has left it.
   const scrolled = (): void => {
     const box = frame.current;
-    if (box) atEnd.value = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
+    if (!box) return;
+    const { scrollTop: top, scrollHeight: height } = box;
+    if (height - top - box.clientHeight < NEAR) atEnd.value = true;
+    else if (height === seen.current.height && top < seen.current.top) atEnd.value = false;
+    seen.current = { top, height };
+  };
+  const wheeled = (event: WheelEvent): void => {
+    if (event.deltaY < 0 && (frame.current?.scrollTop ?? 0) > 0) atEnd.value = false;
   };
   useLayoutEffect(() => {
     drawn.value = FIRST;
@@ -53,7 +62,7 @@ export function Transcript({ chat }: { chat: Chat }) {
   }, [first, chat.id]);
 
   return (
-    <div class="transcript" ref={frame} onScroll={scrolled} tabIndex={-1} role="region" aria-label="Messages">
+    <div class="transcript" ref={frame} onScroll={scrolled} onWheel={wheeled} tabIndex={-1} role="region" aria-label="Messages">
       <Standing chat={chat} />
       {entries.length > 0 && (
         <ol class="messages" ref={list}>
