@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tests.conformance.targets import Target
     from tests.conformance.wire import Head
 
+pytestmark = pytest.mark.slow
+
 PLAIN = {"stream": False}
 
 

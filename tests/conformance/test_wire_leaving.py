@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tests.conformance.targets import Target
 
+pytestmark = pytest.mark.slow
+
 PROMISE = 0.1
 ATTEMPTS = 20
 """This machine may hold any one attempt up, not each of several."""

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from infra.key_records import KeyRecord
     from tests.aws_kit import StateOfTest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -46,6 +46,7 @@ def test_an_answer_streams_in_and_tells_how_fast_it_was(chat: Chat) -> None:
     expect(chat.page).to_have_title("Tell me something · Chat")
 
 
+@pytest.mark.slow
 def test_a_chat_has_an_address_that_another_tab_can_open(
     chat: Chat, context: BrowserContext, service: Standalone
 ) -> None:
@@ -96,6 +97,7 @@ def test_nothing_of_a_hostile_answer_runs_or_leads_astray(chat: Chat) -> None:
     assert all(url.startswith(chat.url) for url in fetched), fetched
 
 
+@pytest.mark.slow
 def test_a_failed_answer_says_why_and_can_be_tried_again(chat: Chat) -> None:
     chat.script(error_after=0, error_status=400, error_body={"object": "error", "message": "no answer to that"})
     chat.ask("Will this work?")
@@ -111,6 +113,7 @@ def test_a_failed_answer_says_why_and_can_be_tried_again(chat: Chat) -> None:
     expect(failure).to_have_count(0)
 
 
+@pytest.mark.slow
 def test_an_earlier_message_in_other_words_begins_a_chat_of_its_own(chat: Chat) -> None:
     chat.ask("First question")
     chat.answered(1)
@@ -128,6 +131,7 @@ def test_an_earlier_message_in_other_words_begins_a_chat_of_its_own(chat: Chat) 
     expect(chat.questions).to_have_text(["First question", "Second question"])
 
 
+@pytest.mark.slow
 def test_a_deleted_chat_can_be_taken_back_and_a_draft_outlives_a_reload(chat: Chat) -> None:
     chat.ask("To be deleted, or not")
     chat.answered()

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 
+KEEPER = "batches"
+"""The task of every application that looks after batches, now and then for ever."""
+
+
 class HandClock:
     """Time stands still until `advance`. The application may wait in one thread and the test turn in another."""
 
@@ -22,6 +26,7 @@ class HandClock:
         self._lock = threading.Lock()
         self._sleepers: list[tuple[float, int, asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._count = 0
+        self._kept: set[asyncio.Future[None]] = set()
 
     def time(self) -> float:
         return 1_700_000_000 + self._now
@@ -30,7 +35,11 @@ class HandClock:
         return self._now
 
     async def sleep(self, seconds: float) -> None:
-        await self._due_in(seconds)
+        task = asyncio.current_task()
+        wake = self._due_in(seconds)
+        if task is not None and task.get_name() == KEEPER:
+            self._kept.add(wake)
+        await wake
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> asyncio.Future[None]:
         def due(future: asyncio.Future[None]) -> None:
@@ -53,9 +62,10 @@ class HandClock:
         return _turned_timeout(self, seconds)
 
     def pending(self) -> list[float]:
-        """In how many seconds whoever sleeps would wake."""
+        """In how many seconds whoever sleeps would wake, but for the one that looks after batches all the time."""
         with self._lock:
-            return sorted(due - self._now for due, _, _, wake in self._sleepers if not wake.done())
+            waiting = [(due, wake) for due, _, _, wake in self._sleepers if not wake.done()]
+            return sorted(due - self._now for due, wake in waiting if wake not in self._kept)
 
     def advance(self, seconds: float) -> None:
         """Turn the clock, waking whoever is due, in order."""

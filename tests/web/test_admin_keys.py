@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.aws_kit import StateOfTest
     from tests.web.conftest import Serve, Served
 
+pytestmark = pytest.mark.slow
+
 HELLO: Any = [{"role": "user", "content": "hi"}]
 
 

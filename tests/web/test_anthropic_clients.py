@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from tests.web.conftest import Json, Served
     from tests.web.doubles import HandEngine
 
+pytestmark = pytest.mark.slow
+
 HELLO: list[MessageParam] = [{"role": "user", "content": "hello there"}]
 WEATHER: ToolParam = {
     "name": "weather", "description": "The weather somewhere",

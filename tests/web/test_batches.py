@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tests.web.conftest import Serve, Served
     from tests.web.doubles import HandClock, HandEngine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 async def sdk(served: Served) -> Any:

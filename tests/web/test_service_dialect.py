@@ -95,6 +95,7 @@ def test_what_is_not_said_is_what_the_document_says() -> None:
 VALUES: Json = {
     "model": "m", "prompt": "p", "max_tokens": 5, "temperature": 0.5, "top_p": 0.5, "top_k": 7, "repeat_penalty": 1.5,
     "stop": ["x"], "device": "metal", "stream": True, "events": True, "session_id": "s", "system_prompt": "Be brief.",
+    "images": ["data:image/png;base64,iVBORw0KGgo="],
 }  # fmt: skip
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from infra.aws import Clients
     from tests.aws_kit import StateOfTest
 
+pytestmark = pytest.mark.slow
+
 TTL = 3600
 KEY = SessionKey("key:1", "chat/ä")
 SAID = (Message(role="user", content="q", tokens=3), Message(role="assistant", content="", interrupted=True))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from functions.engines.scripted_server import ScriptedServer
     from tests.aws_kit import StateOfTest
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 60.0
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from functions.engines.scripted_server import ScriptedServer
     from tests.web.doubles import HandEngine
 
+pytestmark = pytest.mark.slow
+
 Sdk = Any
 
 

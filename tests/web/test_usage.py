@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.web.conftest import Json, Served
     from tests.web.doubles import HandEngine
 
+pytestmark = pytest.mark.slow
+
 SCRIPT: Json = {"tokens": 5, "prompt_tokens": 7, "cached_tokens": 3}
 
 
