@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.conformance.targets import Target
     from tests.conformance.wire import Head
 
+pytestmark = pytest.mark.slow
+
 PLAIN = {"stream": False}
 DURATION = re.compile(r"(\d+h)?(\d+m)?\d+(\.\d+)?(ms|s)")
 PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/responses", "/v1/messages", "/v1/nothing")

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tests.conformance.targets import Target
     from tests.conformance.wire import Event, Head
 
+pytestmark = pytest.mark.slow
+
 LONGEST_SILENCE = 15.0
 LATENESS = 2.0
 """Seconds that a busy machine may be late."""

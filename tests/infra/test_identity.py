@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from emulator.aws import Aws
 
+pytestmark = pytest.mark.slow
+
 ROLE = "arn:aws:iam::123456789012:role/llm-state"
 REGION = "eu-central-1"
 

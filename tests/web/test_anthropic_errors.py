@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from functions.engines.scripted_server import ScriptedServer
     from tests.web.conftest import Json, Served
 
+pytestmark = pytest.mark.slow
+
 HELLO: list[MessageParam] = [{"role": "user", "content": "hello there"}]
 LOOK: ToolParam = {"name": "look", "input_schema": {"type": "object"}}
 

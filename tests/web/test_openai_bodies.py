@@ -96,12 +96,14 @@ def survives(body: Json) -> None:
             assert error.code
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(NAMES, VALUES, max_size=4))
 def test_any_value_in_any_field(fields: Json) -> None:
     survives(CHAT | {"prompt": "x"} | fields)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(TOOL, min_size=1, max_size=2), CHOICE, VALUES)
 def test_any_tools(tools: list[Json], choice: Any, schema: Any) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.aws_kit import StateOfTest
 
+pytestmark = pytest.mark.slow
+
 KEY = SessionKey("key:1", "s")
 LARGE = Message(role="user", content="x" * 70_000)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tests.web.conftest import Served
     from tests.web.doubles import HandEngine
 
+pytestmark = pytest.mark.slow
+
 Sdk = Any
 
 
