@@ -54,7 +54,8 @@ class StateOfTest:
         self.calls.clear()
 
     def record(self) -> None:
-        """Note what the service calls from now on."""
+        """Note what the service calls from now on. Harmless when repeated; to be repeated when its clients were closed,
+        which are others then."""
 
         def note(model: Any, **_: Any) -> None:
             self.calls.append(f"{model.service_model.service_name}:{model.name}")
@@ -64,8 +65,8 @@ class StateOfTest:
 
         for service in ("dynamodb", "s3"):
             events = self.clients.client(service).meta.events  # type: ignore[arg-type]
-            events.register("before-call", note)
-            events.register("before-parameter-build", permit)
+            events.register("before-call", note, unique_id="calls of a test")
+            events.register("before-parameter-build", permit, unique_id="permissions of a test")
 
 
 S3_ACTIONS = {

@@ -80,7 +80,8 @@ def _aws_state(aws_server: Aws) -> Iterator[StateOfTest]:
 
 
 @pytest.fixture
-def aws_state(_aws_state: StateOfTest) -> Iterator[StateOfTest]:
+def aws_state(_aws_state: StateOfTest) -> StateOfTest:
     """An empty table and an empty bucket, as the service's set-up makes them."""
-    yield _aws_state
-    _aws_state.empty()
+    _aws_state.record()
+    _aws_state.empty()  # what was still under way when the last test ended may have come since
+    return _aws_state

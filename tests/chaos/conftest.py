@@ -119,8 +119,8 @@ def on_dynalite(_dynalite_proxy: FaultProxy, _states: Callable[[FaultProxy], Sta
 @contextlib.contextmanager
 def emptied(proxy: FaultProxy, states: Callable[[FaultProxy], StateOfTest]) -> Iterator[Faulty]:
     faulty = Faulty(proxy, states(proxy))
+    faulty.state.record()
+    faulty.state.empty()  # what was still under way when the last test ended may have come since
     proxy.clear()
     yield faulty
-    proxy.clear()
-    faulty.state.empty()
     proxy.clear()

@@ -95,7 +95,7 @@ def naming_models(document: Json, target: Target) -> Json:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             for parameter in operation.get("parameters", []):
-                if parameter["name"] == "model":
+                if (parameter["name"], parameter["in"]) == ("model", "path"):
                     there = COLD if path.endswith(DESTRUCTIVE) else target.model
                     parameter["schema"] = {"type": "string", "enum": [there]}
     return document

@@ -260,7 +260,7 @@ async def test_only_an_admin_reads_of_all_and_everybody_of_themselves(
 
 
 async def test_what_cannot_be_told_is_a_400(served: Served, http: aiohttp.ClientSession) -> None:
-    for query in ("?from=2025-11-02&to=2025-11-01", "?from=yesterday", "?group_by=colour", "?limit=0"):
+    for query in ("?from=2025-11-02&to=2025-11-01", "?from=yesterday", "?from=0", "?group_by=colour", "?limit=0"):
         async with http.get(f"{served.url}/admin/usage{query}") as response:
             assert response.status == 400
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request
+from pydantic import BeforeValidator
 
 from infra.aws import StateUnavailable
 from infra.usage import day_of, money
@@ -33,11 +35,20 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
+def _written_as_a_day(given: object) -> object:
+    """pydantic would take a number, too, for seconds since the epoch."""
+    if isinstance(given, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", given):
+        raise ValueError("expected a day as YYYY-MM-DD")
+    return given
+
+
 Key = Annotated[str | None, Query(description="Of this key alone: its identity or name")]
+Day = Annotated[date, BeforeValidator(_written_as_a_day)]
 Since = Annotated[
-    date | None, Query(alias="from", description="The first day (UTC); the first of this month unless given")
+    Day | None, Query(alias="from", description="The first day (UTC); the first of this month unless given")
 ]
-Until = Annotated[date | None, Query(alias="to", description="The last day; today unless given")]
+Until = Annotated[Day | None, Query(alias="to", description="The last day; today unless given")]
 Model = Annotated[str | None, Query(description="Of this model alone: its id or name")]
 GroupBy = Annotated[list[Part] | None, Query(description="What to tell apart; the rest is added up")]
 After = Annotated[str | None, Query(description="The `last_id` of the page before")]
