@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.service.deployment import Service
 
 
-pytestmark = pytest.mark.any_containers
+pytestmark = [pytest.mark.any_containers, pytest.mark.slow]
 
 
 def body(model: str, **script: Any) -> dict[str, Any]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.web.doubles import Conversation, HandEngine
     from web.clock import Clock
 
+pytestmark = pytest.mark.slow
+
 WORD = "word " * 2000
 COUNT = 2000
 KERNELS = 40_000_000

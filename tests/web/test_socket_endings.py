@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.web.conftest import Json, Served
     from tests.web.doubles import HandEngine
 
+pytestmark = pytest.mark.slow
+
 PROMISE = 0.1
 ATTEMPTS = 20
 PHASES: dict[str, Json] = {
