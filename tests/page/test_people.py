@@ -218,6 +218,38 @@ def test_a_key_is_asked_for_kept_in_the_browser_and_forgotten_on_demand(
     assert not context.cookies()
 
 
+SAYS_LATE_THAT_IT_WAS_CLOSED = """
+    const asked = window.fetch;
+    let known;
+    const refused = new Promise((resolve) => { known = resolve; });
+    window.fetch = async (path, options) => {
+        const answer = await asked(path, options);
+        if (answer.status === 401 && options.headers.authorization) known();
+        return answer;
+    };
+    window.addEventListener("close", async (event) => {
+        if (!event.isTrusted) return;
+        event.stopImmediatePropagation();
+        await refused;
+        setTimeout(() => event.target.dispatchEvent(new Event("close")), 100);
+    }, true);
+"""
+"""A browser in which the service's word on a key is quicker than the dialog's that it was closed."""
+
+
+def test_a_key_that_is_refused_at_once_is_asked_for_again(context: BrowserContext, locked: Standalone) -> None:
+    context.add_init_script(SAYS_LATE_THAT_IT_WAS_CLOSED)
+    chat = tab(context, locked.url)
+    dialog = chat.page.get_by_role("dialog")
+    dialog.get_by_label("API key").fill("sk-wrong")
+    with chat.page.expect_event("console", lambda said: said.text == "closed"):
+        chat.page.evaluate("addEventListener('close', (event) => event.isTrusted || console.log('closed'), true)")
+        dialog.get_by_role("button", name="Use this key").click()
+    expect(dialog.get_by_role("heading", name="This key is not accepted")).to_be_visible()
+    dialog.get_by_role("button", name="Not now").click()
+    expect(dialog).to_have_count(0)
+
+
 def test_what_is_committed_is_what_the_sources_give(libraries: Path) -> None:
     npm = shutil.which("npm")
     assert npm is not None
