@@ -73,7 +73,7 @@ def passes_on(number: str) -> bool:
         why = str(getattr(error, "stderr", "") or error).strip().splitlines()
         print(f"Python {number}: its packages can not be installed, not tested: {why[-1] if why else error!r}")
         return True
-    command = [inside, "-m", "pytest", "-q", "-m", "not slow", "-n", "2", "--dist", "loadfile", *TESTS]
+    command = [inside, "-m", "pytest", "-q", "-m", "not slow", "-n", "2", "--dist", "loadfile", "--reruns", "1", *TESTS]
     print(f"Python {number} ({python})", flush=True)
     try:
         return subprocess.run(command, cwd=ROOT, timeout=TEST_SECONDS, check=False).returncode == 0

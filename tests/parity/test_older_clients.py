@@ -42,6 +42,8 @@ def test_the_oldest_client_finds_what_the_newest_finds(oldest: Path, beside_it: 
         "-k",
         BUT,
         "-q",
+        "--reruns",
+        "1",
         "-p",
         "no:cacheprovider",
         "--tb=short",
