@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import modal
 
-from functions.model_files import ROOT, model_files
 from infra.configuration import carry
+from infra.model_files import ROOT, model_files
 
 if TYPE_CHECKING:
     from infra.settings import Model, Settings

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from functions.engines.registry import make_engine
 from functions.engines.sglang import gpu_count
 from functions.local_engine import LocalEngine
-from functions.model_files import model_files
+from infra.model_files import model_files
 from web.engines import EngineTarget
 from web.errors import ModelNotFound
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import sys
@@ -26,10 +25,11 @@ from functions.jobs import run_for_ever
 from functions.listening import ListenError, Listening
 from functions.local_engines import LocalEngines
 from functions.logs import configure_logging
-from functions.model_files import refuse_missing_files
 from functions.state import file_storage, key_store, limiter, response_store, session_store, shared_state, usage_store
 from infra.configuration import ConfigurationError, load_settings, refuse_locked_out
 from infra.key_store import KeysInMemory
+from infra.model_files import refuse_missing_files
+from infra.refusals import refuse_unprotected_host
 from web.application import create_application
 from web.clock import RealClock
 from web.draining import Draining
@@ -54,27 +54,9 @@ def settings_here() -> Settings:
     if "kind" not in settings.state.model_fields_set:
         settings = settings.model_copy(update={"state": settings.state.model_copy(update={"kind": "memory"})})
     refuse_locked_out(settings)
-    refuse_unprotected(settings)
+    refuse_unprotected_host(settings)
     refuse_missing_files(settings)
     return settings
-
-
-def refuse_unprotected(settings: Settings) -> None:
-    """Raise ConfigurationError for a service that other machines could use without a key."""
-    security, host = settings.security, settings.server.host
-    if not is_loopback(host) and not security.enable_auth and not security.allow_public:
-        raise ConfigurationError(
-            f"server.host: {host!r} lets other machines in, and security.enable_auth is off, so anybody could use the "
-            "service; expected 127.0.0.1, API keys, or security.allow_public = true to allow just that"
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Announcing(Listening):

@@ -49,10 +49,11 @@ class Provision:
     def steps(self) -> Iterator[Step]:
         """What is missing, in order. One at a time: what comes next may depend on the last one's being done, or be
         taken as missing with it. Raises ProvisionError."""
-        yield from self._table_steps()
-        yield from self._bucket_steps()
+        yield from self.table_steps()
+        yield from self.bucket_steps()
 
-    def _table_steps(self) -> Iterator[Step]:
+    def table_steps(self) -> Iterator[Step]:
+        """What the table alone lacks. Raises ProvisionError."""
         wanted = blueprint.table(self._table)
         found = self._found_table()
         if found is None:
@@ -69,7 +70,8 @@ class Provision:
                        lambda: self._dynamodb("update_continuous_backups",
                                               PointInTimeRecoverySpecification=recovery))  # fmt: skip
 
-    def _bucket_steps(self) -> Iterator[Step]:
+    def bucket_steps(self) -> Iterator[Step]:
+        """What the bucket alone lacks. Raises ProvisionError."""
         wanted = blueprint.bucket(self._bucket, archive_days=self._archive_days)
         there = self._bucket_is_there()
         if not there:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from functions.deployment import refuse_unprotected, refuse_without_credentials, settings_for_deploy
+from functions.deployment import settings_for_deploy
 from functions.images import needs_weights
-from functions.model_files import refuse_missing_files
 from functions.servers import gpu_of, port_of
 from infra.configuration import ConfigurationError
+from infra.model_files import refuse_missing_files
+from infra.refusals import refuse_unprotected_deploy, refuse_without_credentials
 from infra.settings import Deploy, Model, Models, Security, Settings, State
 
 
 def test_a_public_endpoint_without_keys_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="allow_public = true"):
-        refuse_unprotected(Settings())
+        refuse_unprotected_deploy(Settings())
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,7 @@ def test_a_public_endpoint_without_keys_is_refused() -> None:
     ],
 )
 def test_it_is_allowed_with_keys_or_by_saying_so_or_on_this_machine(settings: Settings) -> None:
-    refuse_unprotected(settings)
+    refuse_unprotected_deploy(settings)
 
 
 ROLE = "arn:aws:iam::123456789012:role/state"

@@ -18,7 +18,8 @@ import openai
 import pytest
 
 from functions.listening import ListenError, listen, url_of
-from functions.standalone import is_loopback, main
+from functions.standalone import main
+from infra.refusals import is_loopback
 from tests.service.deployment import DEMO, ROOT, processes, scripted, until
 
 if TYPE_CHECKING:

@@ -1,0 +1,56 @@
+"""What is not deployed and not served: a service that anybody could use, or that could keep nothing. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+from infra.configuration import ConfigurationError
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+
+
+def refuse_unprotected_deploy(settings: Settings) -> None:
+    """Raise ConfigurationError for a public deploy that anybody could use."""
+    security = settings.security
+    if settings.deploy.target == "modal" and not security.enable_auth and not security.allow_public:
+        raise ConfigurationError(
+            "security.enable_auth: is off, so anybody could use (and make you pay for) the deployed endpoint; "
+            "expected it on, and API keys (config.example.toml), or security.allow_public = true to allow just that"
+        )
+
+
+def refuse_without_credentials(settings: Settings) -> None:
+    """Raise ConfigurationError for a deploy to Modal whose web containers could not reach DynamoDB."""
+    state = settings.state
+    if settings.deploy.target != "modal" or state.kind != "aws" or state.secret:
+        return
+    if not state.role_arn:
+        raise ConfigurationError(
+            "state.role_arn: names no role, and state.secret no Modal Secret with AWS credentials, so nothing could be "
+            'kept in DynamoDB; expected one of them, or state.kind = "memory" to keep sessions in the web containers'
+        )
+    if not state.region:
+        raise ConfigurationError(
+            "state.region: is not set, and with a role nothing else says where the table is; expected AWS's name of a "
+            "region (eu-central-1)"
+        )
+
+
+def refuse_unprotected_host(settings: Settings) -> None:
+    """Raise ConfigurationError for a service of this machine that other machines could use without a key."""
+    security, host = settings.security, settings.server.host
+    if not is_loopback(host) and not security.enable_auth and not security.allow_public:
+        raise ConfigurationError(
+            f"server.host: {host!r} lets other machines in, and security.enable_auth is off, so anybody could use the "
+            "service; expected 127.0.0.1, API keys, or security.allow_public = true to allow just that"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
