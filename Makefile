@@ -13,7 +13,7 @@ install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --
 RETRY := --reruns 1 --rerun-show-tracebacks -rfE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test lint format check conformance bench bench-emulator bench-state bench-gateway bench-page demo-model page lock wheel clean
+.PHONY: help setup run serve test lint format check conformance docs bench bench-emulator bench-state bench-gateway bench-page demo-model page lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -59,6 +59,9 @@ check: lint  ## everything slower than `make test`
 
 conformance: .venv/.dev  ## real clients and raw sockets against the service (ARGS="--base-url …": a deployment)
 	$(BIN)/python -m pytest tests/conformance $(ARGS)
+
+docs: .venv/.dev  ## write the documents that are made from the code (configuration, API reference)
+	$(BIN)/python -m tests.documents
 
 wheel: .venv/.dev  ## build the emulator's wheel into dist/
 	$(BIN)/uv build --system-certs --quiet --wheel --python $(BIN)/python

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from web.auth import PUBLIC_PATHS
@@ -110,6 +111,7 @@ def describe(api: FastAPI, *, keys: bool) -> None:
             for path, operations in document["paths"].items():
                 for operation in operations.values():
                     _tell_errors(path, operation)
+                    _lift_schemas(schemas, operation)
             for path, (summary, models) in OPERATIONS.items():
                 for model in models:
                     _add_schema(schemas, model)
@@ -140,6 +142,19 @@ def _add_schema(schemas: dict[str, Any], model: type[BaseModel]) -> None:
     own = model.model_json_schema(ref_template=REFERENCE.format(model=f"{name}.{{model}}"))
     schemas.update({f"{name}.{part}": schema for part, schema in own.pop("$defs", {}).items()})
     schemas[name] = own
+
+
+def _lift_schemas(schemas: dict[str, Any], operation: dict[str, Any]) -> None:
+    """Put what a route has described by a whole JSON schema among the document's schemas: `#/$defs/…` in it would mean
+    the document's own, where nothing is."""
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        schema = content.get("schema", {})
+        if "$defs" in schema or ("title" in schema and "properties" in schema):
+            name = schema["title"]
+            own = json.loads(json.dumps(schema).replace('"#/$defs/', f'"{REFERENCE.format(model=name)}.'))
+            schemas.update({f"{name}.{part}": inner for part, inner in own.pop("$defs", {}).items()})
+            schemas[name] = own
+            content["schema"] = {"$ref": REFERENCE.format(model=name)}
 
 
 def _tell_errors(path: str, operation: dict[str, Any]) -> None:
