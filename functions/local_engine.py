@@ -13,6 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from functions.boot import Boot, BootPhases
 from functions.engines.base import Address, EngineStartError
 from web.errors import EngineFailed, ModelBusy
 from web.states import COLD, ModelState
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from web.sightings import Seen
     from web.states import BootPhase
 
-    Make = Callable[[Address], Engine]
+    Make = Callable[[Address, Boot], Engine]
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class _Life:
 
     address: Address
     began: float
+    boot: Boot
     phase: BootPhase = "weights"
     ready_at: float | None = None
     engine: Engine | None = None
@@ -88,6 +90,8 @@ class LocalEngine:
         self._wanted_again = False
         self._nowhere = refusing_port()
         self._nobody = Address(host="127.0.0.1", port=self._nowhere.getsockname()[1])
+        self.boot: BootPhases | None = None
+        """Of its latest start that came to an end."""
         self._failure: str | None = None
         self._failures = 0
         self._not_before = 0.0
@@ -151,7 +155,8 @@ class LocalEngine:
             self._wanted_again = True
             return
         address = Address(host="127.0.0.1", port=free_port())
-        life = self._life = _Life(address, began=self._clock.monotonic())
+        clock = self._clock.monotonic
+        life = self._life = _Life(address, began=clock(), boot=Boot(monotonic=clock))
         loop = asyncio.get_running_loop()
 
         def tell(what: Callable[..., None], *arguments: object) -> None:
@@ -165,10 +170,11 @@ class LocalEngine:
         """A life, from its thread's point of view. Blocks until it is over."""
         error: str | None = None
         try:
-            life.engine = self._make(life.address)
+            life.engine = self._make(life.address, life.boot)
             if not life.unwanted:
                 tell(self._starts, life)
                 life.engine.start()
+                life.boot.is_ready()
                 tell(self._ready, life)
                 life.engine.wait()
         except EngineStartError as failure:
@@ -185,7 +191,9 @@ class LocalEngine:
         life.ready_at = self._clock.monotonic()
         self._failure = None
         if self._life is life:
-            log.info("model %s is ready after %.1f s", self.model.id, life.ready_at - life.began)
+            self.boot = life.boot.phases()
+            told = {"model": self.model.id, "boot_seconds": dict(self.boot.seconds)}
+            log.info("model %s is ready: %s", self.model.id, self.boot, extra=told)
             self._spawn(self._stop_when_idle(life))
 
     def _over(self, life: _Life, error: str | None) -> None:

@@ -19,6 +19,7 @@ from web.errors import ModelNotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from functions.boot import Boot, BootPhases
     from functions.engines.base import Address, Engine
     from infra.settings import Model, Settings, Target
     from web.clock import Clock
@@ -103,6 +104,10 @@ class LocalEngines:
         """See `EngineControl.state`."""
         return self.known(model)
 
+    def boots(self) -> dict[str, BootPhases]:
+        """Model id -> the phases of its latest boot, of those that have booted."""
+        return {model: engine.boot for model, engine in self._engines.items() if engine.boot is not None}
+
     async def load(self, model: str) -> None:
         """See `EngineControl.load`."""
         self._engines[model].load()
@@ -126,7 +131,7 @@ class LocalEngines:
             and model.device_of(models) == "cuda"
         }
 
-    def _maker(self, model: Model) -> Callable[[Address], Engine]:
+    def _maker(self, model: Model) -> Callable[[Address, Boot], Engine]:
         models, deploy = self._settings.models, self._settings.deploy
         settings = self._settings.model_copy(
             update={
@@ -137,7 +142,9 @@ class LocalEngines:
         token = models.hf_token.get_secret_value() if models.hf_token else None
         files = model_files(model) or Path()
 
-        def make(address: Address) -> Engine:
-            return make_engine(model, settings, address=address, api_key=self._key, files=files, hf_token=token)
+        def make(address: Address, boot: Boot) -> Engine:
+            return make_engine(
+                model, settings, address=address, api_key=self._key, files=files, hf_token=token, boot=boot
+            )
 
         return make

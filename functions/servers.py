@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import modal
 
+from functions.boot import Boot, BootPhases, container_seconds
 from functions.engines.base import Address, EngineStartError
 from functions.engines.failed import FailureServer
 from functions.engines.registry import make_engine
@@ -53,6 +54,7 @@ class EngineServer:
 
     @modal.enter()
     def start(self) -> None:
+        boot = Boot(container=container_seconds())
         settings = load_settings()
         configure_logging(settings.server)
         model = settings.models.find(os.environ[MODEL_VARIABLE])
@@ -60,6 +62,7 @@ class EngineServer:
             raise LookupError(f"{MODEL_VARIABLE}={os.environ[MODEL_VARIABLE]!r} is not among the configured models")
         address = Address(host="0.0.0.0", port=int(os.environ[PORT_VARIABLE]))  # noqa: S104 - the container's own network
         self.failure: FailureServer | None = None
+        self.boot: BootPhases | None = None
         self.leaving = threading.Event()
         try:
             self.engine = make_engine(
@@ -69,6 +72,7 @@ class EngineServer:
                 files=Path(model_folder(model)),
                 api_key=os.environ.get(ENGINE_API_KEY),
                 hf_token=os.environ.get(HF_TOKEN),
+                boot=boot,
             )
             self.engine.start()
         except EngineStartError as error:
@@ -80,6 +84,9 @@ class EngineServer:
                 log.error("and port %d cannot tell so to callers: %s", address.port, taken)
                 raise
             return
+        self.boot = boot.is_ready()
+        told = {"model": model.id, "boot_seconds": dict(self.boot.seconds)}
+        log.info("model %s is ready: %s", model.id, self.boot, extra=told)
         threading.Thread(target=self._leave_with_the_engine, name="engine-watch", daemon=True).start()
 
     def _leave_with_the_engine(self) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
     from huggingface_hub.utils.tqdm import tqdm
 
+    from functions.boot import Boot
     from infra.settings import EngineKind, Model, Quantization
 
 GGUF_PATTERNS: Final[dict[Quantization, tuple[str, ...]]] = {
@@ -90,17 +91,18 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name.lower(), pattern) for pattern in patterns)
 
 
-def fetch(source: Source, *, cache: Path | None = None, token: str | None = None) -> Path:
+def fetch(source: Source, *, cache: Path | None = None, token: str | None = None, boot: Boot | None = None) -> Path:
     """The weights on this disk: a GGUF file, or a folder. Blocks; shows a progress bar on stderr while it downloads.
 
-    `cache` is a folder in Hugging Face's cache layout; without it `HF_HOME` (or its default) decides.
+    `cache` is a folder in Hugging Face's cache layout; without it `HF_HOME` (or its default) decides. `boot` is told
+    when a download begins.
     Raises WeightsError.
     """
     if isinstance(source, Local):
         if not source.path.exists():
             raise WeightsError(f"{source.path}: there is no such model file or folder; check the model's `path`")
         return source.path
-    return _Download(source, cache=cache, token=token).run()
+    return _Download(source, cache=cache, token=token, boot=boot).run()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,13 +125,14 @@ class _Verified:
 
 
 class _Download:
-    def __init__(self, source: Hub, *, cache: Path | None, token: str | None) -> None:
+    def __init__(self, source: Hub, *, cache: Path | None, token: str | None, boot: Boot | None) -> None:
         # Not at import: the hub's client takes a while to load, and a model with a path has no use for it.
         from huggingface_hub import HfApi, constants
 
         self.source = source
         self.cache = cache or Path(constants.HF_HUB_CACHE)
         self.token = token
+        self.boot = boot
         self.api = HfApi(token=token, library_name="llm-service")
         wanted = json.dumps(asdict(source), sort_keys=True).encode()
         folder = source.repository.replace("/", "--")
@@ -139,6 +142,8 @@ class _Download:
         known = self._known()
         if known is not None and known.is_whole():
             return known.path
+        if self.boot is not None:
+            self.boot.begins("download")
         try:
             verified = self._download()
             self.record.parent.mkdir(parents=True, exist_ok=True)

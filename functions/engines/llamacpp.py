@@ -19,12 +19,13 @@ from urllib.error import HTTPError
 
 from functions.engines import llamacpp_server
 from functions.engines.base import EngineSleepError, EngineStartError
-from functions.engines.llamacpp_server import API_KEY_VARIABLE, Options
+from functions.engines.llamacpp_server import API_KEY_VARIABLE, IMPORTED, Options
 from functions.engines.process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from functions.boot import Boot
     from functions.engines.base import Address
     from infra.settings import EngineKind, Model
 
@@ -110,6 +111,7 @@ class LlamaCppEngine:
         threads: int | None = None,
         batch: int = BATCH,
         cache_mib: int = CACHE_MIB,
+        boot: Boot | None = None,
     ) -> None:
         self.address = address
         self.model = model
@@ -119,6 +121,7 @@ class LlamaCppEngine:
         self.threads = threads
         self.batch = batch
         self.cache_mib = cache_mib
+        self.boot = boot
         self.process: ServerProcess | None = None
         self._lock = threading.Lock()
         self._stopped = False
@@ -179,6 +182,7 @@ class LlamaCppEngine:
     def _try_to_embed(self, file: Path) -> None:
         """Embed a word: a file that does not say how its embeddings are pooled loads, and refuses every request."""
         assert self.process is not None
+        self.process.boot.begins("warm_up")
         try:
             self.process.request("POST", "/v1/embeddings", body=b'{"input":"a"}', timeout=TRY_SECONDS).close()
         except OSError as error:
@@ -207,6 +211,8 @@ class LlamaCppEngine:
             command=[sys.executable, "-P", llamacpp_server.__file__, *options.arguments()],
             address=self.address,
             environment={**os.environ, API_KEY_VARIABLE: self.api_key or ""},
+            boot=self.boot,
+            landmarks={IMPORTED: "weights"},
             headers={"authorization": f"Bearer {self.api_key}"} if self.api_key else None,
         )
 

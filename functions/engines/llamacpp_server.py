@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import xllamacpp
 
 API_KEY_VARIABLE: Final = "LLAMACPP_API_KEY"
+IMPORTED: Final = "llama.cpp loads"
+"""What this process says when its modules are loaded and the model comes next."""
 CANNOT_LOAD: Final = 3
 """Exit code: llama.cpp refused the model, or the address."""
 LOG_SECONDS: Final = 0.5
@@ -104,6 +106,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     import xllamacpp
 
+    print(f"{IMPORTED} {options.model}", file=sys.stderr, flush=True)
     try:
         server = xllamacpp.Server(parameters(options, api_key=os.environ.pop(API_KEY_VARIABLE, None)))
     except RuntimeError as error:

@@ -15,12 +15,14 @@ import threading
 import urllib.request
 from typing import TYPE_CHECKING
 
+from functions.boot import Boot
 from functions.engines.base import EngineStartError
 from functions.engines.tied import tied
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from functions.boot import Phase
     from functions.engines.base import Address
 
 POLL_SECONDS = 0.05
@@ -47,14 +49,22 @@ class ServerProcess:
         address: Address,
         environment: Mapping[str, str] | None = None,
         health_path: str = "/health",
+        ready_path: str | None = None,
         headers: Mapping[str, str] | None = None,
+        boot: Boot | None = None,
+        landmarks: Mapping[str, Phase] | None = None,
     ) -> None:
+        """`ready_path`: what `start` asks in the place of `health_path`. `boot` is told what its log says of it:
+        `landmarks` are parts of lines, and the phase that begins with them."""
         self.name = name
         self.command = command
         self.address = address
         self.environment = environment
         self.health_path = health_path
+        self.ready_path = ready_path or health_path
         self.headers = headers or {}
+        self.boot = boot or Boot()
+        self.landmarks = landmarks or {}
         self._lines: collections.deque[str] = collections.deque(maxlen=LINES_KEPT)
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -78,13 +88,14 @@ class ServerProcess:
         with self._lock:
             if self._stopped:
                 raise EngineStartError(f"{self.name} was stopped before it started")
+            self.boot.begins("import")
             self._process = self._start()
         polls = max(1, int(timeout / POLL_SECONDS))
         for _ in range(polls):
             try:
                 code = self._process.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
-                if self.healthy():
+                if self._answers(self.ready_path, 2.0):
                     return
             else:
                 self._end_what_is_left(self._process.pid)
@@ -96,10 +107,13 @@ class ServerProcess:
 
     def healthy(self, timeout: float = 2.0) -> bool:
         """Whether it answers its health check with 200 now. Never raises."""
+        return self._answers(self.health_path, timeout)
+
+    def _answers(self, path: str, timeout: float) -> bool:
         if self._process is None or self._process.poll() is not None:
             return False
         try:
-            with self.request("GET", self.health_path, timeout=timeout) as answer:
+            with self.request("GET", path, timeout=timeout) as answer:
                 return bool(answer.status == 200)
         except (OSError, http.client.HTTPException):
             return False
@@ -173,6 +187,7 @@ class ServerProcess:
         with process.stdout as output:
             for line in output:
                 self._lines.append(line.rstrip())
+                self.boot.reads(line, self.landmarks)
                 with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more: no reason to end
                     print(line, end="", file=sys.stderr, flush=True)
         process.wait()

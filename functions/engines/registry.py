@@ -12,28 +12,37 @@ from functions.weights import fetch, plan
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from functions.boot import Boot
     from functions.engines.base import Address, Engine
     from infra.settings import Model, Settings
 
 
 def make_engine(
-    model: Model, settings: Settings, *, address: Address, api_key: str | None, files: Path, hf_token: str | None = None
+    model: Model,
+    settings: Settings,
+    *,
+    address: Address,
+    api_key: str | None,
+    files: Path,
+    hf_token: str | None = None,
+    boot: Boot | None = None,
 ) -> Engine:
     """The engine that serves `model` on the configured target, not started yet.
 
     `files` is where the files of a model that has a `path` lie on this machine; the weights of others are downloaded
-    here, unless they are in the cache. Raises EngineStartError when they cannot be had.
+    here, unless they are in the cache. `boot` is told of that, and of what the engine does then. Raises
+    EngineStartError when they cannot be had.
     """
     kind = model.engine_for(settings.models, settings.deploy.target)
     if kind == "scripted":
         return ScriptedEngine(
             address=address, model_name=model.id, arguments=model.scripted_args, api_key=api_key,
-            startup_timeout=float(model.startup_timeout),
+            startup_timeout=float(model.startup_timeout), boot=boot,
         )  # fmt: skip
-    source = str(files if model.path is not None else fetch(plan(model, kind), token=hf_token))
+    source = str(files if model.path is not None else fetch(plan(model, kind), token=hf_token, boot=boot))
     most = settings.models.max_concurrent_requests
     if kind == "llamacpp":
-        return LlamaCppEngine(model, source=source, address=address, api_key=api_key, max_requests=most)
+        return LlamaCppEngine(model, source=source, address=address, api_key=api_key, max_requests=most, boot=boot)
     return SGLangEngine(
         model,
         device="cpu" if settings.deploy.target == "local" else model.device_of(settings.models),
@@ -42,4 +51,5 @@ def make_engine(
         api_key=api_key,
         max_requests=most,
         cuda_visible_devices=settings.models.cuda_visible_devices,
+        boot=boot,
     )

@@ -21,21 +21,27 @@ import threading
 import time
 from typing import TYPE_CHECKING, NoReturn
 
+from functions.boot import Boot
 from functions.engines.base import EngineSleepError
 from functions.engines.process import ServerProcess
 from functions.engines.script import Script, ScriptError
 from functions.engines.scripted_server import Options, ScriptedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from functions.boot import Phase
     from functions.engines.base import Address
     from infra.settings import EngineKind
+
+log = logging.getLogger(__name__)
 
 CRASH_EXIT_CODE = 70
 MEMORY_SECONDS = 10.0
 PARENT_POLL_SECONDS = 0.5
 API_KEY_VARIABLE = "SCRIPTED_API_KEY"
+LOADS, WARMS_UP = "loads its script", "has loaded its script"
+LANDMARKS: Mapping[str, Phase] = {LOADS: "weights", WARMS_UP: "warm_up"}
 
 
 class ScriptedEngine:
@@ -43,11 +49,12 @@ class ScriptedEngine:
 
     def __init__(
         self, *, address: Address, model_name: str = "scripted", arguments: Sequence[str] = (),
-        api_key: str | None = None, startup_timeout: float = 30.0,
+        api_key: str | None = None, startup_timeout: float = 30.0, boot: Boot | None = None,
     ) -> None:  # fmt: skip
         """`arguments`: as on the command line, without those that name the address and the model."""
         self._address = address
         self._startup_timeout = startup_timeout
+        self.boot = boot or Boot()
         command = [
             sys.executable, "-m", "functions.engines.scripted", "--host", address.host, "--port", str(address.port),
             "--model-name", model_name, "--exit-with-parent", *arguments,
@@ -57,8 +64,9 @@ class ScriptedEngine:
         if api_key is not None:
             environment[API_KEY_VARIABLE] = api_key
         self._process = ServerProcess(
-            name=f"scripted engine ({model_name})", command=command, environment=environment, address=address
-        )
+            name=f"scripted engine ({model_name})", command=command, environment=environment, address=address,
+            boot=self.boot, landmarks=LANDMARKS,
+        )  # fmt: skip
 
     @property
     def kind(self) -> EngineKind:
@@ -151,9 +159,11 @@ async def _serve(server: ScriptedServer, options: argparse.Namespace) -> None:
     loop.add_signal_handler(signal.SIGTERM, stopping.set)
     # Ctrl-C reaches the whole group: who started this one lets its answers end, and ends it then.
     loop.add_signal_handler(signal.SIGINT, (lambda: None) if options.exit_with_parent else stopping.set)
+    log.info("the scripted engine %s", LOADS)
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stopping.wait(), options.boot_seconds)
         return
+    log.info("the scripted engine %s", WARMS_UP)
     if options.start_error:
         sys.exit(options.start_error)
     try:

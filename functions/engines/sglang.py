@@ -13,6 +13,7 @@ from functions.engines.base import EngineSleepError
 from functions.engines.process import ServerProcess
 
 if TYPE_CHECKING:
+    from functions.boot import Boot, Phase
     from functions.engines.base import Address
     from infra.settings import Device, EngineKind, Model
 
@@ -21,6 +22,9 @@ QUANTIZATION_FLAGS: dict[str, tuple[str, ...]] = {
     "q8": ("--quantization", "w8a8_int8"),
     "bf16": ("--dtype", "bfloat16"),
 }
+LANDMARKS: dict[str, Phase] = {"Load weight begin": "weights", "Load weight end": "warm_up"}
+"""What it logs when a phase of its boot begins. Before them its modules are loaded, twice: in the server's process,
+then in that of each GPU; after them come the KV cache, CUDA graphs and a first request."""
 MEMORY_SECONDS = 120.0
 """How long releasing or resuming the accelerator's memory may take."""
 
@@ -68,6 +72,7 @@ class SGLangEngine:
         api_key: str | None,
         max_requests: int,
         cuda_visible_devices: str | None = None,
+        boot: Boot | None = None,
     ) -> None:
         self.address = address
         self.device = device
@@ -82,6 +87,9 @@ class SGLangEngine:
             ),
             address=address,
             environment=environment,
+            ready_path="/ready",  # /health takes a second or more: it has a token made
+            boot=boot,
+            landmarks=LANDMARKS,
             headers={"authorization": f"Bearer {api_key}"} if api_key else None,
         )
 

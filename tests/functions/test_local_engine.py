@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from functions.boot import Boot
 from functions.engines.base import Address, EngineStartError
 from functions.local_engine import LocalEngine, backoff
 from functions.local_engines import gpus_of, target_of
@@ -78,7 +79,7 @@ class Bench:
     def seen(self) -> Seen:
         return self.sightings.of("m")
 
-    def make(self, address: Address) -> HandProcess:
+    def make(self, address: Address, boot: Boot) -> HandProcess:
         self.weights.wait(10)
         if self.missing:
             raise EngineStartError(self.missing)
