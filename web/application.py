@@ -74,13 +74,15 @@ def create_application(services: Services) -> ASGIApp:
     )
     relay = Relay(services, states=states)
     exchanges = PlainExchanges(services)
-    metrics = Metrics()
+    metrics = Metrics() if services.settings.observability.enable_metrics else None
     draining = services.draining or Draining(clock=services.clock, grace=services.settings.web.drain_seconds)
     limiter = services.limiter
     if limiter is None:
         limiter = MemoryLimiter(services.settings.limits, services.clock)
-    limiter.watch(lambda allowed: metrics.rate_limited(allowed=allowed))
     meter = Meter.of(services)
+    if metrics is not None:
+        limiter.watch(lambda allowed: metrics.rate_limited(allowed=allowed))
+        meter.watch(metrics.charged)
     gate = Gate(services, limiter, meter=meter)
     generator = Generator(relay, services, gate=gate, metrics=metrics, draining=draining, meter=meter)
     most = services.settings.web.max_body_bytes
@@ -117,12 +119,12 @@ def create_application(services: Services) -> ASGIApp:
                          behind_proxy=services.behind_proxy)  # fmt: skip
     app = Doors(app, draining)
     app = Errors(app, clock=services.clock)
-    app = RequestIdentity(app, clock=services.clock, answered=metrics.answered)
+    app = RequestIdentity(app, clock=services.clock, answered=None if metrics is None else metrics.answered)
     return cross_origin(app, origins=services.settings.security.allowed_origins)
 
 
 def _fastapi(
-    services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges, metrics: Metrics,
+    services: Services, relay: Relay, states: ModelStates, exchanges: PlainExchanges, metrics: Metrics | None,
     draining: Draining, conversations: Conversations, batches: BatchService, known: KnownKeys | None, meter: Meter,
     turns: ResponseTurns, limiter: Limiter,
 ) -> FastAPI:  # fmt: skip
@@ -132,6 +134,8 @@ def _fastapi(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         uptime.begin()
+        if metrics is not None:
+            metrics.begin(services.clock.monotonic())
         batches.begin()
         yield
         await batches.close()
@@ -162,8 +166,8 @@ def _fastapi(
     api.include_router(batches_route.router(batches.requests))
     api.include_router(usage.router(services, meter))
     api.include_router(health.router(services, states, uptime, draining))
-    if services.settings.observability.enable_metrics:
-        api.include_router(metrics_route.router(metrics.registry, path=services.settings.observability.metrics_path))
+    if metrics is not None:
+        api.include_router(metrics_route.router(services, metrics))
     api.include_router(page.router())
     return api
 

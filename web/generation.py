@@ -20,7 +20,7 @@ from web.extensions import connection_of
 from web.gate import Gate
 from web.guards import all_prompts_tokens
 from web.limits import MemoryLimiter
-from web.metrics import OTHER, Metrics
+from web.metrics import UNKNOWN
 from web.outlets import StreamingResponse
 from web.passage import Passage
 from web.plain_response import PlainResponse
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from web.caller import Caller
     from web.dialects.base import AnswerBuilder, Dialect, StreamRenderer
     from web.dialects.request import GenerationRequest, Kind
+    from web.metrics import Metrics
     from web.outlets import Outlet
     from web.relay import Relay
     from web.services import Services
@@ -57,8 +58,9 @@ class Generator:
         self._web = services.settings.web
         self._models = services.settings.models
         self._lanes = lanes(services.settings, services.clock, engine_containers=services.engine_containers)
-        self._metrics = metrics or Metrics()
-        self._metrics.watch(self._lanes)
+        self._metrics = metrics
+        if metrics is not None:
+            metrics.watch(self._lanes)
         self._draining = draining or Draining(clock=services.clock, grace=self._web.drain_seconds)
         pause = self._web.heartbeat_interval / 2
         self._stream_waiting = Waiting(boot=self._web.boot_deadline, busy=self._web.queue_timeout, pause=pause)
@@ -151,13 +153,14 @@ class Generator:
         """`prompt`: about how many tokens the prompt has, should no engine say so; None: it is no usage."""
         model = self._models.find(label)
         if model is None:
-            if kind is not None:
-                unknown = self._metrics.of(OTHER, kind)
+            if kind is not None and self._metrics is not None:
+                unknown = self._metrics.of(UNKNOWN, kind)
                 unknown.requests.value += 1
                 unknown.error(404)
             raise ModelNotFound(label)
         return Passage(
-            lane=self._lanes[model.id], metrics=None if kind is None else self._metrics.of(model.id, kind),
+            lane=self._lanes[model.id],
+            metrics=None if self._metrics is None or kind is None else self._metrics.of(model.id, kind),
             clock=self._clock, web=self._web, draining=self._draining, outlet=outlet,
             charge=None if prompt is None else functools.partial(self._meter.charge, caller, model.id, prompt),
         )  # fmt: skip

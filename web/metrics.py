@@ -1,76 +1,37 @@
-"""What the service counts. One registry for each application; nothing of it is global.
+"""What this process counts. One object for each application; nothing of it is global.
 
-Labels are bounded: a configured model's id or `other`, a route's template or `other`, a method that HTTP knows or
-`other`, a status. Every family can be added up over containers: counters, distributions, and gauges that count.
+What there is to be counted, and what its labels may be, is in `infra.metric_families`.
 """
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily
-
+from infra.metric_families import FAMILIES, family
+from infra.metric_snapshots import Shape, units
+from infra.usage import COST_UNIT
 from web.tallies import Counters, Distributions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from prometheus_client.core import Metric
-
+    from infra.metric_snapshots import Snapshot
     from web.admission import Place
     from web.dialects.request import Kind
 
 OTHER = "other"
-GAPS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 10.0)
-"""Seconds between tokens."""
-WAITS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
-"""Seconds to a first token, of a whole answer, of a boot."""
-RATES = (1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0)
-"""Tokens a second."""
+"""A route or method that is none of the service's."""
+UNKNOWN = "unknown"
+"""A model that is not configured."""
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 LEFT = 499
 """The status that stands for none, since the caller left before there was one."""
-
-PLAIN_COUNTERS = {
-    "health_check_requests": "GET /health",
-    "readiness_check_requests": "GET /readiness",
-    "models_list_requests": "GET /models and /v1/models",
-    "model_info_requests": "GET /models/… and /v1/models/…",
-    "history_requests": "Requests of any method to /chat/history/…",
-    "rate_limit_allowed": "Requests that the rate limit let pass",
-    "rate_limit_blocked": "Requests that the rate limit refused",
-}
-MODEL_COUNTERS = {
-    "requests_cancelled": "Answers whose caller left before the end",
-    "prompt_tokens": "Tokens of prompts, cached ones included",
-    "generation_tokens": "Tokens of answers of either kind",
-    "cached_tokens": "Tokens of prompts that were found in the prefix cache",
-    "prefix_cache_hits": "Requests of whose prompt some was found in the prefix cache",
-    "chat_completions_requests": "Requests for chat answers, in any dialect",
-    "chat_generated_tokens": "Tokens of chat answers",
-    "completions_requests": "Requests for text completions, in any dialect",
-    "completions_tokens": "Tokens of text completions",
-}
-ERROR_COUNTERS = {
-    "chat_completions_errors": "Chat answers that ended in an error, by its HTTP status",
-    "completions_errors": "Text completions that ended in an error, by its HTTP status",
-}
-DISTRIBUTIONS = {
-    "time_to_first_token_seconds": ("From a request's coming, queue and boot included, to its first token", WAITS),
-    "inter_token_latency_seconds": ("Between two tokens of one answer", GAPS),
-    "e2e_request_latency_seconds": ("From a request's coming to the end of its complete answer", WAITS),
-    "engine_boot_seconds": ("From the first request that found no engine to the first that found one", WAITS),
-    "chat_inference_duration_seconds": ("From an engine's taking a chat request to its complete answer", WAITS),
-    "chat_tokens_per_second": ("Of each complete chat answer, after its first token", RATES),
-    "completions_duration_seconds": ("From an engine's taking a text request to its complete answer", WAITS),
-    "completions_tokens_per_second": ("Of each complete text completion, after its first token", RATES),
-}
-GAUGES: dict[str, tuple[Place, str]] = {
-    "requests_running": ("running", "Requests that an engine has taken and not finished"),
-    "requests_waiting": ("waiting", "Requests that wait for a place, or for an engine to take them"),
-    "requests_waiting_for_boot": ("booting", "Requests that found no engine and wait for it to boot"),
-}
+STATUSES = frozenset(map(int, HTTPStatus)) | {LEFT}
+PLACES: dict[str, Place] = {
+    "requests_running": "running", "requests_waiting": "waiting", "requests_waiting_for_boot": "booting",
+}  # fmt: skip
+"""Gauge -> where the requests are that it counts."""
 
 
 class Presence(Protocol):
@@ -84,10 +45,10 @@ class ModelMetrics:
 
     def __init__(self, metrics: Metrics, model: str, kind: Kind) -> None:
         requests, tokens, errors, duration, rate = (
-            ("chat_completions_requests", "chat_generated_tokens", "chat_completions_errors",
+            ("chat_completions_requests_total", "chat_generated_tokens_total", "chat_completions_errors_total",
              "chat_inference_duration_seconds", "chat_tokens_per_second")
             if kind == "chat" else
-            ("completions_requests", "completions_tokens", "completions_errors",
+            ("completions_requests_total", "completions_tokens_total", "completions_errors_total",
              "completions_duration_seconds", "completions_tokens_per_second")
         )  # fmt: skip
         counter, distribution = metrics.counters, metrics.distributions
@@ -95,44 +56,37 @@ class ModelMetrics:
         self.tokens = counter[tokens].of(model)
         self.duration = distribution[duration].of(model)
         self.rate = distribution[rate].of(model)
-        self.cancelled = counter["requests_cancelled"].of(model)
-        self.prompt_tokens = counter["prompt_tokens"].of(model)
-        self.generation_tokens = counter["generation_tokens"].of(model)
-        self.cached_tokens = counter["cached_tokens"].of(model)
-        self.prefix_hits = counter["prefix_cache_hits"].of(model)
+        self.cancelled = counter["requests_cancelled_total"].of(model)
+        self.prompt_tokens = counter["prompt_tokens_total"].of(model)
+        self.generation_tokens = counter["generation_tokens_total"].of(model)
+        self.cached_tokens = counter["cached_tokens_total"].of(model)
+        self.prefix_hits = counter["prefix_cache_hits_total"].of(model)
         self.first_token = distribution["time_to_first_token_seconds"].of(model)
         self.gaps = distribution["inter_token_latency_seconds"].of(model)
         self.latency = distribution["e2e_request_latency_seconds"].of(model)
-        self.boots = distribution["engine_boot_seconds"].of(model)
+        self.cold_requests = counter["cold_start_requests_total"].of(model)
+        self.cold_starts = distribution["cold_start_seconds"].of(model)
         self._errors = counter[errors]
         self._model = model
 
     def error(self, status: int) -> None:
         """An answer ended in an error that is told with this status, or would be if nothing had been sent before."""
-        self._errors.of(self._model, str(status)).value += 1
+        self._errors.of(self._model, _status(status)).value += 1
 
 
 class Metrics:
-    """The registry, and what is in it by name: counters without their `_total`, and distributions."""
+    """Counters and distributions by the names of their families."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self.counters: dict[str, Counters] = {}
-        self.distributions: dict[str, Distributions] = {}
+        counted = [one for one in FAMILIES if one.origin in ("web", "any")]
+        self.counters = {one.name: Counters() for one in counted if one.kind == "counter"}
+        self.distributions = {one.name: Distributions(one.bounds) for one in counted if one.kind == "histogram"}
         self._of: dict[tuple[str, Kind], ModelMetrics] = {}
-        self._count("http_requests", "HTTP requests by route, method and status", "route", "method", "status")
-        for name, text in PLAIN_COUNTERS.items():
-            self._count(name, text)
-        for name, text in MODEL_COUNTERS.items():
-            self._count(name, text, "model")
-        for name, text in ERROR_COUNTERS.items():
-            self._count(name, text, "model", "status")
-        for name, (text, bounds) in DISTRIBUTIONS.items():
-            self.distributions[name] = distributions = Distributions(name, text, "model", bounds)
-            self.registry.register(distributions)
+        self._presences: Mapping[str, Presence] = {}
+        self._began: float | None = None
 
     def of(self, model: str, kind: Kind) -> ModelMetrics:
-        """`model`: a configured model's id, or `OTHER`."""
+        """`model`: a configured model's id, or `UNKNOWN`."""
         found = self._of.get((model, kind))
         if found is None:
             found = self._of[model, kind] = ModelMetrics(self, model, kind)
@@ -140,49 +94,63 @@ class Metrics:
 
     def rate_limited(self, *, allowed: bool) -> None:
         """The rate limit has decided on a request."""
-        self.counters["rate_limit_allowed" if allowed else "rate_limit_blocked"].of().value += 1
+        self.counters["rate_limit_allowed_total" if allowed else "rate_limit_blocked_total"].of().value += 1
 
     def answered(self, route: str | None, method: str, status: int) -> None:
         """An HTTP request has been answered. `route`: its template; None: there is no such route."""
         known = method if method in METHODS else OTHER
-        self.counters["http_requests"].of(route or OTHER, known, str(status)).value += 1
+        self.counters["http_requests_total"].of(route or OTHER, known, _status(status)).value += 1
         if route is not None and (name := _counter_of(route, method)) is not None:
             self.counters[name].of().value += 1
 
+    def charged(self, model: str, cost: int, seconds: float) -> None:
+        """A request for a configured model has cost so many of `COST_UNIT`, and had an engine for so long."""
+        self.counters["usage_cost_total"].of(model).value += cost / COST_UNIT
+        self.counters["usage_engine_seconds_total"].of(model).value += seconds
+
     def watch(self, presences: Mapping[str, Presence]) -> None:
-        """Serve gauges: model id -> where its requests are, read whenever the registry is."""
-        self.registry.register(_Gauges(presences))
-
-    def _count(self, name: str, text: str, *labels: str) -> None:
-        self.counters[name] = counters = Counters(name, text, labels)
-        self.registry.register(counters)
-
-
-class _Gauges:
-    def __init__(self, presences: Mapping[str, Presence]) -> None:
+        """Tell gauges too: model id -> where its requests are, read whenever a snapshot is made."""
         self._presences = presences
 
-    def collect(self) -> Iterator[Metric]:
-        for name, (place, text) in GAUGES.items():
-            family = GaugeMetricFamily(name, text, labels=["model"])
-            for model, presence in self._presences.items():
-                family.add_metric([model], presence.present[place])
-            yield family
+    def begin(self, now: float) -> None:
+        """This container begins to serve. `now`: monotonic seconds."""
+        self._began = now
+        self.counters["web_container_starts_total"].of().value = 1
+
+    def snapshot(self, now: float) -> Snapshot:
+        """All that was counted until now."""
+        told: Snapshot = {}
+        if self._began is not None:
+            self.counters["web_container_seconds_total"].of().value = now - self._began
+            told[Shape.of(family("web_containers"))] = {(): (units(1),)}
+        for name, counters in self.counters.items():
+            told[Shape.of(family(name))] = counters.numbers()
+        for name, distributions in self.distributions.items():
+            told[Shape.of(family(name))] = distributions.numbers()
+        for name, place in PLACES.items():
+            told[Shape.of(family(name))] = {
+                (model,): (units(presence.present[place]),) for model, presence in self._presences.items()
+            }
+        return told
+
+
+def _status(status: int) -> str:
+    return str(status) if status in STATUSES else OTHER
 
 
 def _counter_of(route: str, method: str) -> str | None:
     """The counter that a route has beside `http_requests_total`."""
     if route.startswith("/chat/history/"):
-        return "history_requests"
+        return "history_requests_total"
     if method != "GET":
         return None
     match route.removeprefix("/v1"):
         case "/health":
-            return "health_check_requests"
+            return "health_check_requests_total"
         case "/readiness":
-            return "readiness_check_requests"
+            return "readiness_check_requests_total"
         case "/models":
-            return "models_list_requests"
+            return "models_list_requests_total"
         case rest if rest.startswith("/models/{"):
-            return "model_info_requests"
+            return "model_info_requests_total"
     return None

@@ -9,9 +9,9 @@ import asyncio
 from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from infra.metric_families import GAPS
 from web.errors import DeadlinePassed, ReaderStalled, ServiceError, to_wire
 from web.interruption import Interruptible
-from web.metrics import GAPS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,8 +43,8 @@ class Used(NamedTuple):
 
 class Passage:
     """A context around all that is done for one request. It is an Observation; `metrics` is None where nothing of the
-    request is counted but its presence (a plain exchange). `charge` is told what the request has used, once, if an
-    engine had it.
+    request is counted but its presence (a plain exchange; metrics are off). `charge` is told what the request has
+    used, once, if an engine had it.
 
     It ends its body with DeadlinePassed, ReaderStalled or ServerShuttingDown when it is time for that.
     """
@@ -66,7 +66,7 @@ class Passage:
         self._sent: float | None = None
         self._interruptible = Interruptible()
         self._timers: list[Timer] = []
-        self._admitted = False
+        self._admitted = self._cold = False
         self._opened: float | None = None
         self._first = self._last = 0.0
         self._gaps = [0] * (len(GAPS) + 1) if metrics is None else metrics.gaps.counts
@@ -123,6 +123,9 @@ class Passage:
         self._move("booting" if phase == "booting" else "waiting")
         if phase == "booting":
             self._lane.found_cold(now)
+            if not self._cold and self._metrics is not None:
+                self._metrics.cold_requests.value += 1
+            self._cold = True
 
     def sent(self, now: float | None) -> None:
         self._sent = now
@@ -131,7 +134,7 @@ class Passage:
         self._opened = now
         booted = self._lane.found_warm(now)
         if booted is not None and self._metrics is not None:
-            self._metrics.boots.observe(booted)
+            self._metrics.cold_starts.observe(booted)
         self._move("running")
 
     def heard(self, pieces: int, now: float) -> None:

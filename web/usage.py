@@ -98,6 +98,7 @@ class Meter:
         self._writing: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._failing = False
+        self._on_charge: Callable[[str, int, float], None] | None = None
 
     @classmethod
     def of(cls, services: Services) -> Meter:
@@ -106,6 +107,11 @@ class Meter:
         if services.usage is not None:
             return cls(services.usage, settings, clock)
         return cls(UsageInMemory(keep_days=settings.usage.keep_days, clock=clock), settings, clock, timed=False)
+
+    def watch(self, on_charge: Callable[[str, int, float], None]) -> None:
+        """Tell it of each request from now on: the model's id, what it cost (in units of `COST_UNIT`), and for how many
+        seconds an engine had it."""
+        self._on_charge = on_charge
 
     def charge(self, caller: Caller, model: str, prompt: Callable[[], int], used: Used) -> None:
         """A request has ended that an engine of `model` (its id) had. `prompt`: about how many tokens that had, should
@@ -128,6 +134,8 @@ class Meter:
             account, model, self._tariffs[model], time, prompt=prompt, cached=cached, completion=completion,
             seconds=seconds, estimated=estimated, name=caller.name,
         )  # fmt: skip
+        if self._on_charge is not None:
+            self._on_charge(model, cost, seconds)
         if cost and caller.monthly_budget is not None:
             self._budgets.used(account, cost, time)
         if self._timer is None and self._timed:
