@@ -13,7 +13,7 @@ install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --
 RETRY := --reruns 1 --rerun-show-tracebacks -rfE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve test lint format check conformance docs bench bench-emulator bench-state bench-gateway bench-page demo-model page lock wheel clean
+.PHONY: help setup run serve doctor test lint format check conformance docs bench bench-emulator bench-state bench-gateway bench-page demo-model page lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -38,6 +38,9 @@ run: setup  ## start the service on this machine, on the emulator: http://127.0.
 
 serve: setup  ## the same without Modal: processes of this machine, at server.host and server.port (or PORT=…)
 	@$(if $(PORT),SERVER_PORT=$(PORT)) exec $(BIN)/python -m functions.standalone
+
+doctor: setup  ## say what is wrong with configuration, credentials, state, models, Modal (ARGS="--for modal")
+	@$(BIN)/python -m infra.doctor $(ARGS)
 
 test: .venv/.dev  ## the tests that say whether it works (at most 5 minutes)
 	@$(BIN)/python -m tests.page.browser

@@ -28,6 +28,7 @@ from functions.logs import configure_logging
 from functions.state import file_storage, key_store, limiter, response_store, session_store, shared_state, usage_store
 from infra.configuration import ConfigurationError, load_settings, refuse_locked_out
 from infra.key_store import KeysInMemory
+from infra.local import on_this_machine
 from infra.model_files import refuse_missing_files
 from infra.refusals import refuse_unprotected_host
 from web.application import create_application
@@ -48,11 +49,7 @@ log = logging.getLogger(__name__)
 
 def settings_here() -> Settings:
     """The settings of the service on this machine. Raises ConfigurationError."""
-    settings = load_settings()
-    if "target" not in settings.deploy.model_fields_set:
-        settings = settings.model_copy(update={"deploy": settings.deploy.model_copy(update={"target": "local"})})
-    if "kind" not in settings.state.model_fields_set:
-        settings = settings.model_copy(update={"state": settings.state.model_copy(update={"kind": "memory"})})
+    settings = on_this_machine(load_settings())
     refuse_locked_out(settings)
     refuse_unprotected_host(settings)
     refuse_missing_files(settings)

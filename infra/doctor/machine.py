@@ -1,0 +1,117 @@
+"""This machine: Python, packages, ports."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import re
+import socket
+import sys
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from infra.doctor.findings import Finding
+from infra.model_files import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from infra.doctor.findings import Case
+
+LOCK = ROOT / "requirements/run.txt"
+OLDEST, TOO_NEW = (3, 11), (3, 14)
+_PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)\s*(?:;\s*([^\\]+?))?\s*\\?$", re.MULTILINE)
+ANSWER_SECONDS = 3.0
+
+
+def check_machine(case: Case) -> Iterator[Finding]:
+    yield python(sys.version_info[:3])
+    yield packages(LOCK)
+    if case.looks_at("serve"):
+        yield port(case.here.server.host, case.here.server.port)
+
+
+def python(version: tuple[int, int, int]) -> Finding:
+    told = ".".join(map(str, version))
+    if OLDEST <= version[:2] < TOO_NEW:
+        return Finding("python", "OK", told)
+    return Finding("python", "FAIL", f"{told}, and 3.11 to 3.13 are known to work",
+                   "make .venv anew with one of those: make clean, make setup PYTHON=python3.12")  # fmt: skip
+
+
+def packages(lock: Path) -> Finding:
+    """Whether what is installed is what the lock says."""
+    if not lock.is_file():
+        return Finding("packages", "WARN", f"there is no {lock.name} to compare with", "run it from the source tree")
+    try:
+        from packaging.markers import Marker
+    except ImportError:
+        return Finding("packages", "FAIL", "packaging is not installed", "make setup")
+    missing, others = list[str](), list[str]()
+    wanted = [
+        (name, version)
+        for name, version, marker in _PINNED.findall(lock.read_text(encoding="utf-8"))
+        if not marker or Marker(marker).evaluate()
+    ]
+    for name, version in wanted:
+        try:
+            found = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+            continue
+        if found != version:
+            others.append(f"{name} {found} (for {version})")
+    if missing:
+        return Finding("packages", "FAIL", f"not installed: {_some(missing)}", "make setup")
+    if others:
+        return Finding("packages", "WARN", f"not the versions that are tested: {_some(others)}", "make setup")
+    return Finding("packages", "OK", f"all {len(wanted)} at their versions")
+
+
+def port(host: str, number: int) -> Finding:
+    """Whether the service could listen there, or does already."""
+    where = f"{host}:{number}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, number, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        return Finding("port", "FAIL", f"{where}: {error.strerror or error}", "set server.host (SERVER_HOST)")
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if is_the_service(service_url(host, number)):
+                return Finding("port", "OK", f"the service runs at {where}")
+            return Finding("port", "FAIL", f"{where}: {error.strerror or error}",
+                           "end what listens there, or set server.port (SERVER_PORT, make run PORT=…)")  # fmt: skip
+    return Finding("port", "OK", f"{where} is free")
+
+
+def service_url(host: str, number: int) -> str:
+    """Where this machine reaches what listens there."""
+    reached = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound
+    return f"http://[{reached}]:{number}" if ":" in reached else f"http://{reached}:{number}"
+
+
+def is_the_service(url: str) -> bool:
+    try:
+        return isinstance(got(url + "/health"), dict)
+    except (OSError, ValueError):
+        return False
+
+
+def got(url: str) -> object:
+    """The JSON there, of any status. Raises OSError, ValueError."""
+    try:
+        with urlopen(url, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - the operator's own address
+            return json.loads(answer.read(1 << 20))
+    except HTTPError as error:
+        return json.loads(error.read(1 << 20))
+    except URLError as error:
+        raise OSError(str(error.reason)) from None
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
