@@ -176,5 +176,5 @@ class ContainerHandlers:
         if request.graceful or isinstance(pool, ServerPool):
             pool.stop(slot)
         else:
-            pool.kill(slot)
+            pool.interrupt(slot)
         return api_pb2.ContainerStopResponse()

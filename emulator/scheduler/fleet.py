@@ -165,6 +165,15 @@ class Fleet:
             if not self.fresh(slot) and slot.state in ("starting", "ready"):
                 self.drain(slot, now)
 
+    def interrupt(self, slot: Slot) -> None:
+        """Have one leave now, by its exit handlers: what it works on is ended there, and goes to another."""
+        now = self._clock.monotonic()
+        slot.cut_short = slot.cut_short or bool(slot.active)
+        self.drain(slot, now)
+        self._leaving.at_once(slot, now)
+        self._work.lose(slot, f"Container {slot.task_id} was stopped")  # what it may still say of them counts no more
+        slot.kill_at = now + EXIT_GRACE
+
     def kill(self, slot: Slot) -> None:
         """End one now: its inputs go to another."""
         self._lives.kill(slot)

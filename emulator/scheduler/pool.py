@@ -234,6 +234,10 @@ class Pool:
         """Have one container leave once it has finished what it works on."""
         self._fleet.drain(slot, self._clock.monotonic())
 
+    def interrupt(self, slot: Slot) -> None:
+        """Have one container leave now, by its exit handlers: its inputs go to another."""
+        self._fleet.interrupt(slot)
+
     def kill(self, slot: Slot) -> None:
-        """End one container now: its inputs go to another."""
+        """End one container without a word: its inputs go to another."""
         self._fleet.kill(slot)

@@ -9,6 +9,7 @@ import urllib.request
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import modal
 import pytest
 
 if TYPE_CHECKING:
@@ -213,15 +214,21 @@ def test_a_container_that_never_was_has_no_logs(target: Target) -> None:
 
 @pytest.mark.slow
 @pytest.mark.row("CLI", "modal container stop")
-def test_a_stopped_containers_input_begins_again_in_another(target: Target, observed: DeployedApp) -> None:
-    call = observed.function("say").spawn("stopped", 2)
-    until(lambda: "says stopped" in said(target, "app", "logs", observed.name))
-    task = task_of(target, observed, "says stopped")
-    refused = target.cli("container", "stop", task)
-    assert refused.returncode == 1, "without a terminal it asks for --yes"
-    said(target, "container", "stop", task, "--yes")
-    assert call.get(timeout=SOON) == "stopped"
-    assert said(target, "app", "logs", observed.name).splitlines().count("says stopped") == 2
+@pytest.mark.parametrize(("method", "says", "gives"), [("stay", "stays", "stayed"), ("linger", "lingers", "lingered")])
+def test_a_stopped_container_tidies_up_and_its_input_begins_again_in_another(
+    target: Target, observed: DeployedApp, method: str, says: str, gives: str
+) -> None:
+    with modal.Dict.ephemeral(client=target.client) as begun:
+        call = getattr(observed.cls("Tidy")(), method).spawn(begun)
+        before = said(target, "app", "logs", observed.name).count("has tidied up")
+        until(lambda: says in said(target, "app", "logs", observed.name))
+        task = task_of(target, observed, says)
+        refused = target.cli("container", "stop", task)
+        assert refused.returncode == 1, "without a terminal it asks for --yes"
+        said(target, "container", "stop", task, "--yes")
+        assert call.get(timeout=SOON) == gives
+        until(lambda: said(target, "app", "logs", observed.name).count("has tidied up") > before)
+    assert said(target, "app", "logs", observed.name).splitlines().count(says) == 2
     until(lambda: "already stopped" in target.cli("container", "stop", task, "--yes").stderr)
 
 

@@ -1,3 +1,4 @@
+import asyncio
 import subprocess
 import sys
 import time
@@ -39,6 +40,29 @@ class Greeter:
     def greet(self, name: str) -> str:
         print(f"{self.greeting}, {name}")
         return name
+
+
+@app.cls()
+class Tidy:
+    """What it is called with ends only the second time."""
+
+    @modal.method()
+    def stay(self, begun: modal.Dict) -> str:
+        first = begun.put("stay", True, skip_if_exists=True)
+        print("stays", flush=True)
+        time.sleep(150 if first else 0)
+        return "stayed"
+
+    @modal.method()
+    async def linger(self, begun: modal.Dict) -> str:
+        first = await begun.put.aio("linger", True, skip_if_exists=True)
+        print("lingers", flush=True)
+        await asyncio.sleep(150 if first else 0)
+        return "lingered"
+
+    @modal.exit()
+    def leave(self) -> None:
+        print("has tidied up", flush=True)
 
 
 @app.function()
