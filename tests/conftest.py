@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -23,6 +24,15 @@ pytest_plugins = ["emulator.pytest_plugin", "pytester"]
 
 SLOW_SECONDS = 300
 """After which a test that is marked slow and says no other number has hung; others: pyproject.toml."""
+
+
+def pytest_configure() -> None:
+    with contextlib.suppress(ImportError):  # the parity tests with older clients do without
+        from hypothesis import HealthCheck, settings
+
+        # A busy machine is no counterexample.
+        settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
