@@ -9,10 +9,10 @@ from typing import Any
 
 import modal
 
-from functions import batch_worker, batches, endpoint, jobs
+from functions import batch_worker, batches, endpoint, jobs, prefetching
 from functions.deployment import settings_for_deploy
 from functions.endpoint import Endpoint, ServerEndpoint
-from functions.images import WEIGHTS, engine_image, needs_weights, web_image
+from functions.images import WEIGHTS, engine_image, needs_weights, prefetch_image, web_image
 from functions.names import server_name
 from functions.servers import MODEL_VARIABLE, PORT_VARIABLE, STARTUP_MARGIN, EngineServer, gpu_of, port_of
 from infra.keys import carry_keys
@@ -93,3 +93,23 @@ if settings.state.kind == "aws":
     )
     async def batch(owner: str, batch_id: str) -> bool:
         return await batch_worker.work(owner, batch_id, servers)
+
+
+# An App of its own, so that `modal run app.py::prefetch` starts no engine, and builds none of their images.
+prefetch_app = modal.App(f"{settings.deploy.app_name}-prefetch")
+
+
+@prefetch_app.function(
+    image=prefetch_image(settings),
+    secrets=[modal.Secret.from_name(names.engine)],
+    volumes={WEIGHTS: weights},
+    timeout=prefetching.TIMEOUT_SECONDS,
+    retries=prefetching.RETRIES,
+)
+def prefetch_weights(model_id: str) -> prefetching.Told:
+    return prefetching.work(model_id, weights.commit)
+
+
+@prefetch_app.local_entrypoint()
+def prefetch(model: str = "") -> None:
+    prefetching.prefetch(settings, model, prefetch_weights)

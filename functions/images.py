@@ -24,6 +24,7 @@ SETTINGS_READERS = ("pydantic-settings>=2.12,<3", "aiohttp>=3.12,<4")
 """What our code needs beside the engine in SGLang's image."""
 WEIGHTS = "/weights"
 """Where the Volume of downloaded weights is mounted."""
+HF_HOME = f"{WEIGHTS}/huggingface"
 PAGE = "web/static"
 """The files of the chat page, below the project's root."""
 SOURCE = "/root"
@@ -57,7 +58,14 @@ def engine_image(model: Model, settings: Settings) -> modal.Image:
     else:
         base = modal.Image.debian_slim(python_version=_python(settings)).apt_install("libgomp1")
         base = base.uv_pip_install(requirements=[str(ROOT / "requirements/cpu.txt")])
-    return _with_files(_with_source(base.env({"HF_HOME": f"{WEIGHTS}/huggingface"}), settings), model)
+    return _with_files(_with_source(base.env({"HF_HOME": HF_HOME}), settings), model)
+
+
+def prefetch_image(settings: Settings) -> modal.Image:
+    """What fetches weights into the Volume: no engine runs in it, so none of SGLang's image is pulled for it."""
+    base = modal.Image.debian_slim(python_version=_python(settings))
+    base = base.uv_pip_install(requirements=[str(ROOT / "requirements/cpu.txt")])
+    return _with_source(base.env({"HF_HOME": HF_HOME, "HF_XET_HIGH_PERFORMANCE": "1"}), settings)
 
 
 def _python(settings: Settings) -> str | None:

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
+import threading
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from functions.engines.base import EngineStartError
+from functions.weight_files import explain, is_as_stated, progress_class, remove, remove_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from huggingface_hub.hf_api import RepoSibling
-    from huggingface_hub.utils.tqdm import tqdm
 
     from functions.boot import Boot
     from infra.settings import EngineKind, Model, Quantization
@@ -91,18 +93,52 @@ def _fits(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch(name.lower(), pattern) for pattern in patterns)
 
 
-def fetch(source: Source, *, cache: Path | None = None, token: str | None = None, boot: Boot | None = None) -> Path:
+def fetch(
+    source: Source,
+    *,
+    cache: Path | None = None,
+    token: str | None = None,
+    endpoint: str | None = None,
+    boot: Boot | None = None,
+) -> Path:
     """The weights on this disk: a GGUF file, or a folder. Blocks; shows a progress bar on stderr while it downloads.
 
-    `cache` is a folder in Hugging Face's cache layout; without it `HF_HOME` (or its default) decides. `boot` is told
-    when a download begins.
+    `cache` is a folder in Hugging Face's cache layout; without it `HF_HOME` (or its default) decides.
+    `endpoint`: of a mirror of Hugging Face. `boot` is told when a download begins.
     Raises WeightsError.
     """
     if isinstance(source, Local):
         if not source.path.exists():
             raise WeightsError(f"{source.path}: there is no such model file or folder; check the model's `path`")
         return source.path
-    return _Download(source, cache=cache, token=token, boot=boot).run()
+    return _Download(source, cache=cache, token=token, endpoint=endpoint, boot=boot).run()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What lies in the cache now, every file of it as the hub states it. Sizes in bytes."""
+
+    path: Path
+    commit: str
+    files: int
+    size: int
+    downloaded: int
+    """Of the files that were not there, or not whole: what was left of a broken download counts in full."""
+
+
+def take(
+    source: Hub,
+    *,
+    cache: Path | None = None,
+    token: str | None = None,
+    endpoint: str | None = None,
+    after_each: Callable[[], None] | None = None,
+) -> Taken:
+    """Have the weights in the cache whatever is there already: the hub is asked, and every file's hash compared.
+
+    `after_each` is called whenever a file has come. Raises WeightsError.
+    """
+    return _Download(source, cache=cache, token=token, endpoint=endpoint, after_each=after_each).take()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +147,7 @@ class _Verified:
 
     folder: str
     sizes: dict[str, int]
+    commit: str = ""
 
     @property
     def path(self) -> Path:
@@ -125,7 +162,16 @@ class _Verified:
 
 
 class _Download:
-    def __init__(self, source: Hub, *, cache: Path | None, token: str | None, boot: Boot | None) -> None:
+    def __init__(
+        self,
+        source: Hub,
+        *,
+        cache: Path | None,
+        token: str | None,
+        endpoint: str | None,
+        boot: Boot | None = None,
+        after_each: Callable[[], None] | None = None,
+    ) -> None:
         # Not at import: the hub's client takes a while to load, and a model with a path has no use for it.
         from huggingface_hub import HfApi, constants
 
@@ -133,7 +179,9 @@ class _Download:
         self.cache = cache or Path(constants.HF_HUB_CACHE)
         self.token = token
         self.boot = boot
-        self.api = HfApi(token=token, library_name="llm-service")
+        self.after_each = after_each
+        self.downloaded = 0
+        self.api = HfApi(endpoint=endpoint, token=token, library_name="llm-service")
         wanted = json.dumps(asdict(source), sort_keys=True).encode()
         folder = source.repository.replace("/", "--")
         self.record = self.cache / "verified" / f"{folder}.{hashlib.sha256(wanted).hexdigest()[:16]}.json"
@@ -144,15 +192,28 @@ class _Download:
             return known.path
         if self.boot is not None:
             self.boot.begins("download")
+        return self._kept().path
+
+    def take(self) -> Taken:
+        verified = self._kept()
+        remove_leftovers(verified.path if verified.path.is_dir() else verified.path.parent)
+        sizes = verified.sizes.values()
+        return Taken(
+            path=verified.path, commit=verified.commit, files=len(sizes), size=sum(sizes), downloaded=self.downloaded
+        )
+
+    def _kept(self) -> _Verified:
         try:
             verified = self._download()
             self.record.parent.mkdir(parents=True, exist_ok=True)
-            self.record.write_text(json.dumps(asdict(verified)), "utf-8")
+            written = self.record.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
+            written.write_text(json.dumps(asdict(verified)), "utf-8")
+            written.replace(self.record)
         except WeightsError:
             raise
         except Exception as error:
             raise WeightsError(explain(self.source.repository, error)) from error
-        return verified.path
+        return verified
 
     def _known(self) -> _Verified | None:
         try:
@@ -175,7 +236,7 @@ class _Download:
             path = self._file(files[name], info.sha or self.source.revision)
             folder = path.parents[name.count("/")]
             sizes[name] = path.stat().st_size
-        return _Verified(folder=str(folder), sizes=sizes)
+        return _Verified(folder=str(folder), sizes=sizes, commit=folder.name)
 
     def _file(self, stated: RepoSibling, revision: str | None) -> Path:
         """One file, as the hub states it; what lies in the cache and is not that is replaced."""
@@ -186,79 +247,22 @@ class _Download:
         if isinstance(cached, str):
             if is_as_stated(Path(cached), stated):
                 return Path(cached)
-            _remove(Path(cached))
+            remove(Path(cached))
+        self.downloaded += stated.size or 0
         path = Path(
             self.api.hf_hub_download(
                 repository, name, revision=revision, cache_dir=self.cache, tqdm_class=progress_class()
             )
         )
         if not is_as_stated(path, stated):
-            _remove(path)
+            remove(path)
             raise WeightsError(
                 f"{repository}/{name}: the download is corrupt: its hash is not the one that the hub states; "
                 "it was removed, try again"
             )
+        if self.after_each is not None:
+            self.after_each()
         return path
-
-
-def _remove(path: Path) -> None:
-    path.resolve().unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
-
-
-def is_as_stated(path: Path, stated: RepoSibling) -> bool:
-    """Whether a file has the size and the hash that the hub states: SHA-256 of large files, git's of small ones."""
-    size = path.stat().st_size
-    if stated.lfs is not None:
-        digest, expected = hashlib.sha256(), str(stated.lfs.sha256)
-    else:
-        # git's own names for contents: no defence against an attacker, but it does notice a broken download.
-        digest, expected = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), str(stated.blob_id)
-    if stated.size not in (None, size):
-        return False
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest() == expected
-
-
-def progress_class() -> type[tqdm]:
-    """Hugging Face's progress bar; where nobody watches a terminal (a container's log), a line every other second."""
-    from huggingface_hub.utils.tqdm import tqdm
-
-    class Lines(tqdm):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **{**options, "disable": False, "mininterval": 2.0})  # type: ignore[no-untyped-call]
-
-        def display(self, msg: str | None = None, pos: int | None = None) -> None:  # noqa: ARG002 - tqdm's signature
-            print(msg or str(self), file=sys.stderr, flush=True)
-
-    return tqdm if sys.stderr.isatty() else Lines
-
-
-def explain(repository: str, error: Exception) -> str:
-    """One line for what went wrong with the hub, and what to do."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.GatedRepoError):
-        return f"{repository}: is gated; accept its terms on Hugging Face and set HF_TOKEN to a token that may read it"
-    if isinstance(error, errors.RevisionNotFoundError):
-        return f"{repository}: has no such revision; check the model's `revision`"
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return f"{repository}: is not on Hugging Face, or private; check the model's `name`, or set HF_TOKEN"
-    if isinstance(error, errors.HfHubHTTPError):
-        status = error.response.status_code if error.response is not None else "?"
-        return (
-            f"{repository}: Hugging Face answered {status}; try again later, or set the model's `path` to a local copy"
-        )
-    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        return f"{repository}: cannot be stored at {error.filename}: {error.strerror}; free space, or set HF_HOME"
-    if isinstance(error, OSError) and error.errno == 28:
-        return f"{repository}: the disk is full; free space, or set HF_HOME to a folder on a larger one"
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return (
-        f"{repository}: cannot be downloaded ({reason}); check the network, or set the model's `path` to a local copy"
-    )
 
 
 def main() -> None:
@@ -273,7 +277,11 @@ def main() -> None:
             if model is None:
                 sys.exit(f"{label}: is not among the configured models")
             engine = model.engine_for(settings.models, settings.deploy.target)
-            path = fetch(plan(model, engine), token=token.get_secret_value() if token else None)
+            path = fetch(
+                plan(model, engine),
+                token=token.get_secret_value() if token else None,
+                endpoint=settings.models.hf_endpoint,
+            )
             print(f"{model.id}: {path}")
     except (ConfigurationError, WeightsError) as error:
         sys.exit(str(error))

@@ -103,6 +103,8 @@ class Models(Section):
     available_models: Annotated[tuple[Model, ...], Field(min_length=1)] = (DEMO_MODEL,)
     hf_token: SecretStr | None = None
     """Hugging Face token, for gated models. Travels as a Modal Secret."""
+    hf_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]")] | None = None
+    """A mirror that models come from, in the place of https://huggingface.co."""
     cuda_visible_devices: str | None = None
     """Handed to the engines as `CUDA_VISIBLE_DEVICES`."""
 

@@ -39,7 +39,11 @@ def make_engine(
             address=address, model_name=model.id, arguments=model.scripted_args, api_key=api_key,
             startup_timeout=float(model.startup_timeout), boot=boot,
         )  # fmt: skip
-    source = str(files if model.path is not None else fetch(plan(model, kind), token=hf_token, boot=boot))
+    source = str(
+        files
+        if model.path is not None
+        else fetch(plan(model, kind), token=hf_token, endpoint=settings.models.hf_endpoint, boot=boot)
+    )
     most = settings.models.max_concurrent_requests
     if kind == "llamacpp":
         return LlamaCppEngine(model, source=source, address=address, api_key=api_key, max_requests=most, boot=boot)

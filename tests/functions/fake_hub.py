@@ -28,6 +28,7 @@ class FakeHub:
     cut_after: dict[str, int] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     failing: bool = False
+    failing_after_a_cut: bool = False
     requests: list[str] = field(default_factory=list)
     ranges: list[str] = field(default_factory=list)
 
@@ -122,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body if cut is None else body[:cut])
         self.close_connection = cut is not None
+        if cut is not None and self.state.failing_after_a_cut:
+            self.state.failing = True
 
     def log_message(self, *_: object) -> None:
         """Quiet."""

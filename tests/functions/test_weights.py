@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from huggingface_hub import constants
 
-from functions.weights import FOLDER_PATTERNS, Hub, Local, WeightsError, choose, explain, fetch, plan
+from functions.weight_files import explain
+from functions.weights import FOLDER_PATTERNS, Hub, Local, WeightsError, choose, fetch, plan, take
 from infra.settings import Model
 from tests.functions.fake_hub import COMMIT, FakeHub
 
@@ -148,6 +149,37 @@ def test_a_download_whose_connection_breaks_goes_on_where_it_was(
     hub.cut_after["qwen2.5-0.5b-instruct-q4_k_m.gguf"] = 150_000
     assert fetch(plan(qwen(), "llamacpp"), cache=tmp_path).read_bytes() == Q4
     assert hub.ranges == ["bytes=150000-"]
+
+
+def test_what_a_broken_attempt_has_fetched_is_not_fetched_by_the_next_one(hub: FakeHub, tmp_path: Path) -> None:
+    hub.cut_after["model.safetensors"] = 5000
+    hub.failing_after_a_cut = True
+    source = plan(qwen(), "sglang")
+    assert isinstance(source, Hub)
+    with pytest.raises(WeightsError, match=rf"{QWEN}: "):
+        take(source, cache=tmp_path)
+    left = tmp_path / "models--Qwen--Qwen2.5-0.5B-Instruct/blobs/of-a-container-that-was-killed.incomplete"
+    left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    hub.failing = False
+    taken = take(source, cache=tmp_path)
+    assert taken.downloaded == taken.size - len(CONFIG)  # which came before the tensors
+    assert (taken.path / "model.safetensors").read_bytes() == TENSORS
+    assert not left.exists()
+
+
+def test_taking_what_is_there_downloads_nothing_and_hashes_all_of_it(hub: FakeHub, tmp_path: Path) -> None:
+    source = plan(qwen(), "sglang")
+    assert isinstance(source, Hub)
+    came: list[int] = []
+    first = take(source, cache=tmp_path, after_each=lambda: came.append(1))
+    assert (first.commit, first.files, first.downloaded, len(came)) == (COMMIT, 3, first.size, 3)
+    again = take(source, cache=tmp_path, after_each=lambda: came.append(1))
+    assert (again.downloaded, again.size, len(came)) == (0, first.size, 3)
+    tensors = first.path / "model.safetensors"
+    tensors.resolve().write_bytes(TENSORS.replace(b"s", b"z"))  # as long as it was: only its hash tells
+    assert take(source, cache=tmp_path).downloaded == len(TENSORS)
+    assert tensors.read_bytes() == TENSORS
 
 
 def test_a_token_opens_a_gated_model_and_without_one_the_error_says_so(hub: FakeHub, tmp_path: Path) -> None:
