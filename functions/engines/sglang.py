@@ -36,7 +36,8 @@ def command_line(
 
     `source` is a folder: the configured revision, where it was downloaded. `--enable-cache-report` makes usage tell the
     tokens found in the prefix cache, and `--enable-memory-saver` lets it sleep. Constrained JSON is compact: where any
-    white space is allowed, a small model may write nothing else until its limit.
+    white space is allowed, a small model may write nothing else until its limit. On a CPU its cache would take most of
+    the machine's memory, and its scheduler half of a CPU while there is nothing to do.
     """
     command = [sys.executable, "-m", "sglang.launch_server", "--model-path", source, "--served-model-name", model.id]
     command += ["--host", address.host, "--port", str(address.port), "--device", device]
@@ -44,6 +45,8 @@ def command_line(
     command += ["--enable-cache-report", "--enable-metrics", "--constrained-json-disable-any-whitespace"]
     if device == "cuda":
         command += ["--enable-memory-saver", "--tensor-parallel-size", str(gpu_count(model.gpu))]
+    else:
+        command += ["--max-total-tokens", str(model.context_length * max_requests), "--sleep-on-idle"]
     if model.embedding:
         command += ["--is-embedding"]
     if model.quantization is not None:
@@ -78,6 +81,8 @@ class SGLangEngine:
         self.device = device
         self.startup_timeout = float(model.startup_timeout)
         environment = dict(os.environ)
+        if device == "cpu":
+            environment["SGLANG_USE_CPU_ENGINE"] = "1"  # without it, SGLang looks for a GPU whatever `--device` says
         if cuda_visible_devices is not None:
             environment["CUDA_VISIBLE_DEVICES"] = cuda_visible_devices
         self.process = ServerProcess(

@@ -47,6 +47,10 @@ def test_an_api_key_is_asked_for_and_the_cpu_has_no_memory_saver() -> None:
     assert "--enable-memory-saver" not in text
 
 
+def test_on_the_cpu_its_cache_holds_what_all_requests_could_and_it_sleeps_between_them() -> None:
+    assert "--max-total-tokens 40960 --sleep-on-idle" in line(Model(id="m", name="n"), device="cpu")
+
+
 def test_gpu_count() -> None:
     assert [gpu_count(gpu) for gpu in ("L4", "H100:8")] == [1, 8]
 
