@@ -46,17 +46,17 @@ def python(name: str, *, locks: Path = HERE / "requirements", made: Path = MADE)
     lock = locks / f"{name}.txt"
     folder = made / name
     interpreter = folder / "bin" / "python"
-    if _is_made(folder, [lock]):
+    if is_made(folder, [lock]):
         return Environment(program=interpreter, folder=HERE / "clients")
     uv = Path(sys.executable).with_name("uv")
     # Not uv's: the pip that it puts in comes over the network, and the standard library's does not.
-    _run([sys.executable, "-m", "venv", "--clear", folder])
+    run([sys.executable, "-m", "venv", "--clear", folder])
     install = ["install", "--quiet", "--require-hashes", "-r", lock]
     try:
-        _run([uv, "pip", *install, "--system-certs", "--compile-bytecode", "--python", interpreter])
+        run([uv, "pip", *install, "--system-certs", "--compile-bytecode", "--python", interpreter])
     except CannotInstall:  # uv does not read pip's configuration: where that names a mirror, pip does it
-        _run([interpreter, "-m", "pip", *install, "--disable-pip-version-check"])
-    _now_made(folder, [lock])
+        run([interpreter, "-m", "pip", *install, "--disable-pip-version-check"])
+    now_made(folder, [lock])
     return Environment(program=interpreter, folder=HERE / "clients")
 
 
@@ -68,24 +68,26 @@ def node(source: Path = HERE / "node", name: str = "node") -> Environment:
         raise NotOnThisMachine("node and npm are not on this machine")
     folder = MADE / name
     locks = [source / file for file in ("package.json", "package-lock.json")]
-    if not _is_made(folder, locks):
+    if not is_made(folder, locks):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for lock in locks:
             shutil.copy(lock, folder)
-        _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"], folder)
-        _now_made(folder, locks)
+        run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"], folder)
+        now_made(folder, locks)
     for script in source.glob("*.mjs"):
         shutil.copy(script, folder)
     return Environment(program=Path(program), folder=folder)
 
 
-def _is_made(folder: Path, locks: Sequence[Path]) -> bool:
+def is_made(folder: Path, locks: Sequence[Path]) -> bool:
+    """Whether `folder` holds what was made from these files as they are."""
     made_from = folder / "made-from"
     return made_from.exists() and made_from.read_text() == _digest(locks)
 
 
-def _now_made(folder: Path, locks: Sequence[Path]) -> None:
+def now_made(folder: Path, locks: Sequence[Path]) -> None:
+    """Say so, once it does."""
     (folder / "made-from").write_text(_digest(locks))
 
 
@@ -93,13 +95,14 @@ def _digest(locks: Sequence[Path]) -> str:
     return hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
 
 
-def _run(command: Sequence[object], folder: Path = ROOT) -> None:
+def run(command: Sequence[object], folder: Path = ROOT, *, seconds: float = INSTALL_SECONDS) -> None:
+    """Run a step of an installation. Raises CannotInstall with its last words."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
-            words, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+            words, cwd=folder, env=os.environ, capture_output=True, text=True, timeout=seconds, check=False
         )
     except subprocess.TimeoutExpired:
-        raise CannotInstall(f"{' '.join(words[:3])} took over {INSTALL_SECONDS} s") from None
+        raise CannotInstall(f"{' '.join(words[:3])} took over {seconds:.0f} s") from None
     if done.returncode:
         raise CannotInstall(f"{' '.join(words[:3])} failed: {(done.stderr or done.stdout).strip()[-800:]}")

@@ -1,0 +1,49 @@
+"""The engines' suite: collected by `-m engines` alone (`make test-sglang`), once for each engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.conformance.environments import NotOnThisMachine
+from tests.sglang.service import KINDS, Service, interpreter, running
+from tests.web.conftest import Served
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+MARK = "engines"
+SECONDS = 900
+"""Of one test and what is started for it."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of other files that are shared have marks of their own: those count for nothing here."""
+    ours = [item for item in items if HERE in item.path.parents]
+    if MARK not in config.option.markexpr:
+        config.hook.pytest_deselected(items=ours)
+        items[:] = [item for item in items if item not in ours]
+    for item in ours:
+        item.add_marker(MARK)
+        item.add_marker(pytest.mark.timeout(SECONDS), append=False)
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One start of the service for all tests of an engine."""
+    try:
+        interpreter(request.param)
+    except NotOnThisMachine as reason:
+        pytest.skip(f"SGLang cannot be run here: {reason}")
+    with running(request.param, tmp_path_factory.mktemp("service") / f"{request.param}.log") as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def served(service: Service) -> Served:
+    """The same, as the tests of answers know it: its model has booted."""
+    service.loaded("demo")
+    return Served(url=service.url, port=service.port)

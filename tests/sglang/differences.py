@@ -1,0 +1,61 @@
+"""Where llama.cpp and SGLang differ for who calls or runs the service: what the suite expects of each, and the table in
+docs/engines.md.
+
+A test that meets a difference asks `expected` for the engine that it runs with, and fails where the engine does
+otherwise, better too: then the entry goes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from infra.settings import EngineKind
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """`what` completes a row of the table; `values`: engine -> (what tests expect, how the table says it)."""
+
+    what: str
+    values: dict[EngineKind, tuple[Any, str]]
+
+
+DIFFERENCES: dict[str, Difference] = {
+    "weights": Difference(
+        what="The model's files",
+        values={"llamacpp": (".gguf", "one GGUF file"), "sglang": (".safetensors", "a folder of safetensors")},
+    ),
+    "seed": Difference(
+        what="A `seed` makes an answer repeat itself",
+        values={
+            "llamacpp": (True, "yes"),
+            "sglang": (False, "only with `--enable-deterministic-inference`"),
+        },
+    ),
+    "queue": Difference(
+        what="Who keeps the requests that find every place taken",
+        values={
+            "llamacpp": ("service", "the service: llama.cpp is given no more than it has slots"),
+            "sglang": ("engine", "SGLang, where `--max-running-requests` is below what the service sends it"),
+        },
+    ),
+    "metrics": Difference(
+        what="Metrics of its own",
+        values={"llamacpp": ("llamacpp:", "names with `llamacpp:`"), "sglang": ("sglang:", "names with `sglang:`")},
+    ),
+}
+
+
+def expected(name: str, engine: EngineKind) -> Any:
+    """What tests expect of this engine where the two differ."""
+    return DIFFERENCES[name].values[engine][0]
+
+
+def table() -> str:
+    """The table in docs/engines.md."""
+    rows = [
+        f"| {each.what} | {each.values['llamacpp'][1]} | {each.values['sglang'][1]} |" for each in DIFFERENCES.values()
+    ]
+    return "\n".join(["| | llama.cpp | SGLang |", "|---|---|---|", *rows]) + "\n"

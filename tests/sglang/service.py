@@ -1,0 +1,193 @@
+"""The service before a real engine: a process of its own, in the environment where that engine is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from functions.demo import MODEL_FOLDER
+from functions.engines.llamacpp_server import API_KEY_VARIABLE
+from tests.ports import free_port
+from tests.service.deployment import ROOT, processes, until
+from tests.sglang import environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Kind = Literal["llamacpp", "sglang"]
+KINDS: tuple[Kind, ...] = ("llamacpp", "sglang")
+PLACES = 2
+"""Requests that an engine works on at once."""
+WAITING = 2
+"""And that the service sends it beside them, where the engine keeps them."""
+CONTEXT = 2048
+PORT = "SERVER__PORT"
+BOOT_SECONDS = 500
+"""SGLang takes 20 s on a quiet machine with two CPUs, and twenty times that on a busy one."""
+
+
+def models(kind: Kind) -> list[dict[str, Any]]:
+    """Of both engines the same models; small chunks of prefill, so that there is a prefill to leave."""
+    common = {
+        "path": str(MODEL_FOLDER),
+        "context_length": CONTEXT,
+        "local_engine": kind,
+        "startup_timeout": BOOT_SECONDS,
+    }
+    chat = ["--max-running-requests", str(PLACES), "--chunked-prefill-size", "64"]
+    return [
+        {"id": "demo", "name": "demo", "sglang_args": chat, **common},
+        {"id": "vectors", "name": "demo/vectors", "embedding": True, "pooling": "last", "matryoshka": True, **common},
+    ]
+
+
+def settings(kind: Kind) -> dict[str, str]:
+    """The environment that configures the service."""
+    return {
+        "MODELS__AVAILABLE_MODELS": json.dumps(models(kind)),
+        "MODELS__MAX_CONCURRENT_REQUESTS": str(PLACES + (WAITING if kind == "sglang" else 0)),
+        "LIMITS__DEFAULT_RATE_LIMIT_PER_MINUTE": "1000000",
+        "LIMITS__MAX_PROMPT_LENGTH": "1000000",
+        "LIMITS__MAX_RESPONSE_TOKENS": str(CONTEXT),
+        "STATE__KIND": "memory",
+    }
+
+
+def interpreter(kind: Kind) -> Path:
+    """The Python that has the engine. Raises CannotInstall, and NotOnThisMachine."""
+    return environment.python() if kind == "sglang" else Path(sys.executable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What an engine says that it works on now: `running` in prefill or decoding; `queued`: its own queue."""
+
+    running: int
+    queued: int
+
+
+@dataclass(kw_only=True)
+class Inside:
+    """An engine, past the service: at its own port, with its own key."""
+
+    kind: Kind
+    pid: int
+    url: str
+    key: str
+
+    @classmethod
+    def of(cls, kind: Kind, model: str, *, port: int) -> Inside:
+        """The engine process of this model that the service at `port` has started: its environment tells."""
+        name = f"--served-model-name {model} " if kind == "sglang" else f"--alias {model} "
+        ours = {pid: variables for pid in processes(name) if (variables := _environment_of(pid)).get(PORT) == str(port)}
+        pid, variables = next(iter(ours.items()))
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        key = words[words.index("--api-key") + 1] if "--api-key" in words else variables[API_KEY_VARIABLE]
+        return cls(kind=kind, pid=pid, url=f"http://127.0.0.1:{words[words.index('--port') + 1]}", key=key)
+
+    def get(self, path: str) -> tuple[int, str]:
+        request = urllib.request.Request(self.url + path, headers={"authorization": f"Bearer {self.key}"})
+        return _answer(request)
+
+    def load(self) -> Load:
+        if self.kind == "llamacpp":
+            slots = json.loads(self.get("/slots")[1])
+            return Load(running=sum(slot["is_processing"] for slot in slots), queued=0)
+        (told,) = json.loads(self.get("/v1/loads?include=core")[1])["loads"]
+        return Load(running=told["num_running_reqs"], queued=told["num_waiting_reqs"])
+
+
+def _environment_of(pid: int) -> dict[str, str]:
+    try:
+        text = Path(f"/proc/{pid}/environ").read_text(errors="replace")
+    except OSError:
+        return {}
+    return dict(line.split("=", 1) for line in text.split("\0") if "=" in line)
+
+
+def _answer(request: urllib.request.Request) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+@dataclass(kw_only=True)
+class Service:
+    kind: Kind
+    process: subprocess.Popen[bytes]
+    url: str
+    port: int
+    log: Path
+
+    def get(self, path: str) -> tuple[int, Any]:
+        status, text = _answer(urllib.request.Request(self.url + path))
+        return status, json.loads(text)
+
+    def text(self, path: str) -> str:
+        return _answer(urllib.request.Request(self.url + path))[1]
+
+    def post(self, path: str, body: Any = None) -> tuple[int, Any]:
+        data = json.dumps(body or {}).encode()
+        status, text = _answer(urllib.request.Request(self.url + path, data, {"content-type": "application/json"}))
+        return status, json.loads(text)
+
+    def state(self, model: str) -> str:
+        return str(self.get(f"/models/{model}")[1]["state"])
+
+    def loaded(self, model: str) -> Inside:
+        """Its engine, once it has booted."""
+        self.post(f"/models/{model}/load")
+        until(lambda: self.state(model) != "booting", within=BOOT_SECONDS)
+        assert self.state(model) == "ready", self.last_words()
+        return Inside.of(self.kind, model, port=self.port)
+
+    def last_words(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+
+@contextlib.contextmanager
+def running(kind: Kind, log: Path) -> Iterator[Service]:
+    """The service, once it answers; its engines start when they are asked for. Ended with all that it has started."""
+    port = free_port()
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    place = {"SERVER__HOST": "127.0.0.1", PORT: str(port), "HF_HUB_OFFLINE": "1"}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [interpreter(kind), "-m", "functions.standalone"], cwd=ROOT, env=variables | settings(kind) | place,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        service = Service(kind=kind, process=process, url=f"http://127.0.0.1:{port}", port=port, log=log)
+        try:
+            until(lambda: _is_up(service), within=120)
+            yield service
+        finally:
+            _end(process)
+
+
+def _is_up(service: Service) -> bool:
+    assert service.process.poll() is None, service.last_words()
+    try:
+        return service.get("/health")[0] == 200
+    except OSError:
+        return False
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    while process.poll() is None and time.monotonic() - began < 60:
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
