@@ -47,7 +47,7 @@ async def work(owner: str, batch_id: str, servers: Mapping[str, modal.Server]) -
     """Whether this container has brought the batch to its end. Raises StateUnavailable, and whatever nobody expects:
     Modal tries again then."""
     settings = load_settings()
-    configure_logging(settings.server)
+    configure_logging(settings)
     here = WorkerHere()
     services = await asyncio.to_thread(services_of, settings, servers, coalesce_seconds=0.0, runner=here)
     assert services.storage is not None

@@ -73,7 +73,7 @@ class Endpoint:
     @modal.enter(snap=True)
     def build(self) -> None:
         settings = load_settings()
-        configure_logging(settings.server)
+        configure_logging(settings)
         services = services_of(settings, self.servers, coalesce_seconds=settings.web.coalesce_seconds)
         self.application = create_application(services)
         spare_the_application()
@@ -95,7 +95,7 @@ class ServerEndpoint:
         from functions.listening import Listening
 
         settings = load_settings()
-        configure_logging(settings.server)
+        configure_logging(settings)
         draining = Draining(clock=RealClock(), grace=settings.web.drain_seconds)
         services = services_of(settings, self.servers, coalesce_seconds=0.0, draining=draining, behind_proxy=True)
         self.server = Listening(

@@ -8,6 +8,7 @@ killed between any two steps, and run twice at once: all that it does is conditi
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from functions.logs import configure_logging
 from functions.state import response_jobs, session_jobs, shared_state, usage_jobs
 from infra.configuration import load_settings
 from web.clock import RealClock
+from web.record import Record, recorded
 
 if TYPE_CHECKING:
     from functions.state import SharedState
@@ -50,19 +52,21 @@ async def run_jobs(jobs: Mapping[str, Job], *, clock: Clock, seconds: float) -> 
     the time that is left, and one that fails does not keep others from theirs. Raises JobsFailed."""
     ends, failed = clock.monotonic() + seconds, []
     done: dict[str, int] = {}
+    run = secrets.token_hex(8)
     for left, (name, job) in zip(range(len(jobs), 0, -1), jobs.items(), strict=True):
         until = clock.monotonic() + max(0.0, ends - clock.monotonic()) / left
         done[name] = 0
-        try:
-            while amount := await job():
-                done[name] += amount
-                if clock.monotonic() >= until:
-                    break
-        except Exception:
-            log.exception("the job %s failed", name)
-            failed.append(name)
-        if done[name]:
-            log.info("the job %s did %d", name, done[name])
+        with recorded(Record(job=name, run=run)):
+            try:
+                while amount := await job():
+                    done[name] += amount
+                    if clock.monotonic() >= until:
+                        break
+            except Exception:
+                log.exception("the job %s failed", name)
+                failed.append(name)
+            if done[name]:
+                log.info("the job %s did %d", name, done[name])
     if failed:
         raise JobsFailed(", ".join(failed))
     return done
@@ -71,7 +75,7 @@ async def run_jobs(jobs: Mapping[str, Job], *, clock: Clock, seconds: float) -> 
 async def run_once() -> dict[str, int]:
     """One run in a container of its own. Raises JobsFailed."""
     settings, clock = load_settings(), RealClock()
-    configure_logging(settings.server)
+    configure_logging(settings)
     state = shared_state(settings)
     if state is None:
         return {}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import socket
 import threading
@@ -256,6 +257,6 @@ class LocalEngine:
             life.engine.stop()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=f"{self.model.id} of this machine")
+        task = asyncio.create_task(work, name=f"{self.model.id} of this machine", context=contextvars.Context())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -56,7 +56,7 @@ class EngineServer:
     def start(self) -> None:
         boot = Boot(container=container_seconds())
         settings = load_settings()
-        configure_logging(settings.server)
+        configure_logging(settings, model=os.environ[MODEL_VARIABLE])
         model = settings.models.find(os.environ[MODEL_VARIABLE])
         if model is None:
             raise LookupError(f"{MODEL_VARIABLE}={os.environ[MODEL_VARIABLE]!r} is not among the configured models")

@@ -109,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 return 0
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it is tried again at the exit
             return 0
-        configure_logging(settings.server)
+        configure_logging(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             served = runner.run(serve(settings, clock=RealClock()))
     except ConfigurationError as error:

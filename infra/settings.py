@@ -32,6 +32,7 @@ from infra.models import Pooling as Pooling
 from infra.models import Quantization as Quantization
 from infra.models import Scaling as Scaling
 from infra.models import Target as Target
+from infra.observing import Observability as Observability
 from infra.responses import Responses as Responses
 from infra.section import Section
 
@@ -79,12 +80,6 @@ class Socket(Section):
     """A longer frame of a client is answered by an error."""
     max_queued_prompts: Annotated[int, Field(ge=0)] = 8
     """Prompts that may wait on one WebSocket while another is answered."""
-
-
-class Observability(Section):
-    enable_metrics: bool = True
-    enable_tracing: bool = True
-    metrics_path: Annotated[str, Field(pattern=r"^/")] = "/metrics"
 
 
 class Web(Section):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
+from web.access import AccessLog
 from web.auth import Authentication
 from web.batch_service import BatchService
 from web.batch_store import in_memory
@@ -45,6 +46,7 @@ from web.routes import (
 from web.routes import batches as batches_route
 from web.routes import files as files_route
 from web.routes import metrics as metrics_route
+from web.routes.socket import ROUTE as SOCKET
 from web.routes.socket import SocketEndpoint
 from web.services import Services
 from web.session_store import SessionsInMemory
@@ -112,14 +114,16 @@ def create_application(services: Services) -> ASGIApp:
         )
     )  # fmt: skip
     direct |= service.endpoints(services, generator, conversations, openai=direct)
-    sockets = {"/chat/ws": SocketEndpoint(services, generator, conversations, draining)}
+    sockets = {SOCKET: SocketEndpoint(services, generator, conversations, draining)}
     app = DirectRoutes(app, direct, sockets=sockets)
     app = RequestLimits(app, limiter, {*direct, *LIMITED_PATHS})
     app = Authentication(app, services.settings.security, clock=services.clock, known=known,
                          behind_proxy=services.behind_proxy)  # fmt: skip
     app = Doors(app, draining)
     app = Errors(app, clock=services.clock)
-    app = RequestIdentity(app, clock=services.clock, answered=None if metrics is None else metrics.answered)
+    access = AccessLog(services.settings.observability)
+    answered = None if metrics is None else metrics.answered
+    app = RequestIdentity(app, clock=services.clock, answered=answered, access=access)
     return cross_origin(app, origins=services.settings.security.allowed_origins)
 
 
@@ -152,7 +156,13 @@ def _fastapi(
             await services.control.close()
 
     api = FastAPI(
-        title="LLM inference service", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None
+        title="LLM inference service",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        # It would tell what requests hold, and cost time, wherever somebody has set OpenTelemetry up in this process.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     tell_errors(api)
     describe(api, keys=services.settings.security.enable_auth)

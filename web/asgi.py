@@ -29,6 +29,10 @@ class CallerLeft(Exception):
     """The caller closed the connection before the body had come."""
 
 
+class AnswerBroken(Exception):
+    """The connection is cut, since an answer that had begun has failed; the log has told why."""
+
+
 def header(scope: Scope, name: bytes) -> str | None:
     """The value of a request header (`name` in lower case), the first if there are several."""
     for key, value in scope["headers"]:

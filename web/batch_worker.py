@@ -22,6 +22,7 @@ from web.batch_lines import BREATH, CANCELLED, EXPIRED, Checker, LineTooLong, li
 from web.batch_work import Work
 from web.batches import BatchError, caller_again
 from web.files import object_name, to_its_end
+from web.record import Record, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +54,10 @@ class BatchWorker:
         """Work on a batch until nothing of it is left to do. False: somebody else does, or nobody needs to. `nudged`:
         set by who wants it to be looked at anew. Cancelled, or raising StateUnavailable where that has lasted, it lets
         the next worker take over at once."""
+        with recorded(Record(batch_id=batch_id)):
+            return await self._run(owner, batch_id, nudged)
+
+    async def _run(self, owner: str, batch_id: str, nudged: asyncio.Event | None) -> bool:
         lease = await Lease.take(self._storage.batches, owner, batch_id, clock=self._clock)
         if lease is None:
             return False
@@ -65,6 +70,10 @@ class BatchWorker:
         except BaseException:
             await to_its_end(lease.leave)
             raise
+        batch = lease.batch
+        tokens = {"prompt_tokens": batch.tokens.input, "completion_tokens": batch.tokens.output}
+        lines = {"lines_completed": batch.completed, "lines_failed": batch.failed}
+        log.info("batch %s is %s", batch_id, batch.status, extra={**lines, **tokens})
         return True
 
     def run_of(self, lease: Lease) -> Work:

@@ -13,7 +13,7 @@ from web.upstream import AFFINITY_HEADER, NotConnected
 from web.verdicts import Retry, judge, retry_delay
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
     from web.answer import Answer
@@ -53,11 +53,13 @@ class Exchange:
         affinity: str | None, patience: Patience,
         again: Callable[[], EngineTarget] | None = None, visit: Visit | None = None,
         sent: Callable[[float | None], object] | None = None, arrived: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """`arrived`: when the request came, on the clock's monotonic scale, if it has waited before. `again`: where the
         engine is by now, asked before every further attempt: as at first, it counts as demand and may raise
         ServiceError. `visit`: is told how it goes; entering and leaving this context end it. `sent`: is told
-        when the request was sent to an engine, and None when that turns out not to work on it."""
+        when the request was sent to an engine, and None when that turns out not to work on it. `headers`: more of them,
+        for the engine."""
         self.phase: Phase = "waiting"
         self.began = clock.monotonic() if arrived is None else arrived
         self._upstream = upstream
@@ -67,6 +69,7 @@ class Exchange:
         self.visit = visit
         self._sent = sent or _nobody_asks
         self._call = call
+        self._more = headers or {}
         self._affinity = _spelled(affinity) if affinity else secrets.token_hex(16)
         self._patience = patience
         self._answer: Answer | None = None
@@ -234,7 +237,7 @@ class Exchange:
         return verdict
 
     def _headers(self) -> dict[str, str]:
-        return {**self._target.headers, AFFINITY_HEADER: self._affinity}
+        return {**self._target.headers, **self._more, AFFINITY_HEADER: self._affinity}
 
     def _silence(self) -> EngineBroken:
         return EngineBroken(f"The engine was silent for {self._patience.silence:.0f} s.", code="engine_stalled")

@@ -24,6 +24,8 @@ from web.metrics import UNKNOWN
 from web.outlets import StreamingResponse
 from web.passage import Passage
 from web.plain_response import PlainResponse
+from web.record import current
+from web.spoken import Spoken
 from web.usage import Meter
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class Generator:
         self._clock = services.clock
         self._web = services.settings.web
         self._models = services.settings.models
+        self._log_prompts = services.settings.observability.log_prompts
         self._lanes = lanes(services.settings, services.clock, engine_containers=services.engine_containers)
         self._metrics = metrics
         if metrics is not None:
@@ -97,8 +100,11 @@ class Generator:
         ReaderStalled whenever the outlet's connection is to be cut."""
         passage = self._passage(request.model, request.kind, caller, lambda: all_prompts_tokens(request), outlet)
         try:
-            with passage, await self._gate.enter(request, caller) as entry:
+            with passage, await self._gate.enter(request, caller) as entry, contextlib.ExitStack() as telling:
                 renderer = entry.stream(renderer)
+                if self._log_prompts:
+                    telling.enter_context((spoken := Spoken()).telling(entry.request))
+                    renderer = spoken.stream(renderer)
                 await self._admit(passage, caller, self._stream_waiting, outlet)
                 await self._relay.tell(
                     entry.request, renderer, outlet, observation=entry.watching(passage), rid=rid,
@@ -122,8 +128,11 @@ class Generator:
         with self._passage(request.model, request.kind, caller, lambda: all_prompts_tokens(request)) as passage:
             if response is not None:
                 response.follow(passage)
-            with await self._gate.enter(request, caller) as entry:
+            with await self._gate.enter(request, caller) as entry, contextlib.ExitStack() as telling:
                 builder = entry.answer(builder)
+                if self._log_prompts:
+                    telling.enter_context((spoken := Spoken()).telling(entry.request))
+                    builder = spoken.answer(builder)
                 await self._admit(passage, caller, self._plain_waiting)
                 watching = entry.watching(passage)
                 try:
@@ -158,8 +167,10 @@ class Generator:
                 unknown.requests.value += 1
                 unknown.error(404)
             raise ModelNotFound(label)
+        if (record := current.get()) is not None:
+            record.model = model.id
         return Passage(
-            lane=self._lanes[model.id],
+            lane=self._lanes[model.id], record=record,
             metrics=None if self._metrics is None or kind is None else self._metrics.of(model.id, kind),
             clock=self._clock, web=self._web, draining=self._draining, outlet=outlet,
             charge=None if prompt is None else functools.partial(self._meter.charge, caller, model.id, prompt),

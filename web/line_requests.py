@@ -8,8 +8,10 @@ import random
 import secrets
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from web.access import access_fields
 from web.dialects.errors import error_body
 from web.errors import ServiceError, to_wire
+from web.record import recorded_as
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +70,11 @@ class InProcess:
 
         request_id = f"req_{secrets.token_hex(16)}"
         try:
-            await self._app(_scope(path, body, caller, request_id), receive, send)
+            with recorded_as(request_id=request_id) as record:
+                await self._app(_scope(path, body, caller, request_id), receive, send)
+                if log.isEnabledFor(logging.DEBUG):
+                    fields = access_fields(record, method="POST", route=path, status=start.get("status", BROKEN))
+                    log.debug("a line of a batch was answered", extra=fields)
         except ServiceError as error:  # after the answer had begun, which no other caller can be told
             wire = to_wire(error)
             told = {name.lower(): value for name, value in wire.headers.items()}

@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING
 
 from starlette.middleware.cors import CORSMiddleware
 
-from web.asgi import CallerLeft, Reception, header, send_body
+from web.asgi import AnswerBroken, CallerLeft, Reception, header, send_body
 from web.caller import request_id_of
 from web.dialects.errors import error_body, speaks_anthropic
 from web.errors import MethodNotAllowed, ServiceError, UpgradeRequired, to_wire
-from web.metrics import LEFT
+from web.metrics import LEFT, METHODS, OTHER
+from web.record import Record, current, note_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from web.access import AccessLog
     from web.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -74,22 +76,30 @@ class RequestIdentity:
     `openai-processing-ms` on every answer; and every answer is counted."""
 
     def __init__(
-        self, app: ASGIApp, *, clock: Clock, answered: Callable[[str | None, str, int], None] | None = None
-    ) -> None:
+        self, app: ASGIApp, *, clock: Clock, answered: Callable[[str | None, str, int], None] | None = None,
+        access: AccessLog | None = None,
+    ) -> None:  # fmt: skip
         """`answered`: is told the template of the route (None: there is none), the method, and the status."""
         self._app = app
         self._clock = clock
         self._answered = answered
+        self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        began = self._clock.monotonic()
         given = header(scope, b"x-request-id")
         request_id = given if given and SANE_REQUEST_ID.fullmatch(given) else f"req_{os.urandom(16).hex()}"
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        record = Record(request_id=request_id)
+        # And left so: the server has a task for each request, and what it logs at the end of this one is of this one.
+        current.set(record)
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        began = self._clock.monotonic()
         status = LEFT
 
         async def identified(message: Message) -> None:
@@ -108,9 +118,23 @@ class RequestIdentity:
         try:
             await self._app(scope, receive, identified)
         finally:
+            route, method = route_of(scope), scope["method"]
             if self._answered is not None:
-                route = state.get("route") or getattr(scope.get("route"), "path_format", None)
-                self._answered(route, scope["method"], status)
+                self._answered(route, method, status)
+            if self._access is not None:
+                caller = state.get("caller")
+                record.key = None if caller is None else caller.name
+                record.left = record.left or status == LEFT
+                seconds = self._clock.monotonic() - began
+                self._access.tell(
+                    record, method=method if method in METHODS else OTHER, route=route, status=status, seconds=seconds
+                )
+
+
+def route_of(scope: Scope) -> str | None:
+    """The template of the route that a request has taken; None: there is none, as far as is known."""
+    route: str | None = scope["state"].get("route") or getattr(scope.get("route"), "path_format", None)
+    return route
 
 
 class DirectRoutes:
@@ -178,10 +202,13 @@ class Errors:
             return
         except Exception as error:
             if not isinstance(error, ServiceError):
-                log.exception("%s %s failed", scope["method"], scope["path"])
+                log.exception("a request failed: %s %s", scope["method"], route_of(scope))
+            note_error(to_wire(error))
             if ended:
                 return  # the caller has all of an answer: Starlette tells an error, and raises it nevertheless
             if begun:
+                if not isinstance(error, ServiceError):
+                    raise AnswerBroken from None  # its own words are not for the server's log
                 raise
             await self._tell(error, scope, body, send)
             error.__traceback__ = None  # it holds the request, and is held by it

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from infra.metric_families import GAPS
 from web.errors import DeadlinePassed, ReaderStalled, ServiceError, to_wire
 from web.interruption import Interruptible
+from web.record import Story
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from web.exchange import Phase
     from web.metrics import ModelMetrics
     from web.outlets import Outlet
+    from web.record import Record
 
     Charge = Callable[["Used"], object]
 
@@ -51,9 +53,11 @@ class Passage:
 
     def __init__(
         self, *, lane: Lane, metrics: ModelMetrics | None, clock: Clock, web: Web, draining: Draining,
-        outlet: Outlet | None = None, charge: Charge | None = None,
+        outlet: Outlet | None = None, charge: Charge | None = None, record: Record | None = None,
     ) -> None:  # fmt: skip
         self.arrived = clock.monotonic()
+        self._record = record
+        self._story = Story(self.arrived)
         self.place: Place = "waiting"
         self.pieces = 0
         self._lane = lane
@@ -66,7 +70,7 @@ class Passage:
         self._sent: float | None = None
         self._interruptible = Interruptible()
         self._timers: list[Timer] = []
-        self._admitted = self._cold = False
+        self._admitted = False
         self._opened: float | None = None
         self._first = self._last = 0.0
         self._gaps = [0] * (len(GAPS) + 1) if metrics is None else metrics.gaps.counts
@@ -93,6 +97,7 @@ class Passage:
     async def enter(self, caller: str, *, waiting: Waiting, on_wait: Callable[[int], Awaitable[None]] | None) -> None:
         """Wait for a place, as `Lane.enter` says."""
         await self._lane.enter(caller, arrived=self.arrived, waiting=waiting, on_wait=on_wait)
+        self._story.admitted = self._clock.monotonic()
         self._admitted = True
 
     def __exit__(
@@ -115,6 +120,8 @@ class Passage:
                 self._count(self._metrics, error or self._error, ended)
             if self._charge is not None and self._sent is not None:
                 self._charge(self._used(self._sent, ended))
+            if self._record is not None:
+                self._tell(self._record, error or self._error, ended)
             self._error = self._charge = None  # its traceback holds the request
 
     # What the relay tells.
@@ -123,9 +130,10 @@ class Passage:
         self._move("booting" if phase == "booting" else "waiting")
         if phase == "booting":
             self._lane.found_cold(now)
-            if not self._cold and self._metrics is not None:
-                self._metrics.cold_requests.value += 1
-            self._cold = True
+            if self._story.cold is None:
+                self._story.cold = now
+                if self._metrics is not None:
+                    self._metrics.cold_requests.value += 1
 
     def sent(self, now: float | None) -> None:
         self._sent = now
@@ -177,6 +185,18 @@ class Passage:
         # The usage is the last that an engine says; the caller may have read for longer.
         until = self._last if self._usage is not None and self.pieces else ended
         return Used(until - sent, self._usage, self.pieces)
+
+    def _tell(self, record: Record, error: BaseException | None, now: float) -> None:
+        story = self._story
+        story.ended, story.opened, story.pieces, story.usage = now, self._opened, self.pieces, self._usage
+        if self.pieces:
+            story.first, story.last = self._first, self._last
+        record.story = story
+        if isinstance(error, asyncio.CancelledError):
+            record.left = True
+        elif error is not None:
+            wire = to_wire(error)
+            record.error = wire.code or wire.type
 
     def _count(self, metrics: ModelMetrics, error: BaseException | None, now: float) -> None:
         usage = self._usage

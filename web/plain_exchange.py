@@ -9,6 +9,7 @@ import orjson
 from web.errors import EngineBroken
 from web.exchange import Exchange, Patience
 from web.heartbeat import Heartbeat
+from web.record import current
 from web.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class PlainExchanges:
             arrived=None if passage is None else passage.arrived,
             visit=None if configured is None else services.sightings.begin(configured.id, clock.monotonic()),
             sent=None if passage is None else passage.sent,
+            headers=None if (record := current.get()) is None else record.headers(),
         )  # fmt: skip
 
         async def on_wait() -> None:

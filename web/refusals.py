@@ -13,6 +13,7 @@ from web.caller import request_id_of
 from web.dialects.errors import error_body
 from web.errors import InvalidRequest, MethodNotAllowed, RouteNotFound, ServiceError, to_wire
 from web.middleware import route_path
+from web.record import note_error
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -37,6 +38,7 @@ async def _error_response(request: Request, error: Exception) -> Response:
     elif isinstance(error, RequestValidationError):
         error = _explained(error)
     wire = to_wire(error)
+    note_error(wire)
     body = error_body(route_path(request.scope), wire, request_id=request_id_of(request.scope))
     return Response(body, wire.status, wire.headers, media_type="application/json")
 

@@ -16,6 +16,7 @@ from web.exchange import Exchange, Patience
 from web.forwarding import Collecting, Forwarding
 from web.heartbeat import Heartbeat
 from web.observation import Unobserved
+from web.record import current
 from web.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -97,6 +98,10 @@ class Relay:
         observation: Observation,
     ) -> Exchange:  # fmt: skip
         rid = rid or secrets.token_hex(16)
+        headers: dict[str, str] = {}
+        if (record := current.get()) is not None:
+            record.rid, record.stream = rid, request.stream
+            headers = record.headers()
         engines = self._services.engines
         model = self._services.settings.models.find(request.model)
         if model is not None:
@@ -109,7 +114,7 @@ class Relay:
             patience=self._stream_patience if request.stream else self._plain_patience,
             affinity=request.affinity or rid, call=call, arrived=arrived, again=lambda: engines.resolve(request.model),
             visit=None if model is None else self._services.sightings.begin(model.id, self._clock.monotonic()),
-            sent=observation.sent,
+            sent=observation.sent, headers=headers,
         )  # fmt: skip
 
     async def _open(self, exchange: Exchange, observation: Observation, out: Outlet | None) -> None:

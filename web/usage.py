@@ -7,6 +7,7 @@ process that is killed loses what it counted since. While the store cannot be re
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import secrets
 from typing import TYPE_CHECKING, Protocol
@@ -193,7 +194,7 @@ class Meter:
     def _due(self) -> None:
         self._timer = None
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write(), name="usage")
+            self._writing = asyncio.create_task(self._write(), name="usage", context=contextvars.Context())
 
     async def _write(self) -> None:
         if not await self.flush() and self._timer is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import http.client
+import logging
 import os
 import queue
 import shutil
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.05
 LINES_KEPT = 12
 STOP_SECONDS = 5.0
+log = logging.getLogger("functions.engines.output")
 OWN_SESSION = sys.platform == "linux"
 """Where `tied` works, so that nothing outlives this process though no signal to its group reaches it."""
 
@@ -38,7 +40,7 @@ class ServerProcess:
     On Linux it has a session of its own: Ctrl-C in a terminal is this process's to hear, which has answers to finish.
     It is killed when this process dies without a word, and what it has started is killed when it is gone. Elsewhere
     nothing sees to the former, so it stays in the caller's process group: whoever kills that kills it too. What it
-    writes goes to this process's stderr, and its last lines into the error when it dies while starting.
+    writes goes to this process's log, and its last lines into the error when it dies while starting.
     """
 
     def __init__(
@@ -188,9 +190,16 @@ class ServerProcess:
             for line in output:
                 self._lines.append(line.rstrip())
                 self.boot.reads(line, self.landmarks)
-                with contextlib.suppress(OSError, ValueError):  # nobody reads the log any more: no reason to end
-                    print(line, end="", file=sys.stderr, flush=True)
+                self._pass_on(line.rstrip())
         process.wait()
+
+    def _pass_on(self, line: str) -> None:
+        """To this process's log, as lines of the engine; as it is, where none was set up."""
+        if log.hasHandlers():
+            log.info("%s", line, extra={"engine": self.name})
+            return
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more: no reason to end
+            print(line, file=sys.stderr, flush=True)
 
     def _epitaph(self, code: int) -> str:
         if self._stopped:

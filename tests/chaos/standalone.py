@@ -27,7 +27,7 @@ def main() -> None:
     aws.PAUSE_SECONDS = (0.0, 0.0)
     aws.READ_SECONDS = float(os.environ["CHAOS_READ_SECONDS"])
     settings = settings_here()
-    configure_logging(settings.server)
+    configure_logging(settings)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(settings, clock=ClockAhead(float(os.environ["CHAOS_AHEAD"]))))
 

@@ -1,48 +1,134 @@
-"""Containers log at the configured level, each line once."""
+"""Containers log at the configured level, one JSON object a line, and nothing that is secret."""
 
 from __future__ import annotations
 
+import json
+import logging
+import re
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from functions.log_format import JsonLines, TextLines, strike_out
+from web.record import Record, recorded
+
 CODE = """
-import logging, sys
+import json, logging, sys
 from functions.logs import configure_logging
-from infra.settings import Server
+from infra.settings import Settings
+from web.errors import ReaderStalled
 client = logging.getLogger("modal-client")
 client.addHandler(logging.StreamHandler(sys.stderr))
-configure_logging(Server(log_level=sys.argv[1]))
-configure_logging(Server(log_level=sys.argv[1]))
-logging.getLogger("functions.x").info("ours")
-client.warning("theirs")
+for case in json.load(sys.stdin):
+    configure_logging(Settings(**case))
+    configure_logging(Settings(**case))
+    logging.getLogger("functions.x").info("ours")
+    logging.getLogger("functions.x").debug("our details")
+    logging.getLogger("botocore.endpoint").debug("a request, whole")
+    logging.getLogger("functions.x").info("%d", "no number")
+    client.warning("theirs")
+    for error in (ReaderStalled(40), KeyError("a mistake")):
+        try:
+            raise error
+        except Exception:
+            logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
+    print("end of the case", file=sys.stderr)
 """
+LOST = "a line of the log was lost: TypeError of functions.x"
+CUT = "a connection was cut: write_timeout"
+FAILED = "Exception in ASGI application"
 
 
-@pytest.mark.parametrize(("level", "lines"), [("info", ["INFO functions.x: ours", "theirs"]), ("warn", ["theirs"])])
-def test_the_level_is_obeyed_and_nothing_is_said_twice(level: str, lines: list[str]) -> None:
-    command = [sys.executable, "-c", CODE, level]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr.splitlines() == lines
+def line_of(text: str) -> str:
+    return str(json.loads(text)["message"]) if text.startswith("{") else text
 
 
-CUT = """
-import logging, sys
-from functions.logs import configure_logging
-from infra.settings import Server
-from web.errors import ReaderStalled
-configure_logging(Server())
-configure_logging(Server())
-for error in (ReaderStalled(40), KeyError("a mistake")):
+def test_the_level_is_obeyed_nothing_is_said_twice_and_libraries_details_only_where_prompts_may_be_told() -> None:
+    cases: list[dict[str, Any]] = [
+        {"server": {"log_level": level}, "observability": {"log_prompts": prompts}}
+        for level, prompts in (("info", False), ("warn", False), ("trace", False), ("trace", True))
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE], input=json.dumps(cases), capture_output=True, text=True, check=True
+    )
+    told = [
+        [line_of(line) for line in case.splitlines()] for case in done.stderr.split("end of the case\n")[:-1]
+    ]  # fmt: skip
+    assert told[0] == ["ours", LOST, "theirs", CUT, FAILED]
+    assert told[1] == ["theirs", CUT, FAILED]
+    assert told[2] == ["ours", "our details", LOST, "theirs", CUT, FAILED]
+    assert told[3] == ["ours", "our details", "a request, whole", LOST, "theirs", CUT, FAILED]
+    assert done.stderr.count("a mistake") == 1  # what may be of a request is not quoted, unless that is asked for
+    assert "KeyError" in done.stderr
+
+
+def record_of(message: str, *arguments: object, error: BaseException | None = None, **extra: object) -> Any:
+    trace = None if error is None else (type(error), error, error.__traceback__)
+    return logging.getLogger("web.x").makeRecord("web.x", 30, "x.py", 1, message, arguments, trace, extra=extra)
+
+
+def caught(error: Exception, cause: Exception | None = None) -> Exception:
     try:
-        raise error
-    except Exception:
-        logging.getLogger("uvicorn.error").exception("Exception in ASGI application")
-"""
+        raise error from cause
+    except Exception as raised:
+        return raised
 
 
-def test_a_connection_that_is_cut_is_one_line_and_a_mistake_a_traceback() -> None:
-    told = subprocess.run([sys.executable, "-c", CUT], capture_output=True, text=True, check=True).stderr.splitlines()
-    assert told[0].startswith("WARNING uvicorn.error: a connection was cut: ")
-    assert told[1:3] == ["ERROR uvicorn.error: Exception in ASGI application", "Traceback (most recent call last):"]
-    assert told[-1] == "KeyError: 'a mistake'"
+def test_a_line_has_its_time_in_utc_its_level_and_the_ids_of_what_it_was_written_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MODAL_TASK_ID", "ta-123")
+    with recorded(Record(request_id="req_1", batch_id="batch_1")) as record:
+        record.model = "demo"
+        line = json.loads(JsonLines(fixed={"engine": "e"}).format(record_of("%s waits", "it", seconds=1.5)))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("time"))
+    assert line == {
+        "level": "warn", "logger": "web.x", "message": "it waits", "request_id": "req_1", "batch_id": "batch_1",
+        "model": "demo", "container": "ta-123", "engine": "e", "seconds": 1.5,
+    }  # fmt: skip
+    assert "request_id" not in json.loads(JsonLines().format(record_of("later")))
+
+
+@pytest.mark.parametrize("lines", [JsonLines(), TextLines()], ids=["json", "text"])
+@pytest.mark.parametrize("sign", ["\n", "\r\n", "\x0b", "\x1b[2J", "\x7f", "\x85", "\u2028", "\x00", "\ud800"])
+def test_no_message_and_no_field_begins_a_line_of_its_own_or_moves_the_cursor(
+    lines: logging.Formatter, sign: str
+) -> None:
+    text = lines.format(record_of("from %s", f"a{sign}b", field=f"c{sign}d"))
+    assert len(text.splitlines()) == 1
+    assert text.isascii() or sign == "\ud800"
+    assert not set(sign) & set(text) - set("[2J") or sign == "\ud800"
+
+
+def test_an_error_is_told_with_what_it_came_from_but_without_words_that_may_quote_a_request() -> None:
+    error = caught(ValueError("the prompt"), caught(OSError(28, "No space left on device")))
+    group = caught(ExceptionGroup("several", [error, caught(KeyError("the answer"))]))
+    with recorded(Record(request_id="req_1")):
+        quiet = json.loads(JsonLines().format(record_of("failed", error=group)))["exception"]
+        open_ = json.loads(JsonLines(withhold=False).format(record_of("failed", error=group)))["exception"]
+    assert "the prompt" not in quiet
+    assert "the answer" not in quiet
+    for told in ("ValueError: (its words are left out", "KeyError: (its", "No space left", "in caught", "Traceback"):
+        assert told in quiet
+    assert "ValueError: the prompt" in open_
+    text = TextLines().format(record_of("failed", error=caught(TypeError("1\n2"))))
+    assert text.splitlines()[-1] == "  TypeError: 1\\n2" or text.endswith("  TypeError: 1\n  2")
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("Authorization: Bearer sk-live_0123456789", "Authorization: Bearer ***"),
+        ("ServerArgs(api_key='abcdef', host='x')", "ServerArgs(api_key='***', host='x')"),
+        ('{"x-api-key":"abcdef"}', '{"x-api-key":"***"}'),
+        ("launch --api-key abcdef --port 1", "launch --api-key *** --port 1"),
+        ("['--api-key', 'abcdef', '--port']", "['--api-key', '***', '--port']"),
+        ("chat, openai-insecure-api-key.abcdef", "chat, openai-insecure-api-key.***"),
+        ("for sk-abcdef123, hf_abcdefghij and wk-abcdefgh", "for ***, *** and ***"),
+        ("task-12345678 was asked as-is", "task-12345678 was asked as-is"),
+    ],
+)
+def test_what_is_spelled_as_a_key_is_struck_out(text: str, left: str) -> None:
+    assert strike_out(text) == left

@@ -13,9 +13,10 @@ from collections import deque
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
+from web.access import AccessLog
 from web.asgi import header
 from web.auth import accepted_subprotocol, refuse_handshake
-from web.caller import caller_now
+from web.caller import caller_now, request_id_of
 from web.dialects.overheard import ListeningRenderer
 from web.dialects.service import parse_chat
 from web.dialects.service_answer import Elapsed
@@ -39,11 +40,13 @@ if TYPE_CHECKING:
     from web.dialects.service_frames import Talk
     from web.draining import Draining
     from web.generation import Generator
+    from web.record import Record
     from web.services import Services
 
 log = logging.getLogger(__name__)
 
 LEFT = "websocket.disconnect"
+ROUTE = "/chat/ws"
 MOST_MISTAKES = 16
 """Frames that are no prompts and wait to be told so; more, and the connection is closed."""
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -59,6 +62,7 @@ class SocketEndpoint:
         self.generator = generator
         self.conversations = conversations
         self.draining = draining
+        self.access = AccessLog(services.settings.observability)
         self.warned: set[str] = set()
         """Devices that were wanted and are not there, as the log has told."""
 
@@ -107,6 +111,7 @@ class Connection:
         self._answering: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._quiet_since = self._clock.monotonic()
+        self._answers = 0
 
     async def run(self, receive: Receive) -> None:
         """Until either side closes it, or the caller vanishes."""
@@ -189,9 +194,12 @@ class Connection:
     async def _tell(self, answer: Answer) -> None:
         error: ServiceError | None = answer.error
         if answer.asked is not None and not answer.stopped:
+            self._answers += 1
+            request_id = f"{request_id_of(self._scope)}.{self._answers}"
+            access, clock = self._endpoint.access, self._clock
             try:
-                with answer.running:
-                    await self._answer(answer.asked, answer.talk)
+                with access.answer(request_id, route=ROUTE, clock=clock) as record, answer.running:
+                    await self._answer(answer.asked, answer.talk, record)
             except Over:
                 pass
             except ReaderStalled as stalled:
@@ -204,9 +212,10 @@ class Connection:
         elif answer.stopped:
             await self._line.say(answer.talk.stopped())
 
-    async def _answer(self, asked: Asked, talk: Talk) -> None:
+    async def _answer(self, asked: Asked, talk: Talk, record: Record) -> None:
         elapsed = Elapsed(self._clock.monotonic)
         caller = await caller_now(self._scope)
+        record.key = caller.name
         device, warning = device_for(asked, self._settings, warned=self._endpoint.warned)
         told = {"model": asked.request.model, "session_id": asked.session_id, "device": device, "warning": warning}
         await self._line.say(talk.begun(told))
@@ -265,6 +274,8 @@ class Answer:
 
 class Over(ServiceError):
     """It ends here because somebody wanted so."""
+
+    code = "stopped"
 
     def __init__(self) -> None:
         super().__init__("It was ended.")
