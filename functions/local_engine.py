@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from functions.boot import Boot, BootPhases
 from functions.engines.base import Address, EngineStartError
+from functions.watch import Watch
+from infra.health import Health
 from web.errors import EngineFailed, ModelBusy
 from web.states import COLD, ModelState
 
@@ -70,6 +72,7 @@ class _Life:
     phase: BootPhase = "weights"
     ready_at: float | None = None
     engine: Engine | None = None
+    watch: Watch | None = None
     unwanted: bool = False
     """It is to end; whoever comes first of its thread and the one that ends it sees to that."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -78,7 +81,7 @@ class _Life:
 class LocalEngine:
     """Belongs to one event loop. `seen`: the model's requests, as the application counts them."""
 
-    def __init__(self, model: Model, make: Make, *, seen: Seen, clock: Clock) -> None:
+    def __init__(self, model: Model, make: Make, *, seen: Seen, clock: Clock, health: Health | None = None) -> None:
         """`make`: fetches the weights and constructs the engine, unstarted; blocks; raises EngineStartError."""
         self.model = model
         self.kept = model.scaling.min_containers > 0
@@ -86,6 +89,7 @@ class LocalEngine:
         self._make = make
         self._seen = seen
         self._clock = clock
+        self._health = health or Health()
         self._life: _Life | None = None
         self._ending: _Life | None = None
         self._wanted_again = False
@@ -177,7 +181,10 @@ class LocalEngine:
                 life.engine.start()
                 life.boot.is_ready()
                 tell(self._ready, life)
+                life.watch = Watch(life.engine, self._health, name=self.model.id)
+                life.watch.begin()
                 life.engine.wait()
+                life.watch.end()
         except EngineStartError as failure:
             error = failure.message
         except Exception:
@@ -213,7 +220,8 @@ class LocalEngine:
             self._failures += 1
             wait = backoff(self._failures)
         else:
-            log.error("the engine of %s ended by itself", self.model.id)
+            why = life.watch.verdict if life.watch is not None else None
+            log.error("the engine of %s is gone: %s", self.model.id, why or "it ended by itself")
             steady = now - life.began >= STEADY_SECONDS
             self._failures = 0 if steady else self._failures + 1
             wait = backoff(self._failures - 1) if self._failures > 1 else 0.0

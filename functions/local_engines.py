@@ -77,7 +77,9 @@ class LocalEngines:
         self._targets = {model.id: target_of(model, settings) for model in models}
         self._gpus = gpus_of(models, settings.models.cuda_visible_devices, counts=self._gpu_counts())
         self._engines = {
-            model.id: LocalEngine(model, self._maker(model), seen=sightings.of(model.id), clock=clock)
+            model.id: LocalEngine(
+                model, self._maker(model), seen=sightings.of(model.id), clock=clock, health=settings.health
+            )
             for model in models
         }
 

@@ -17,6 +17,7 @@ from functions.engines.failed import FailureServer
 from functions.engines.registry import make_engine
 from functions.images import model_folder
 from functions.logs import configure_logging
+from functions.watch import Watch
 from infra.configuration import load_settings
 from infra.secrets import ENGINE_API_KEY, HF_TOKEN
 
@@ -87,12 +88,16 @@ class EngineServer:
         self.boot = boot.is_ready()
         told = {"model": model.id, "boot_seconds": dict(self.boot.seconds)}
         log.info("model %s is ready: %s", model.id, self.boot, extra=told)
+        self.watch = Watch(self.engine, settings.health, name=model.id)
+        self.watch.begin()
         threading.Thread(target=self._leave_with_the_engine, name="engine-watch", daemon=True).start()
 
     def _leave_with_the_engine(self) -> None:
         self.engine.wait()
+        self.watch.end()
         if not self.leaving.is_set():
-            log.error("the engine's process ended by itself: the container leaves, so that another can come")
+            why = self.watch.verdict or "it ended by itself"
+            log.error("the engine is gone (%s): the container leaves, so that another can come", why)
             os.kill(os.getpid(), signal.SIGTERM)
 
     @modal.exit()
@@ -101,4 +106,5 @@ class EngineServer:
         if self.failure is not None:
             self.failure.stop()
         else:
+            self.watch.end()
             self.engine.stop()

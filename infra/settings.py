@@ -18,6 +18,7 @@ from infra.access import Limits as Limits
 from infra.access import Security as Security
 from infra.batching import Batches as Batches
 from infra.batching import Files as Files
+from infra.health import Health as Health
 from infra.keeping import Jobs as Jobs
 from infra.keeping import State as State
 from infra.metering import Prices as Prices
@@ -135,6 +136,7 @@ class Settings(Section):
 
     server: Server = Server()
     models: Models = Models()
+    health: Health = Health()
     security: Security = Security()
     limits: Limits = Limits()
     sessions: Sessions = Sessions()

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from infra.settings import EngineKind
 
 
+PROBE_RID = "HEALTH_CHECK_answers"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Address:
     """Where an engine listens: the platform's to say, never the engine's."""
@@ -48,6 +51,13 @@ class EngineSleepError(EngineError):
     """The engine cannot be put to sleep or be woken (also: this kind never can)."""
 
 
+def smallest_request(model: str, *, embedding: bool) -> tuple[str, dict[str, object]]:
+    """A path and a body: what `Engine.answers` asks. Its id is one that SGLang knows as a health check's."""
+    if embedding:
+        return "/v1/embeddings", {"model": model, "input": "a"}
+    return "/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1, "rid": PROBE_RID}
+
+
 @runtime_checkable
 class Engine(Protocol):
     """One model's server process or thread. Methods block, are called from one thread at a time, and never from an
@@ -72,9 +82,13 @@ class Engine(Protocol):
         Raises EngineStartError when it cannot serve; nothing of it is left running or listening then.
         """
 
-    def healthy(self) -> bool:
-        """Whether it would answer a request now; takes at most a few seconds. False before `start`, after `stop`,
+    def healthy(self, timeout: float = 2.0) -> bool:
+        """Whether it would answer a request now; takes at most `timeout` seconds. False before `start`, after `stop`,
         asleep, and after a crash. Never raises."""
+
+    def answers(self, timeout: float) -> bool | None:
+        """Whether what it answers to the smallest request of a caller's kind is an answer; None where it was too busy
+        to say so within `timeout` seconds, or refused for being full. False where it failed. Never raises."""
 
     def wait(self) -> None:
         """Return once the server is gone, whether it ended by itself (a crash) or by `stop`; at once before `start`."""

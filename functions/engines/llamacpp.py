@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.error import HTTPError
 
 from functions.engines import llamacpp_server
-from functions.engines.base import EngineSleepError, EngineStartError
+from functions.engines.base import EngineSleepError, EngineStartError, smallest_request
 from functions.engines.llamacpp_server import API_KEY_VARIABLE, IMPORTED, Options
 from functions.engines.process import ServerProcess
 
@@ -153,8 +153,13 @@ class LlamaCppEngine:
         if self.model.embedding:
             self._try_to_embed(file)
 
-    def healthy(self) -> bool:
-        return self.process is not None and self.process.healthy()
+    def healthy(self, timeout: float = 2.0) -> bool:
+        return self.process is not None and self.process.healthy(timeout)
+
+    def answers(self, timeout: float) -> bool | None:
+        if self.process is None:
+            return False
+        return self.process.answers(*smallest_request(self.model.id, embedding=self.model.embedding), timeout)
 
     def busy(self) -> int:
         """How many requests it is working on now. Raises OSError when it does not answer."""
@@ -211,6 +216,8 @@ class LlamaCppEngine:
             command=[sys.executable, "-P", llamacpp_server.__file__, *options.arguments()],
             address=self.address,
             environment={**os.environ, API_KEY_VARIABLE: self.api_key or ""},
+            health_path="/slots",  # told by the loop that computes: /health is answered by whoever listens
+            ready_path="/health",
             boot=self.boot,
             landmarks={IMPORTED: "weights"},
             headers={"authorization": f"Bearer {self.api_key}"} if self.api_key else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import http.client
+import json
 import logging
 import os
 import queue
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.05
 LINES_KEPT = 12
 STOP_SECONDS = 5.0
+BUSY_STATUSES = (408, 429, 503)
+LOWEST_FAILURE = 500
 log = logging.getLogger("functions.engines.output")
 OWN_SESSION = sys.platform == "linux"
 """Where `tied` works, so that nothing outlives this process though no signal to its group reaches it."""
@@ -119,6 +123,21 @@ class ServerProcess:
                 return bool(answer.status == 200)
         except (OSError, http.client.HTTPException):
             return False
+
+    def answers(self, path: str, body: Mapping[str, object], timeout: float) -> bool | None:
+        """See `Engine.answers`: the request that is made. A refusal of it (4xx) is an answer, too."""
+        try:
+            with self.request("POST", path, timeout=timeout, body=json.dumps(body).encode()) as answer:
+                document = json.load(answer)
+        except urllib.error.HTTPError as error:
+            return None if error.code in BUSY_STATUSES else error.code < LOWEST_FAILURE
+        except urllib.error.URLError as error:
+            return None if isinstance(error.reason, TimeoutError) else False
+        except TimeoutError:
+            return None
+        except (OSError, http.client.HTTPException, ValueError):
+            return False
+        return isinstance(document, dict) and bool(document.get("choices") or document.get("data"))
 
     def request(self, method: str, path: str, *, timeout: float, body: bytes = b"{}") -> http.client.HTTPResponse:
         """One request to the server; `body`: JSON, of a POST. Raises OSError (urllib's errors are ones) when it is not

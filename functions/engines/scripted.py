@@ -22,7 +22,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from functions.boot import Boot
-from functions.engines.base import EngineSleepError
+from functions.engines.base import EngineSleepError, smallest_request
 from functions.engines.process import ServerProcess
 from functions.engines.script import Script, ScriptError
 from functions.engines.scripted_server import Options, ScriptedServer
@@ -53,6 +53,7 @@ class ScriptedEngine:
     ) -> None:  # fmt: skip
         """`arguments`: as on the command line, without those that name the address and the model."""
         self._address = address
+        self._model_name = model_name
         self._startup_timeout = startup_timeout
         self.boot = boot or Boot()
         command = [
@@ -65,7 +66,7 @@ class ScriptedEngine:
             environment[API_KEY_VARIABLE] = api_key
         self._process = ServerProcess(
             name=f"scripted engine ({model_name})", command=command, environment=environment, address=address,
-            boot=self.boot, landmarks=LANDMARKS,
+            headers={"authorization": f"Bearer {api_key}"} if api_key else None, boot=self.boot, landmarks=LANDMARKS,
         )  # fmt: skip
 
     @property
@@ -83,8 +84,11 @@ class ScriptedEngine:
     def start(self) -> None:
         self._process.start(self._startup_timeout)
 
-    def healthy(self) -> bool:
-        return self._process.healthy()
+    def healthy(self, timeout: float = 2.0) -> bool:
+        return self._process.healthy(timeout)
+
+    def answers(self, timeout: float) -> bool | None:
+        return self._process.answers(*smallest_request(self._model_name, embedding=False), timeout)
 
     def wait(self) -> None:
         self._process.wait()

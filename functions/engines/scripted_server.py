@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
+from functions.engines.base import PROBE_RID
 from functions.engines.script import Script, ScriptError, flat_error
 from functions.engines.scripted_answer import Answer, Record
 from functions.engines.scripted_words import PrefixCache, Vocabulary, detokenize, embeddings, tokenize
@@ -180,9 +181,11 @@ class ScriptedServer:
         )  # fmt: skip
         if request.transport is not None:
             record.port = request.transport.get_extra_info("peername")[1]
+        answer = Answer(request, script=script, record=record, crash=self.crash, prefixes=self._prefixes)
+        if record.rid == PROBE_RID:  # of whoever watches the engine: no request that anybody counts
+            return await answer.run()
         if record.rid in self._running:
             return _refusal(400, f"Duplicate request ID detected: {record.rid}")
-        answer = Answer(request, script=script, record=record, crash=self.crash, prefixes=self._prefixes)
         work = asyncio.create_task(answer.run())
         self._counts["started"] += 1
         self._running[record.rid] = (record, work)

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from functions.engines.base import EngineSleepError
+from functions.engines.base import EngineSleepError, smallest_request
 from functions.engines.process import ServerProcess
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class SGLangEngine:
         boot: Boot | None = None,
     ) -> None:
         self.address = address
+        self.model = model
         self.device = device
         self.startup_timeout = float(model.startup_timeout)
         environment = dict(os.environ)
@@ -109,8 +110,11 @@ class SGLangEngine:
     def start(self) -> None:
         self.process.start(self.startup_timeout)
 
-    def healthy(self) -> bool:
-        return self.process.healthy()
+    def healthy(self, timeout: float = 2.0) -> bool:
+        return self.process.healthy(timeout)
+
+    def answers(self, timeout: float) -> bool | None:
+        return self.process.answers(*smallest_request(self.model.id, embedding=self.model.embedding), timeout)
 
     def sleep(self) -> None:
         self._memory("release")

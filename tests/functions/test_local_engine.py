@@ -54,7 +54,10 @@ class HandProcess:
         self.boots.set()
         self.ends.set()
 
-    def healthy(self) -> bool:
+    def healthy(self, timeout: float = 2.0) -> bool:
+        return self.starting
+
+    def answers(self, timeout: float) -> bool | None:
         return self.starting
 
     def sleep(self) -> None: ...
