@@ -1,0 +1,148 @@
+"""The rows of `infra.metric_rows` in the service's table:
+
+    metrics         base            what was folded, and of whom
+    metrics         row#<writer>    a container's row
+    metrics#gone    <writer>        which version of a removed row was folded, for a container that was not dead
+
+The base comes before the rows, so one query reads it first. A write costs one write unit for each KiB, a reading half
+a read unit for each 4 KiB of all rows together, twice that since it is consistent.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from infra.aws import ConditionFailed
+from infra.metric_rows import Base, Reading, Row
+from infra.metric_snapshots import pack, unpack
+from infra.table import Key
+
+if TYPE_CHECKING:
+    from infra.table import Condition, Item, Table
+
+NOUN = "metrics"
+GONE = "metrics#gone"
+BASE = Key(NOUN, "base")
+ROW = "row#"
+ROW_SECONDS = 30 * 86400
+"""How long a row stays that nobody has folded: the housekeeping folds within the hour."""
+GONE_SECONDS = 7 * 86400
+
+
+class Superseded(Exception):
+    """The row takes nothing more: it was taken for that of a dead container. `version`: which one of it was sealed;
+    None: nobody knows any more."""
+
+    def __init__(self, version: int | None) -> None:
+        self.version = version
+        super().__init__("the row is sealed")
+
+
+class MetricsTable:
+    """For one event loop. Every method raises StateUnavailable."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def write(self, row: Row, *, new: bool) -> None:
+        """Put a row in the place of its earlier version. `new`: no earlier one was written, as far as is known. Doing
+        it again does no harm. Raises Superseded."""
+        from boto3.dynamodb.conditions import Attr
+
+        mine = Attr("sealed").not_exists() & Attr("version").lte(row.version)
+        try:
+            await self._table.put(_item(row), condition=Attr("pk").not_exists() | mine if new else mine)
+        except ConditionFailed:
+            raise Superseded(await self._sealed_version(row.writer)) from None
+
+    async def read(self) -> Reading:
+        """Raises ValueError for what is none of the service's."""
+        base, rows = Base(), []
+        for item in await self._table.query(NOUN):
+            if item["sk"] == BASE.sk:
+                folded = {writer: float(at) for writer, at in item["folded"].items()}
+                base = Base(int(item["version"]), unpack(bytes(item["data"])), folded)
+            else:
+                rows.append(_row(item))
+        return Reading(base, rows)
+
+    async def fold(self, *, now: float) -> int:
+        """Take the next steps with what is left of containers that are gone; how many there were. Any number may do it
+        at once."""
+        reading = await self.read()
+        sealed = [row for row in reading.rows if row.sealed]
+        for row in reading.to_seal(now):
+            if await self._seal(row):
+                sealed.append(row)
+        steps = 0
+        if (base := reading.fold(sealed, now)) is not None:
+            if not await self._replace(base):
+                return 0  # somebody else has folded meanwhile
+            steps += len(base.folded)
+        for row in reading.to_remove(now):
+            await self._remove(row, now)
+            steps += 1
+        return steps
+
+    async def _seal(self, row: Row) -> bool:
+        """Whether the row is sealed now, as it was read."""
+        from boto3.dynamodb.conditions import Attr
+
+        try:
+            await self._table.update(
+                _key(row.writer), set={"sealed": True}, condition=Attr("version").eq(row.version)
+            )  # fmt: skip
+        except ConditionFailed:
+            return False
+        return True
+
+    async def _replace(self, base: Base) -> bool:
+        from boto3.dynamodb.conditions import Attr
+
+        condition: Condition = Attr("version").eq(base.version - 1)
+        if base.version == 1:
+            condition = Attr("pk").not_exists()
+        folded = {writer: _number(at) for writer, at in base.folded.items()}
+        item = {**BASE.item(), "version": base.version, "data": pack(base.snapshot), "folded": folded}
+        try:
+            await self._table.put(item, condition=condition)
+        except ConditionFailed:
+            return False
+        return True
+
+    async def _remove(self, row: Row, now: float) -> None:
+        gone = {"pk": GONE, "sk": row.writer, "version": row.version, "ttl": int(now) + GONE_SECONDS}
+        await self._table.put(gone)
+        await self._table.delete(_key(row.writer))
+
+    async def _sealed_version(self, writer: str) -> int | None:
+        for key in (_key(writer), Key(GONE, writer), _key(writer)):
+            found = await self._table.get(key, attributes=("version",))
+            if found is not None:
+                return int(found["version"])
+        return None
+
+
+def _key(writer: str) -> Key:
+    return Key(NOUN, ROW + writer)
+
+
+def _item(row: Row) -> Item:
+    told = {
+        "version": row.version, "data": pack(row.snapshot), "written_at": _number(row.written_at),
+        "interval": _number(row.interval), "ended": row.ended, "ttl": int(row.written_at) + ROW_SECONDS,
+    }  # fmt: skip
+    return {**_key(row.writer).item(), **told}
+
+
+def _row(item: Item) -> Row:
+    return Row(
+        item["sk"].removeprefix(ROW), int(item["version"]), unpack(bytes(item["data"])),
+        written_at=float(item["written_at"]), interval=float(item["interval"]), ended=bool(item["ended"]),
+        sealed="sealed" in item,
+    )  # fmt: skip
+
+
+def _number(value: float) -> Decimal:
+    return Decimal(repr(float(value)))
