@@ -15,7 +15,16 @@ from functions.control import ServerControl
 from functions.directory import ServerDirectory
 from functions.garbage import spare_the_application
 from functions.logs import configure_logging
-from functions.state import file_storage, key_store, limiter, response_store, session_store, shared_state, usage_store
+from functions.state import (
+    file_storage,
+    key_store,
+    limiter,
+    metrics_store,
+    response_store,
+    session_store,
+    shared_state,
+    usage_store,
+)
 from infra.configuration import load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -59,7 +68,7 @@ def services_of(
         control=ServerControl(settings, servers, clock=clock), coalesce_seconds=coalesce_seconds, draining=draining,
         behind_proxy=behind_proxy, sessions=session_store(state, settings, clock), keys=key_store(state, clock),
         storage=file_storage(state, clock, runner=runner or SpawnedBatches(settings)),
-        usage=usage_store(state, settings),
+        usage=usage_store(state, settings), metrics=metrics_store(state, settings),
         responses=response_store(state, clock),
         limiter=limiter(state, settings, clock),
     )  # fmt: skip

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from functions.batches import batch_jobs
 from functions.logs import configure_logging
-from functions.state import response_jobs, session_jobs, shared_state, usage_jobs
+from functions.state import metrics_jobs, response_jobs, session_jobs, shared_state, usage_jobs
 from infra.configuration import load_settings
 from web.clock import RealClock
 from web.record import Record, recorded
@@ -43,6 +43,7 @@ def jobs_of(settings: Settings, state: SharedState, clock: Clock) -> dict[str, J
     return {
         **session_jobs(state, settings, clock),
         **usage_jobs(state, settings, clock),
+        **metrics_jobs(state, clock),
         **response_jobs(state, clock),
     }
 

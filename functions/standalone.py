@@ -25,7 +25,16 @@ from functions.jobs import run_for_ever
 from functions.listening import ListenError, Listening
 from functions.local_engines import LocalEngines
 from functions.logs import configure_logging
-from functions.state import file_storage, key_store, limiter, response_store, session_store, shared_state, usage_store
+from functions.state import (
+    file_storage,
+    key_store,
+    limiter,
+    metrics_store,
+    response_store,
+    session_store,
+    shared_state,
+    usage_store,
+)
 from infra.configuration import ConfigurationError, load_settings, refuse_locked_out
 from infra.key_store import KeysInMemory
 from infra.local import on_this_machine
@@ -75,7 +84,7 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
         settings=settings, engines=engines, control=engines, sightings=sightings, clock=clock, draining=draining,
         engine_containers=1, sessions=session_store(state, settings, clock), storage=file_storage(state, clock),
         keys=key_store(state, clock) or KeysInMemory(),  # this process is the only one
-        usage=usage_store(state, settings),
+        usage=usage_store(state, settings), metrics=metrics_store(state, settings),
         responses=response_store(state, clock),
         limiter=limiter(state, settings, clock),
     )  # fmt: skip

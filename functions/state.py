@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from infra.aws import Clients
 from infra.key_table import KeysInTable
+from infra.metrics_table import MetricsTable
 from infra.objects import Objects
 from infra.orphans import Orphans
 from infra.table import Bucket, Table
@@ -75,6 +76,17 @@ def usage_jobs(state: SharedState, settings: Settings, clock: Clock) -> dict[str
     """The housekeeping of usage: the rows of days that have ended become one."""
     usage = UsageTable(state.table, keep_days=settings.usage.keep_days)
     return {"usage": lambda: usage.compact(now=clock.time())}
+
+
+def metrics_store(state: SharedState | None, settings: Settings) -> MetricsTable | None:
+    """Where containers' metrics are put together; None where each tells its own, or there are none."""
+    return MetricsTable(state.table) if state is not None and settings.observability.enable_metrics else None
+
+
+def metrics_jobs(state: SharedState, clock: Clock) -> dict[str, Callable[[], Awaitable[int]]]:
+    """The housekeeping of metrics: what is left of containers that are gone becomes one row."""
+    metrics = MetricsTable(state.table)
+    return {"metrics": lambda: metrics.fold(now=clock.time())}
 
 
 def _archives(settings: Settings) -> bool:

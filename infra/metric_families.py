@@ -5,7 +5,7 @@ can be added up over containers: counters, distributions, and gauges that count 
 dashboard divides one sum by another.
 
 Labels are bounded. `model`: a configured model's id, or `unknown`; `route`: a route's template, or `other`; `method`:
-one that HTTP knows, or `other`; `status`: an HTTP status; `phase`: one of a boot's, see `docs/metrics.md`.
+one that HTTP knows, or `other`; `status`: an HTTP status; `phase`: one of `functions.boot.PHASES`.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ _COLD_STARTS = (
            "Cold starts as callers see them: from the first request that found no engine to the first that found one",
            WAITS),
     Family("engine_boot_seconds", "histogram", ("model", "phase"),
-           "What each phase of an engine container's boot took; `total`: all of them", WAITS, origin="engine"),
+           "What each phase of an engine's boot took; `ready`: the whole, until requests are answered", WAITS,
+           origin="engine"),
     Family("engine_boots_failed_total", "counter", MODEL, "Engines that could not start", origin="engine"),
 )  # fmt: skip
 _USAGE = (

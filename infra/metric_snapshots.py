@@ -76,10 +76,8 @@ def without_gauges(snapshot: Snapshot) -> Snapshot:
 
 def pack(snapshot: Snapshot) -> bytes:
     """As it is stored: compressed JSON. What has not been counted yet is left out."""
-    told = [
-        [*shape, [[labels, numbers] for labels, numbers in series.items() if any(numbers)]]
-        for shape, series in snapshot.items()
-    ]
+    counted = {shape: [one for one in series.items() if any(one[1])] for shape, series in snapshot.items()}
+    told = [[*shape, series] for shape, series in counted.items() if series]
     return zlib.compress(json.dumps(told, separators=(",", ":")).encode(), level=6)
 
 

@@ -79,7 +79,7 @@ class MetricsTable:
         if (base := reading.fold(sealed, now)) is not None:
             if not await self._replace(base):
                 return 0  # somebody else has folded meanwhile
-            steps += len(base.folded)
+            steps += len(base.folded.keys() - reading.base.folded.keys())
         for row in reading.to_remove(now):
             await self._remove(row, now)
             steps += 1
@@ -90,9 +90,8 @@ class MetricsTable:
         from boto3.dynamodb.conditions import Attr
 
         try:
-            await self._table.update(
-                _key(row.writer), set={"sealed": True}, condition=Attr("version").eq(row.version)
-            )  # fmt: skip
+            condition = Attr("version").eq(row.version)
+            await self._table.update(_key(row.writer), set={"sealed": True}, condition=condition)
         except ConditionFailed:
             return False
         return True

@@ -21,6 +21,7 @@ from infra.batching import Files as Files
 from infra.health import Health as Health
 from infra.keeping import Jobs as Jobs
 from infra.keeping import State as State
+from infra.measuring import Measuring as Measuring
 from infra.metering import Prices as Prices
 from infra.metering import Usage as Usage
 from infra.models import DEMO_MODEL as DEMO_MODEL
@@ -149,6 +150,7 @@ class Settings(Section):
     guards: Guards = Guards()
     usage: Usage = Usage()
     observability: Observability = Observability()
+    metrics: Measuring = Measuring()
     web: Web = Web()
     deploy: Deploy = Deploy()
 

@@ -24,6 +24,7 @@ from web.metrics import Metrics
 from web.middleware import DirectRoutes, Errors, RequestIdentity, cross_origin
 from web.openapi import describe
 from web.plain_exchange import PlainExchanges
+from web.publishing import Publisher
 from web.refusals import Heads, tell_errors
 from web.relay import Relay
 from web.response_turns import ResponseTurns
@@ -134,12 +135,15 @@ def _fastapi(
 ) -> FastAPI:  # fmt: skip
     """Every route that is not hot, and the OpenAPI document of all."""
     uptime = health.Uptime(services.clock)
+    published = None if metrics is None else published_of(services, metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         uptime.begin()
         if metrics is not None:
             metrics.begin(services.clock.monotonic())
+        if published is not None:
+            published.begin()
         batches.begin()
         yield
         await batches.close()
@@ -154,6 +158,8 @@ def _fastapi(
         await states.close()
         if services.control is not None:
             await services.control.close()
+        if published is not None:
+            await published.close()  # last: all that has ended by now is in it
 
     api = FastAPI(
         title="LLM inference service",
@@ -177,9 +183,19 @@ def _fastapi(
     api.include_router(usage.router(services, meter))
     api.include_router(health.router(services, states, uptime, draining))
     if metrics is not None:
-        api.include_router(metrics_route.router(services, metrics))
+        api.include_router(metrics_route.router(services, metrics, published))
     api.include_router(page.router())
     return api
+
+
+def published_of(services: Services, metrics: Metrics) -> Publisher | None:
+    """What puts this container's metrics together with others'; None where it tells its own."""
+    if services.metrics is None:
+        return None
+    return Publisher(
+        services.metrics, lambda: metrics.snapshot(services.clock.monotonic()), clock=services.clock,
+        interval=services.settings.metrics.publish_interval, folds=True, failed=metrics.publish_failed,
+    )  # fmt: skip
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001

@@ -108,6 +108,10 @@ class Metrics:
         self.counters["usage_cost_total"].of(model).value += cost / COST_UNIT
         self.counters["usage_engine_seconds_total"].of(model).value += seconds
 
+    def publish_failed(self) -> None:
+        """What was counted could not be written down."""
+        self.counters["metrics_publish_errors_total"].of().value += 1
+
     def watch(self, presences: Mapping[str, Presence]) -> None:
         """Tell gauges too: model id -> where its requests are, read whenever a snapshot is made."""
         self._presences = presences

@@ -1,8 +1,8 @@
 """A container's metrics, written down on a timer and at its end, and read as the sum over all containers.
 
-A request costs no call. A container that is killed loses what it counted since it last wrote, `metrics.publish_interval`
-seconds at most. Whoever asks for the sum has this container's numbers written first: so what one container has told is
-in what the next one tells, and no counter goes backwards, whichever container a scrape reaches.
+A request costs no call. A container that is killed loses what it counted since it last wrote: in
+`metrics.publish_interval` seconds at most. Whoever asks for the sum has this container's numbers written first: so what
+one container has told is in what the next one tells, and no counter goes backwards, whichever a scrape reaches.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class Publisher:
 
     async def _read(self) -> Snapshot:
         async with self._reading:
-            await self._clock.sleep(max(0.0, self._read_at + READ_SECONDS - self._clock.monotonic()))
+            if (early := self._read_at + READ_SECONDS - self._clock.monotonic()) > 0:
+                await self._clock.sleep(early)
             self._read_at = self._clock.monotonic()
             self._next = None  # what is counted from now on is for the next
             await self.publish()

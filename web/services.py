@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from web.engines import EngineDirectory
     from web.guards import PromptGuard
     from web.limits import Limiter
+    from web.publishing import MetricsStore
     from web.sessions import SessionStore
     from web.states import EngineControl
     from web.stored import ResponseStore
@@ -34,7 +35,7 @@ class Services:
     can be at most; None: as many as the model's scaling allows. `limiter`, `prompt_guard`, `answer_guard`: in place of
     those that the settings ask for. `behind_proxy`: only a proxy can connect (Modal's, to a Server), so who asks is
     what that says in `X-Forwarded-For`. `storage`: of files and batches; None: in memory. `usage`: where usage is
-    written down; None: in memory."""
+    written down; None: in memory. `metrics`: where containers put theirs together; None: each tells its own."""
 
     settings: Settings
     engines: EngineDirectory
@@ -54,3 +55,4 @@ class Services:
     answer_guard: AnswerGuard | None = None
     behind_proxy: bool = False
     usage: UsageStore | None = None
+    metrics: MetricsStore | None = None
