@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --compile-bytecode --require-hashes \
 	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
 
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 # What fails is tried once more, and named at the end if it passes then: a machine that is busy with other things should
 # not fail a change. Such a test is still to be mended.
 RETRY := --reruns 1 --rerun-show-tracebacks -rfE
@@ -44,7 +45,7 @@ doctor: setup  ## say what is wrong with configuration, credentials, state, mode
 
 test: .venv/.dev  ## the tests that say whether it works (at most 5 minutes)
 	@$(BIN)/python -m tests.page.browser
-	$(BIN)/python -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile $(RETRY)
+	$(BIN)/python -m pytest -m 'not slow' $(SIDE_BY_SIDE) $(RETRY)
 
 lint: .venv/.dev  ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -56,8 +57,9 @@ format: .venv/.dev  ## let ruff lay the code out
 	$(BIN)/ruff format .
 
 check: lint  ## everything slower than `make test`
-	$(BIN)/python -m pytest -m slow $(RETRY)
-	$(BIN)/python -m pytest -m any_containers --emulator-containers zygote $(RETRY)
+	$(BIN)/python -m pytest -m 'slow and not alone' $(SIDE_BY_SIDE) $(RETRY)
+	$(BIN)/python -m pytest -m any_containers --emulator-containers zygote $(SIDE_BY_SIDE) $(RETRY)
+	$(BIN)/python -m pytest -m alone $(RETRY)
 	$(BIN)/python -m tests.pythons
 
 conformance: .venv/.dev  ## real clients and raw sockets against the service (ARGS="--base-url …": a deployment)

@@ -10,6 +10,7 @@ from tests.benchmarks import emulator
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked into through /proc")
 @pytest.mark.timeout(180)
 def test_a_small_run_has_every_figure_of_the_first_measurements() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_a_small_run_has_every_figure() -> None:
     code = "from tests.benchmarks.fixtures import figures; print(sorted(figures(scale=0.05)))"

@@ -12,7 +12,7 @@ from tests.benchmarks.gateways import KEY, MODEL, gateways
 from tests.benchmarks.processes import NotStarted, running
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(120)]
 
 
 def test_every_scenario_is_measured_for_ours_and_the_bare_relay() -> None:

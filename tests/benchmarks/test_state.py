@@ -6,7 +6,7 @@ import pytest
 
 from tests.benchmarks.state import measure, service
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(120)]
 
 
 async def test_a_stored_turn_is_three_calls_and_a_stateless_request_next_to_none() -> None:

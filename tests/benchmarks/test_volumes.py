@@ -10,6 +10,7 @@ from tests.benchmarks import volumes
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(sys.platform != "linux", reason="a process is looked into through /proc")
 @pytest.mark.timeout(180)
 def test_a_small_run_has_figures_of_both_versions_and_of_containers() -> None:

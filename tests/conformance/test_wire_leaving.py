@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tests.conformance.targets import Target
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 PROMISE = 0.1
 ATTEMPTS = 20

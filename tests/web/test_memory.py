@@ -49,6 +49,7 @@ def held() -> int:
 @pytest.mark.usefixtures("uncollected")
 @pytest.mark.parametrize("body", ENDINGS.values(), ids=ENDINGS.keys())
 @pytest.mark.slow
+@pytest.mark.alone
 async def test_an_answer_leaves_no_prompt_behind(served: Served, body: Json) -> None:
     before = held()
     assert await (await served.raw(body)).rest()
