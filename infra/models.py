@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from infra.metering import Prices
 from infra.section import Section
+from infra.sglang import SGLang
 
 Device = Literal["cuda", "cpu", "metal"]
 EngineKind = Literal["sglang", "llamacpp", "scripted"]
@@ -64,8 +65,7 @@ class Model(Section):
     """`sglang` on `cuda`, else `llamacpp`, unless set."""
     local_engine: EngineKind = "llamacpp"
     """The engine that takes the place of `engine` when the target is `local`."""
-    sglang_args: tuple[str, ...] = ()
-    """Further arguments of SGLang's server, as on its command line."""
+    sglang: SGLang = SGLang()
     scripted_args: tuple[str, ...] = ()
     """Arguments of the scripted engine, as on its command line: for tests and load generators."""
     startup_timeout: Annotated[int, Field(ge=1, le=3600)] = 1200
