@@ -14,7 +14,15 @@ from functions.deployment import settings_for_deploy
 from functions.endpoint import Endpoint, ServerEndpoint
 from functions.images import WEIGHTS, engine_image, needs_weights, prefetch_image, web_image
 from functions.names import server_name
-from functions.servers import MODEL_VARIABLE, PORT_VARIABLE, STARTUP_MARGIN, EngineServer, gpu_of, port_of
+from functions.servers import (
+    MODEL_VARIABLE,
+    PORT_VARIABLE,
+    STARTUP_MARGIN,
+    EngineServer,
+    gpu_of,
+    port_of,
+    scale_and_place,
+)
 from infra.keys import carry_keys
 from infra.secrets import SecretNames
 
@@ -33,10 +41,9 @@ servers = {
         secrets=[modal.Secret.from_name(names.engine)],
         volumes={WEIGHTS: weights} if needs_weights(model, settings) else {},
         port=port_of(model, settings),
-        max_concurrency=settings.models.max_concurrent_requests,
         startup_timeout=model.startup_timeout + STARTUP_MARGIN,
         exit_grace_period=30,
-        **model.scaling.model_dump(),
+        **scale_and_place(model, settings),
     )(EngineServer)
     for model in settings.models.available_models
 }

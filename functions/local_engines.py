@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functions.engines.registry import make_engine
-from functions.engines.sglang import gpu_count
 from functions.local_engine import LocalEngine
+from infra.gpus import split
 from infra.model_files import model_files
 from web.engines import EngineTarget
 from web.errors import ModelNotFound
@@ -126,7 +126,7 @@ class LocalEngines:
         """How many GPUs each model is to have for itself: none for those that do not run on any."""
         models = self._settings.models
         return {
-            model.id: gpu_count(model.gpu)
+            model.id: split(model.gpu)[1]
             for model in models.available_models
             if self._targets[model.id] == "modal"
             and model.engine_for(models, "modal") == "sglang"

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import modal
 
@@ -34,8 +34,17 @@ log = logging.getLogger(__name__)
 
 def gpu_of(model: Model, settings: Settings) -> str | None:
     """The GPU that the container of `model` asks for: none where its engine runs on the CPU."""
-    on_gpu = settings.deploy.target == "modal" and model.device_of(settings.models) == "cuda"
-    return model.gpu if on_gpu else None
+    return model.gpu if model.runs_on(settings.models, settings.deploy.target) == "cuda" else None
+
+
+def scale_and_place(model: Model, settings: Settings) -> dict[str, Any]:
+    """What Modal is told of the containers of `model`: how many, for how many requests, what they get and where they
+    are. As parameters of `App.server`; what is not configured is left to Modal."""
+    container = model.container.model_dump(exclude={"regions"}, exclude_none=True)
+    if model.container.regions:
+        container["compute_region"] = list(model.container.regions)
+    scaling = model.scaling.model_dump(exclude_none=True)
+    return {**container, **scaling, "max_concurrency": model.concurrency(settings.models)}
 
 
 def port_of(model: Model, settings: Settings) -> int:

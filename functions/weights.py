@@ -71,7 +71,7 @@ def plan(model: Model, engine: EngineKind) -> Source:
     if model.path is not None:
         return Local(path=Path(model.path).expanduser())
     if engine != "llamacpp":
-        return Hub(repository=model.name, revision=model.revision, patterns=FOLDER_PATTERNS, alternatives=False)
+        return Hub(repository=model.checkpoint, revision=model.revision, patterns=FOLDER_PATTERNS, alternatives=False)
     repository = model.name if model.name.lower().endswith("-gguf") else f"{model.name}-GGUF"
     patterns = GGUF_PATTERNS[model.quantization or "q4"]
     return Hub(repository=repository, revision=model.revision, patterns=patterns, alternatives=True)

@@ -35,6 +35,38 @@ class Scaling(Section):
         return self
 
 
+class ModelScaling(Scaling):
+    """The same for a model, with how many requests its containers take."""
+
+    target_concurrency: Annotated[float, Field(gt=0)] | None = None
+    """Requests for each container that Modal aims at: fewer than `max_concurrency` starts another container before
+    the ones there are full. `max_concurrency` unless set."""
+    max_concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Requests that one container takes at once; above it, it answers 429, and callers wait for another.
+    `models.max_concurrent_requests` unless set."""
+    scaleup_window: Annotated[int, Field(ge=1, le=600)] | None = None
+    """Seconds for which more must be asked before another container is started; Modal's own unless set."""
+
+
+class Container(Section):
+    """What a model's containers are given beside a GPU, and where they are. What is not set is Modal's to choose."""
+
+    cpu: Annotated[float, Field(gt=0, le=64)] | None = None
+    """Cores that are reserved."""
+    memory: Annotated[int, Field(ge=128, le=344_064)] | None = None
+    """MiB that are reserved."""
+    ephemeral_disk: Annotated[int, Field(ge=1, le=3_145_728)] | None = None
+    """MiB of disk."""
+    regions: tuple[str, ...] = ()
+    """Where containers may be (`"us-east"`, `"eu"`, …): a narrower choice costs more, and waits longer for a GPU."""
+    routing_region: str | None = None
+    """Where requests enter on their way to the containers: near them. Modal's us-east unless set."""
+    cloud: Literal["aws", "gcp", "oci", "auto"] | None = None
+    """Whose machines."""
+    nonpreemptible: bool = False
+    """Machines that are not taken back: at a higher price."""
+
+
 class Model(Section):
     """One model that the service offers."""
 
@@ -71,7 +103,8 @@ class Model(Section):
     startup_timeout: Annotated[int, Field(ge=1, le=3600)] = 1200
     """Seconds that a container may take to load the model."""
     prices: Prices = Prices()
-    scaling: Scaling = Scaling()
+    scaling: ModelScaling = ModelScaling()
+    container: Container = Container()
 
     @model_validator(mode="after")
     def _it_is_one_kind(self) -> Self:
@@ -89,6 +122,25 @@ class Model(Section):
         if target == "local":
             return self.local_engine
         return self.engine or ("sglang" if self.device_of(models) == "cuda" else "llamacpp")
+
+    def runs_on(self, models: Models, target: Target) -> Device:
+        """The device that its engine computes on: what is configured, where the engine can use it."""
+        configured, engine = self.device_of(models), self.engine_for(models, target)
+        if target == "local" or engine == "scripted":
+            return "cpu"
+        return configured if engine == "sglang" or configured == "metal" else "cpu"  # llama.cpp is built for the CPU
+
+    def concurrency(self, models: Models) -> int:
+        """Requests that one container takes at once."""
+        return self.scaling.max_concurrency or models.max_concurrent_requests
+
+    @property
+    def checkpoint(self) -> str:
+        """The repository of SGLang's weights: those of 4 bits were made before, and lie beside the whole ones."""
+        if self.sglang.repository is not None:
+            return self.sglang.repository
+        made = any(word in self.name.lower() for word in ("awq", "gptq", "int4", "4bit", "w4a16"))
+        return f"{self.name}-AWQ" if self.quantization == "q4" and not made else self.name
 
 
 DEMO_MODEL = Model(id="demo", name="demo", context_length=2048, path=DEMO_MODEL_FOLDER, device="cpu", engine="llamacpp")
@@ -116,6 +168,17 @@ class Models(Section):
                 if label in seen:
                     raise ValueError(f"two models answer to {label!r}: {seen[label]!r} and {model.id!r}")
                 seen[label] = model.id
+        return self
+
+    @model_validator(mode="after")
+    def _targets_are_below_what_is_taken(self) -> Self:
+        for model in self.available_models:
+            target, most = model.scaling.target_concurrency, model.concurrency(self)
+            if target is not None and target > most:
+                raise ValueError(
+                    f"model {model.id!r}: scaling.target_concurrency ({target:g}) is above what a container takes "
+                    f"({most}); expected it below scaling.max_concurrency, or models.max_concurrent_requests"
+                )
         return self
 
     def find(self, label: str) -> Model | None:

@@ -37,6 +37,7 @@ from infra.models import Target as Target
 from infra.observing import Observability as Observability
 from infra.responses import Responses as Responses
 from infra.section import Section
+from infra.sglang_checks import objections_anywhere
 
 LogLevel = Literal["trace", "debug", "info", "warn", "error"]
 
@@ -170,6 +171,13 @@ class Settings(Section):
                     f"model {model.id!r} has vision = true, and llama.cpp is run without a projector here: "
                     "serve it with sglang, or set vision = false"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _engines_can_do_what_is_asked(self) -> Self:
+        for model in self.models.available_models:
+            for objection in objections_anywhere(model, self.models, target=self.deploy.target):
+                raise ValueError(f"model {model.id!r}: {objection}")
         return self
 
     @model_validator(mode="after")

@@ -107,6 +107,9 @@ class SGLang(Section):
     """How this model marks its thinking, which is then told apart from the answer."""
     memory_fraction: Share | None = None
     """Of each GPU's memory, for weights and KV cache together; less leaves more for CUDA graphs and activations."""
+    max_running_requests: Annotated[int, Field(ge=1)] | None = None
+    """Requests that it computes with at once; others wait in it. As many as one container gets
+    (`scaling.max_concurrency`) unless set."""
     max_total_tokens: Annotated[int, Field(ge=16)] | None = None
     """Tokens of all requests together in the KV cache; what the memory holds unless set."""
     chunked_prefill_size: Annotated[int, Field(ge=-1)] | None = None

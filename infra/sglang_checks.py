@@ -28,7 +28,7 @@ from infra.sglang_taken import TAKEN
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from infra.models import Device, EngineKind, Model
+    from infra.models import Device, Model, Models, Target
     from infra.sglang import FlagValue
 
 QUANTIZATION_METHODS = {"q8": "fp8"}
@@ -40,12 +40,18 @@ def method_of(model: Model) -> str | None:
     return model.sglang.quantization or QUANTIZATION_METHODS.get(model.quantization or "")
 
 
-def objections(model: Model, *, engine: EngineKind, device: Device) -> Iterator[str]:
-    """What stands against serving `model` so: each names the key and what was expected. None: nothing known."""
-    if engine != "sglang":
-        if model.sglang != SGLang():
-            yield f"sglang: is of SGLang, and the model is served by {engine}; expected the table to be absent"
-        return
+def objections_anywhere(model: Model, models: Models, *, target: Target) -> Iterator[str]:
+    """What stands against serving `model` in the cloud, or on `target`: what is wrong there is known before."""
+    here = {where: model.engine_for(models, where) for where in ("modal", target)}
+    served = {model.runs_on(models, where) for where, engine in here.items() if engine == "sglang"}
+    if not served and model.local_engine != "sglang" and model.sglang != SGLang():
+        yield f"sglang: is of SGLang, and the model is served by {here['modal']}; expected the table to be absent"
+    for device in sorted(served):
+        yield from objections(model, device=device)
+
+
+def objections(model: Model, *, device: Device) -> Iterator[str]:
+    """What stands against serving `model` by SGLang: each names the key and what was expected. None: nothing known."""
     yield from _names(model.sglang)
     yield from _kind(model)
     yield from _cache(model.sglang)
@@ -222,4 +228,4 @@ def _shares(sglang: SGLang, count: int) -> Iterator[str]:
         if tensor % size:
             yield f"sglang.{key}: {size} does not divide tensor_parallel, {tensor}"
     if sglang.attention_data_parallel > 1 and sglang.data_parallel > 1:
-        yield "sglang.attention_data_parallel: SGLang has it with one copy of the model alone; expected data_parallel = 1"
+        yield "sglang.attention_data_parallel: SGLang has it for one copy of the model; expected data_parallel = 1"

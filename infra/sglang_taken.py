@@ -7,7 +7,7 @@ from typing import Final
 _SETTING: Final = {
     "model-path": "path, or name", "model": "path, or name", "revision": "revision",
     "served-model-name": "id", "context-length": "context_length", "device": "device",
-    "is-embedding": "embedding", "max-running-requests": "scaling.max_concurrency",
+    "is-embedding": "embedding", "max-running-requests": "sglang.max_running_requests",
     "tp-size": "sglang.tensor_parallel", "tensor-parallel-size": "sglang.tensor_parallel",
     "dp-size": "sglang.data_parallel", "data-parallel-size": "sglang.data_parallel",
     "attn-dp-size": "sglang.attention_data_parallel", "enable-dp-attention": "sglang.attention_data_parallel",
@@ -46,6 +46,7 @@ _REASON: Final = {
     "config": "a file could set what the service sets; name its flags here",
     "constrained-json-disable-any-whitespace": "constrained JSON is always compact",
     "enable-memory-saver": "it is on wherever there is a GPU",
+    "sleep-on-idle": "it is on wherever there is no GPU",
     "grpc-mode": "the service asks the engine over HTTP",
     "smg-grpc-mode": "the service asks the engine over HTTP",
     "ssl-certfile": "the platform ends TLS in front of the engine",

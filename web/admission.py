@@ -184,7 +184,7 @@ def lanes(settings: Settings, clock: Clock, *, engine_containers: int | None = N
     models = settings.models
     return {
         model.id: Lane(
-            places=models.max_concurrent_requests * (engine_containers or model.scaling.max_containers),
+            places=model.concurrency(models) * (engine_containers or model.scaling.max_containers),
             longest_queue=models.max_queued_requests,
             clock=clock,
         )

@@ -95,7 +95,7 @@ class BatchWorker:
         if configured is not None or model is None:
             return configured or 1
         containers = self._containers or model.scaling.max_containers
-        return self._settings.models.max_concurrent_requests * containers
+        return model.concurrency(self._settings.models) * containers
 
 
 class _BatchRun:

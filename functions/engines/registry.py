@@ -8,6 +8,7 @@ from functions.engines.llamacpp import LlamaCppEngine
 from functions.engines.scripted import ScriptedEngine
 from functions.engines.sglang import SGLangEngine
 from functions.weights import fetch, plan
+from functions.weights_beside import with_beside
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,13 +45,13 @@ def make_engine(
         if model.path is not None
         else fetch(plan(model, kind), token=hf_token, endpoint=settings.models.hf_endpoint, boot=boot)
     )
-    most = settings.models.max_concurrent_requests
+    most = model.concurrency(settings.models)
     if kind == "llamacpp":
         return LlamaCppEngine(model, source=source, address=address, api_key=api_key, max_requests=most, boot=boot)
     return SGLangEngine(
         model,
-        device="cpu" if settings.deploy.target == "local" else model.device_of(settings.models),
-        source=source,
+        device=model.runs_on(settings.models, settings.deploy.target),
+        sources=with_beside(model, source, token=hf_token, endpoint=settings.models.hf_endpoint),
         address=address,
         api_key=api_key,
         max_requests=most,

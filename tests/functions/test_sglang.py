@@ -4,41 +4,102 @@ from __future__ import annotations
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from functions.engines.base import Address, EngineSleepError
-from functions.engines.sglang import SGLangEngine, command_line, gpu_count
+from functions.engines.sglang import SGLangEngine
+from functions.engines.sglang_command import Sources, command_line
+from functions.weights import Hub, Local, plan
+from functions.weights_beside import adapters_of, draft_of
 from infra.settings import Device, Model
 
 ADDRESS = Address(host="0.0.0.0", port=8000)
 
 
 def line(model: Model, device: Device = "cuda", api_key: str | None = None) -> str:
-    command = command_line(model, device=device, source="/models/m", address=ADDRESS, api_key=api_key, max_requests=10)
+    sources = Sources(model="/models/m", draft="/draft", adapters={"fr": "/adapters/fr"})
+    command = command_line(model, device=device, sources=sources, address=ADDRESS, api_key=api_key, max_requests=10)
     return " ".join(command[1:])
 
 
 def test_the_plain_command_line() -> None:
     assert line(Model(id="m", name="org/m")) == (
         "-m sglang.launch_server --model-path /models/m --served-model-name m --host 0.0.0.0 --port 8000 "
-        "--device cuda --context-length 4096 --max-running-requests 10 --enable-cache-report --enable-metrics "
-        "--constrained-json-disable-any-whitespace --enable-memory-saver --tensor-parallel-size 1"
+        "--device cuda --context-length 4096 --max-running-requests 10 --constrained-json-disable-any-whitespace "
+        "--enable-cache-report --enable-metrics --enable-memory-saver --tensor-parallel-size 1"
     )
 
 
 @pytest.mark.parametrize(
-    ("model", "flags"),
+    ("options", "flags"),
     [
-        (Model(id="m", name="n", gpu="H100:2"), "--tensor-parallel-size 2"),
-        (Model(id="m", name="n", quantization="bf16"), "--dtype bfloat16"),
-        (Model(id="m", name="n", quantization="q4"), "--quantization awq"),
-        (Model(id="m", name="n", embedding=True), "--is-embedding"),
-        (Model(id="m", name="n", sglang_args=("--tool-call-parser", "qwen25")), "--tool-call-parser qwen25"),
+        ({"gpu": "H100:2"}, "--tensor-parallel-size 2"),
+        ({"gpu": "H100:4", "sglang": {"data_parallel": 2}}, "--tensor-parallel-size 2 --data-parallel-size 2"),
+        ({"quantization": "bf16"}, "--dtype bfloat16"),
+        ({"quantization": "q8"}, "--quantization fp8"),
+        ({"quantization": "q8", "sglang": {"quantization": "w8a8_fp8"}}, "--quantization w8a8_fp8"),
+        ({"embedding": True}, "--is-embedding"),
+        ({"sglang": {"tool_call_parser": "qwen25"}}, "--tool-call-parser qwen25"),
+        ({"sglang": {"prefix_cache": False}}, "--disable-radix-cache"),
+        ({"sglang": {"max_running_requests": 4}}, "--max-running-requests 4"),
+        (
+            {"sglang": {"hierarchical_cache": {"enabled": True, "size_gb": 64}}},
+            "--enable-hierarchical-cache --hicache-size 64",
+        ),
+        (
+            {"sglang": {"lora": {"adapters": {"fr": {"name": "org/fr"}}}}},
+            "--enable-lora --lora-paths fr=/adapters/fr --max-loras-per-batch 8",
+        ),
+        (
+            {"sglang": {"speculative": {"algorithm": "EAGLE3", "draft_model": "org/draft"}}},
+            "--speculative-algorithm EAGLE3 --speculative-draft-model-path /draft",
+        ),
+        (
+            {"sglang": {"flags": {"page-size": 64, "enable-mixed-chunk": True, "lora-strict-loading": False}}},
+            "--page-size=64 --enable-mixed-chunk --no-lora-strict-loading",
+        ),
+        ({"sglang": {"flags": {"cuda-graph-bs-decode": [1, 2, 4]}}}, "--cuda-graph-bs-decode 1 2 4"),
     ],
 )
-def test_each_setting_becomes_its_flag(model: Model, flags: str) -> None:
-    assert flags in line(model)
+def test_each_setting_becomes_its_flag(options: dict[str, Any], flags: str) -> None:
+    assert flags in line(Model.model_validate({"id": "m", "name": "n", **options}))
+
+
+@pytest.mark.parametrize(
+    ("options", "repository"),
+    [
+        ({"name": "org/m"}, "org/m"),
+        ({"name": "org/m", "quantization": "q8"}, "org/m"),
+        ({"name": "org/m", "quantization": "q4"}, "org/m-AWQ"),
+        ({"name": "org/m-GPTQ-Int4", "quantization": "q4"}, "org/m-GPTQ-Int4"),
+        ({"name": "org/m", "quantization": "q4", "sglang": {"repository": "other/m-w4a16"}}, "other/m-w4a16"),
+    ],
+)
+def test_a_checkpoint_of_four_bits_lies_beside_the_whole_one(options: dict[str, Any], repository: str) -> None:
+    source = plan(Model.model_validate({"id": "m", **options}), "sglang")
+    assert isinstance(source, Hub)
+    assert source.repository == repository
+
+
+def test_what_is_loaded_beside_a_model_is_pinned_as_the_model_is() -> None:
+    model = Model.model_validate(
+        {
+            "id": "m", "name": "org/m",
+            "sglang": {
+                "speculative": {"algorithm": "EAGLE3", "draft_model": "org/draft", "draft_revision": "abc"},
+                "lora": {"adapters": {"fr": {"name": "org/fr", "revision": "def"}, "here": {"name": "/adapters/x"}}},
+            },
+        }
+    )  # fmt: skip
+    draft, adapters = draft_of(model), adapters_of(model)
+    assert isinstance(draft, Hub)
+    assert (draft.repository, draft.revision) == ("org/draft", "abc")
+    assert isinstance(french := adapters["fr"], Hub)
+    assert (french.repository, french.revision) == ("org/fr", "def")
+    assert adapters["here"] == Local(path=Path("/adapters/x"))
 
 
 def test_an_api_key_is_asked_for_and_the_cpu_has_no_memory_saver() -> None:
@@ -48,16 +109,14 @@ def test_an_api_key_is_asked_for_and_the_cpu_has_no_memory_saver() -> None:
 
 
 def test_on_the_cpu_its_cache_holds_what_all_requests_could_and_it_sleeps_between_them() -> None:
-    assert "--max-total-tokens 40960 --sleep-on-idle" in line(Model(id="m", name="n"), device="cpu")
-
-
-def test_gpu_count() -> None:
-    assert [gpu_count(gpu) for gpu in ("L4", "H100:8")] == [1, 8]
+    assert "--sleep-on-idle --max-total-tokens 40960" in line(Model(id="m", name="n"), device="cpu")
 
 
 def engine(device: Device, address: Address) -> SGLangEngine:
     model = Model(id="m", name="n")
-    return SGLangEngine(model, device=device, source="/m", address=address, api_key="ek-1", max_requests=1)
+    return SGLangEngine(
+        model, device=device, sources=Sources(model="/m"), address=address, api_key="ek-1", max_requests=1
+    )
 
 
 def test_sleep_and_wake_speak_to_the_server_with_its_key() -> None:

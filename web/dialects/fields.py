@@ -61,7 +61,7 @@ FIELDS: tuple[RequestField, ...] = (
         "presence_penalty": "",
         "frequency_penalty": "",
         "n": "llama.cpp: at most `models.max_concurrent_requests`.",
-        "seed": "SGLang: only when it is started with `--enable-deterministic-inference` (`sglang_args`).",
+        "seed": "SGLang: only when it is started with `--enable-deterministic-inference` (`sglang.flags`).",
         "stop": "A string, or up to 4.",
         "logit_bias": "Keys are token ids of the model.",
         "logprobs": "Chat: true; completions: how many of the most likely tokens are told, up to 5.",

@@ -11,15 +11,7 @@ if TYPE_CHECKING:
 
 def device_of(model: Model, settings: Settings) -> Device:
     """The device that the model's engine computes on: what is configured, where the engine can use it."""
-    if settings.deploy.target == "local":
-        return "cpu"  # as the engines' containers are told on this machine
-    configured = model.device_of(settings.models)
-    match model.engine_for(settings.models, settings.deploy.target):
-        case "sglang":
-            return configured
-        case "llamacpp" if configured == "metal":
-            return "metal"
-    return "cpu"  # llama.cpp is built for the CPU here
+    return model.runs_on(settings.models, settings.deploy.target)
 
 
 def fallback(wanted: Device | None, there: Device, *, model: str) -> str | None:

@@ -1,0 +1,44 @@
+"""What SGLang loads beside the weights of a model: one that drafts for it, and its LoRA adapters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from functions.engines.sglang_command import Sources
+from functions.weights import FOLDER_PATTERNS, Hub, Local, fetch
+
+if TYPE_CHECKING:
+    from functions.weights import Source
+    from infra.settings import Model
+
+
+def draft_of(model: Model) -> Source | None:
+    """Where the model that drafts for `model` is, if there is one."""
+    told = model.sglang.speculative
+    return None if told.draft_model is None else _folder(told.draft_model, told.draft_revision)
+
+
+def adapters_of(model: Model) -> dict[str, Source]:
+    """Where each LoRA adapter is, by the name that callers say."""
+    return {name: _folder(one.name, one.revision) for name, one in model.sglang.lora.adapters.items()}
+
+
+def with_beside(model: Model, source: str, *, token: str | None, endpoint: str | None) -> Sources:
+    """All that SGLang loads for `model`, whose own weights lie at `source`. Blocks while it downloads.
+
+    Raises EngineStartError when something cannot be had.
+    """
+    draft = draft_of(model)
+    return Sources(
+        model=source,
+        draft=None if draft is None else str(fetch(draft, token=token, endpoint=endpoint)),
+        adapters={name: str(fetch(one, token=token, endpoint=endpoint)) for name, one in adapters_of(model).items()},
+    )
+
+
+def _folder(name: str, revision: str | None) -> Source:
+    """A path where the engine runs, or a repository on Hugging Face."""
+    if name.startswith(("/", "~", ".")):
+        return Local(path=Path(name).expanduser())
+    return Hub(repository=name, revision=revision, patterns=FOLDER_PATTERNS, alternatives=False)
