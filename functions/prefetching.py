@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from functions.weights import Local, WeightsError, plan, take
+from functions.weights_beside import beside
 from infra.configuration import load_settings
 from infra.secrets import HF_TOKEN
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     import modal
 
+    from functions.weights import Hub
     from infra.settings import Model, Settings
 
 TIMEOUT_SECONDS: Final = 24 * 3600
@@ -45,28 +47,36 @@ def work(model_id: str, commit: Callable[[], None]) -> Told:
     model = settings.models.find(model_id)
     if model is None:
         raise LookupError(f"{model_id!r} is not among the configured models")
-    source = plan(model, model.engine_for(settings.models, settings.deploy.target))
-    assert not isinstance(source, Local)
-    began = time.monotonic()
-    try:
-        taken = take(
-            source,
-            token=os.environ.get(HF_TOKEN) or None,
-            endpoint=settings.models.hf_endpoint,
-            after_each=commit,
+    lines: list[str] = []
+    for source in sources_of(model, settings):
+        began = time.monotonic()
+        try:
+            taken = take(
+                source,
+                token=os.environ.get(HF_TOKEN) or None,
+                endpoint=settings.models.hf_endpoint,
+                after_each=commit,
+            )
+        except WeightsError as error:
+            return {"model": model.id, "lines": [*lines, error.message], "failed": True}
+        finally:
+            commit()
+        files = "1 file" if taken.files == 1 else f"{taken.files} files"
+        lines.append(
+            f"{source.repository} at {taken.commit}: {files}, {taken.size:,} bytes, {taken.downloaded:,} of them "
+            f"downloaded, all verified by hash, in {time.monotonic() - began:.1f} s"
         )
-    except WeightsError as error:
-        return {"model": model.id, "lines": [error.message], "failed": True}
-    finally:
-        commit()
-    files = "1 file" if taken.files == 1 else f"{taken.files} files"
-    lines = [
-        f"{source.repository} at {taken.commit}: {files}, {taken.size:,} bytes, {taken.downloaded:,} of them "
-        f"downloaded, all verified by hash, in {time.monotonic() - began:.1f} s"
-    ]
-    if not is_commit(model.revision):
-        lines.append(f'its revision is not pinned: revision = "{taken.commit}" in its configuration keeps it so')
+        if not is_commit(source.revision):
+            lines.append(f'its revision is not pinned: revision = "{taken.commit}" in its configuration keeps it so')
     return {"model": model.id, "lines": lines, "failed": False}
+
+
+def sources_of(model: Model, settings: Settings) -> list[Hub]:
+    """What is fetched for `model`: its weights, and with SGLang what drafts for it and its adapters."""
+    engine = model.engine_for(settings.models, settings.deploy.target)
+    source = plan(model, engine)
+    own = [] if isinstance(source, Local) else [source]
+    return [*own, *(beside(model) if engine == "sglang" else [])]
 
 
 def is_commit(revision: str | None) -> bool:
@@ -78,7 +88,7 @@ def why_not(model: Model, settings: Settings) -> str | None:
     """Why nothing is to be fetched for `model`, where nothing is."""
     if model.engine_for(settings.models, settings.deploy.target) == "scripted":
         return "the scripted engine has no weights"
-    if model.path is not None:
+    if not sources_of(model, settings):
         return "its files travel in its image (its `path` is set)"
     return None
 

@@ -24,6 +24,13 @@ def adapters_of(model: Model) -> dict[str, Source]:
     return {name: _folder(one.name, one.revision) for name, one in model.sglang.lora.adapters.items()}
 
 
+def beside(model: Model) -> list[Hub]:
+    """What of it is fetched."""
+    draft = draft_of(model)
+    all_of_it = [*([] if draft is None else [draft]), *adapters_of(model).values()]
+    return [source for source in all_of_it if isinstance(source, Hub)]
+
+
 def with_beside(model: Model, source: str, *, token: str | None, endpoint: str | None) -> Sources:
     """All that SGLang loads for `model`, whose own weights lie at `source`. Blocks while it downloads.
 

@@ -47,7 +47,8 @@ def command_line(
     command = [sys.executable, "-m", "sglang.launch_server", "--model-path", sources.model]
     command += ["--served-model-name", model.id, "--host", address.host, "--port", str(address.port)]
     command += ["--device", device, "--context-length", str(model.context_length)]
-    command += ["--max-running-requests", str(sglang.max_running_requests or max_requests)]
+    running = sglang.max_running_requests or max_requests
+    command += ["--max-running-requests", str(running)]
     command += ["--constrained-json-disable-any-whitespace"]
     command += _switch("--enable-cache-report", on=sglang.cache_report)
     command += _switch("--enable-metrics", on=sglang.metrics)
@@ -57,7 +58,7 @@ def command_line(
         command += _value("--max-total-tokens", sglang.max_total_tokens)
     else:
         command += ["--sleep-on-idle"]
-        command += _value("--max-total-tokens", sglang.max_total_tokens or model.context_length * max_requests)
+        command += _value("--max-total-tokens", sglang.max_total_tokens or model.context_length * running)
     command += _numbers(model)
     command += _switch("--disable-radix-cache", on=not sglang.prefix_cache)
     command += _switch("--trust-remote-code", on=sglang.trust_remote_code)

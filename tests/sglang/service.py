@@ -44,9 +44,9 @@ def models(kind: Kind) -> list[dict[str, Any]]:
         "local_engine": kind,
         "startup_timeout": BOOT_SECONDS,
     }
-    chat = ["--max-running-requests", str(PLACES), "--chunked-prefill-size", "64"]
+    chat = {"max_running_requests": PLACES, "chunked_prefill_size": 64}
     return [
-        {"id": "demo", "name": "demo", "sglang_args": chat, **common},
+        {"id": "demo", "name": "demo", "sglang": chat, **common},
         {"id": "vectors", "name": "demo/vectors", "embedding": True, "pooling": "last", "matryoshka": True, **common},
     ]
 
