@@ -20,13 +20,17 @@ DEMO_MODEL_FOLDER = "functions/demo/model"
 """Where the model that ships with the project lies, from the project's root."""
 
 
-class Scaling(Section):
+class Counts(Section):
     """How many containers a model or the web endpoint may have. Windows are in seconds."""
 
     min_containers: Annotated[int, Field(ge=0)] = 0
+    """That are kept whether or not anything is asked."""
     max_containers: Annotated[int, Field(ge=1)] = 1
+    """However much is asked."""
     buffer_containers: Annotated[int, Field(ge=0)] = 0
+    """That are started beyond what is asked for, once something is."""
     scaledown_window: Annotated[int, Field(ge=2, le=1200)] = 300
+    """Of idleness, after which a container leaves."""
 
     @model_validator(mode="after")
     def _bounds_agree(self) -> Self:
@@ -35,8 +39,8 @@ class Scaling(Section):
         return self
 
 
-class ModelScaling(Scaling):
-    """The same for a model, with how many requests its containers take."""
+class Scaling(Counts):
+    """How many containers a model may have, and how many requests each of them takes. Windows are in seconds."""
 
     target_concurrency: Annotated[float, Field(gt=0)] | None = None
     """Requests for each container that Modal aims at: fewer than `max_concurrency` starts another container before
@@ -103,7 +107,7 @@ class Model(Section):
     startup_timeout: Annotated[int, Field(ge=1, le=3600)] = 1200
     """Seconds that a container may take to load the model."""
     prices: Prices = Prices()
-    scaling: ModelScaling = ModelScaling()
+    scaling: Scaling = Scaling()
     container: Container = Container()
 
     @model_validator(mode="after")

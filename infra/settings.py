@@ -26,6 +26,7 @@ from infra.metering import Prices as Prices
 from infra.metering import Usage as Usage
 from infra.models import DEMO_MODEL as DEMO_MODEL
 from infra.models import DEMO_MODEL_FOLDER as DEMO_MODEL_FOLDER
+from infra.models import Counts as Counts
 from infra.models import Device as Device
 from infra.models import EngineKind as EngineKind
 from infra.models import Model as Model
@@ -55,10 +56,11 @@ class Server(Section):
         return {"trace": "DEBUG", "warn": "WARNING"}.get(self.log_level, self.log_level.upper())
 
 
-class WebScaling(Scaling):
+class WebScaling(Counts):
     """The same for the web endpoint."""
 
     max_containers: Annotated[int, Field(ge=1)] = 4
+    """However much is asked."""
 
 
 class Sessions(Section):

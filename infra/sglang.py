@@ -70,6 +70,7 @@ class HierarchicalCache(Section):
     """A prefix cache in the container's memory, below the one in the GPU's."""
 
     enabled: bool = False
+    """Whether there is one."""
     ratio: Annotated[float, Field(gt=1)] | None = None
     """Its size as a multiple of the GPU's; SGLang's default unless set."""
     size_gb: Annotated[int, Field(ge=1)] | None = None
