@@ -109,7 +109,7 @@ class ServerEndpoint:
         services = services_of(settings, self.servers, coalesce_seconds=0.0, draining=draining, behind_proxy=True)
         self.server = Listening(
             create_application(services), draining, host="0.0.0.0", port=settings.deploy.first_port,  # noqa: S104
-            write_timeout=settings.web.write_timeout,
+            write_timeout=settings.web.write_timeout, receive_timeout=settings.web.receive_timeout,
         )  # fmt: skip
         self.thread = threading.Thread(target=self.server.run, name="uvicorn")
         self.thread.start()

@@ -1,4 +1,5 @@
-"""uvicorn's HTTP protocol, with what it does wrong for HTTP/1.0 put right, and with what `web.extensions` describes."""
+"""uvicorn's HTTP protocol, with what it does wrong for HTTP/1.0 put right, with bounds to how requests come
+(`web.receiving`), and with what `web.extensions` describes."""
 
 from __future__ import annotations
 
@@ -6,15 +7,126 @@ from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from web.clock import RealClock
+from web.errors import InvalidRequest, ServiceError
 from web.extensions import CONNECTION
+from web.receiving import MOST_HEAD_BYTES, HeadersTooLarge, RequestTooSlow, refusal, refuse_odd_hosts, seconds_left
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from uvicorn._types import ASGI3Application, ASGISendEvent
 
+    from web.clock import Clock, Timer
 
-class HttpProtocol(HttpToolsProtocol):
+
+class Receiving(HttpToolsProtocol):
+    """Refuses heads that are too large, and requests that come too slowly. A request that comes in one piece, as nearly
+    all do, costs it no timer."""
+
+    clock: Clock = RealClock()
+    receive_timeout = 60.0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._due: Timer | None = None
+        self._since = 0.0
+        self._received = 0
+        self._head_bytes = 0
+        self._in_head = self._coming = self._handed_over = False
+        self._wrong: ServiceError | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        self._wait_no_more()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._coming:
+            self._comes(len(data))
+        elif self._handed_over or (self.cycle is not None and not self.cycle.response_complete):
+            self._wait_no_more()
+        elif self._due is None:
+            self._wait()  # empty lines have come, which are no request, and have ended uvicorn's patience
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = self._coming = True
+        self._head_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        try:
+            if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MOST_HEAD_BYTES:
+                raise HeadersTooLarge
+            if self.parser.get_http_version() == "1.1":
+                refuse_odd_hosts(self.headers)
+        except ServiceError as error:
+            self._wrong = error
+            raise
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._coming = False
+
+    def handle_websocket_upgrade(self) -> None:
+        self._handed_over = True
+        self._coming = False
+        super().handle_websocket_upgrade()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(self._wrong or InvalidRequest(msg, code="invalid_http"))
+
+    def _comes(self, size: int) -> None:
+        self._received += size
+        if self._in_head:
+            self._head_bytes += size
+            if self._head_bytes > 2 * MOST_HEAD_BYTES:  # what was before the head in its first piece counts too
+                self._refuse(HeadersTooLarge())
+                return
+        if self._due is None:
+            self._wait()
+
+    def _wait(self) -> None:
+        self._since, self._received = self.clock.monotonic(), 0
+        self._due = self.clock.call_later(self.receive_timeout, self._late)
+
+    def _wait_no_more(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _late(self) -> None:
+        self._due = None
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused:  # it is not the sender who makes it wait
+            self._wait()
+            return
+        waited = self.clock.monotonic() - self._since
+        left = seconds_left(waited=waited, received=self._received, timeout=self.receive_timeout)
+        if left > 0:
+            self._due = self.clock.call_later(left, self._late)
+        elif self._coming and (self._in_head or not self.cycle.response_started):
+            self._refuse(RequestTooSlow())
+        else:
+            self.transport.close()
+
+    def _refuse(self, error: ServiceError) -> None:
+        self._wait_no_more()
+        self._coming = False
+        if not self.transport.is_closing():
+            self.transport.write(refusal(error))
+            self.transport.close()
+
+
+class HttpProtocol(Receiving):
     """Chunks are for HTTP/1.1 (RFC 9112, 6.1). A client of HTTP/1.0, nginx's default towards a service behind it among
     them, reads a body of unknown length until the connection closes."""
 

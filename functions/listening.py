@@ -57,15 +57,16 @@ class Listening(DrainingServer):
     """A DrainingServer with the socket that it listens on: bound when it is made. Raises ListenError then."""
 
     def __init__(
-        self, application: ASGIApp, draining: Draining, *, host: str, port: int, write_timeout: float | None = None
-    ) -> None:
+        self, application: ASGIApp, draining: Draining, *, host: str, port: int, write_timeout: float | None = None,
+        receive_timeout: float | None = None,
+    ) -> None:  # fmt: skip
         config = uvicorn.Config(
             application, loop="none", http=HttpProtocol, lifespan="on", interface="asgi3",
             log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False,
             backlog=BACKLOG, timeout_keep_alive=KEEP_ALIVE_SECONDS,
             ws_per_message_deflate=False,  # a compressor a connection, for pieces too small to shrink
         )  # fmt: skip
-        super().__init__(config, draining, write_timeout=write_timeout)
+        super().__init__(config, draining, write_timeout=write_timeout, receive_timeout=receive_timeout)
         self.listener = listen(host, port)
         self.url = url_of(self.listener)
 

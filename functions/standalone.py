@@ -91,7 +91,7 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
     where = settings.server
     server = _Announcing(
         create_application(services), draining, host=where.host, port=where.port,
-        write_timeout=settings.web.write_timeout,
+        write_timeout=settings.web.write_timeout, receive_timeout=settings.web.receive_timeout,
     )  # fmt: skip
     keeping = None if state is None else asyncio.create_task(run_for_ever(settings, state, clock=clock), name="jobs")
     try:

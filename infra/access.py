@@ -72,6 +72,9 @@ class Security(Section):
     allowed_origins: tuple[Origin, ...] = ("*",)
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Whose `X-Forwarded-For` is believed."""
+    fetch_images: bool = False
+    """Whether images in messages may be `http(s):` URLs, which the engine fetches: from wherever its network reaches,
+    so callers can have it ask addresses that they cannot. Else images are sent as `data:` URLs."""
     api_keys: tuple[ApiKey, ...] = ()
 
     @model_validator(mode="after")

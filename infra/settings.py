@@ -106,6 +106,9 @@ class Web(Section):
     """The longest that one answer may take, waiting included; `timeout` less 30 s unless set."""
     write_timeout: Annotated[float, Field(gt=0)] = 120.0
     """How long a caller may take nothing of an answer before the connection is cut and the engine freed."""
+    receive_timeout: Annotated[float, Field(gt=0)] = 60.0
+    """How long a request may take to come, where the service has a port of its own; a body that comes at 16 KiB a
+    second or more has as long as it takes."""
     drain_seconds: Annotated[float, Field(ge=0)] = 25.0
     """How long what is under way may still take once the server was told to stop."""
     heartbeat_interval: Annotated[float, Field(gt=0, le=15)] = 10.0

@@ -7,21 +7,32 @@ from typing import TYPE_CHECKING, Any
 from web.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from infra.settings import Model
     from web.dialects.request import GenerationRequest
 
 
-def check_generation(model: Model, request: GenerationRequest) -> None:
-    """Raise InvalidRequest unless `model` answers such requests."""
+def check_generation(model: Model, request: GenerationRequest, *, fetched: bool = False) -> None:
+    """Raise InvalidRequest unless `model` answers such requests. `fetched`: whether its engine may fetch images."""
     if model.embedding:
         raise InvalidRequest(
             f"The model '{model.id}' makes embeddings and no answers: use /v1/embeddings, or another model.",
             param="model", code="model_not_supported",
         )  # fmt: skip
-    if request.kind == "chat" and not model.vision:
-        _check_text_only(model, request)
+    if request.kind != "chat":
+        return
+    for place, url in _images(request):
+        if not model.vision:
+            raise InvalidRequest(
+                f"The model '{model.id}' does not see: its messages hold no images.",
+                param=place, code="unsupported_value",
+            )  # fmt: skip
+        if not fetched and not url.startswith("data:"):
+            raise InvalidRequest(
+                "Images are not fetched here: send them in the request, as data:image/…;base64,… URLs.",
+                param=place, code="unsupported_value",
+            )  # fmt: skip
 
 
 def check_embeddings(model: Model, *, shortened: bool) -> None:
@@ -38,7 +49,8 @@ def check_embeddings(model: Model, *, shortened: bool) -> None:
         )  # fmt: skip
 
 
-def _check_text_only(model: Model, request: GenerationRequest) -> None:
+def _images(request: GenerationRequest) -> Iterator[tuple[str, str]]:
+    """Where each image of the messages stands, as the caller calls it, and its address."""
     messages: Sequence[Any] = request.fields["messages"]
     for position, message in enumerate(messages):
         content = message.get("content")
@@ -47,7 +59,4 @@ def _check_text_only(model: Model, request: GenerationRequest) -> None:
         for index, part in enumerate(content):
             if part.get("type") == "image_url":
                 place = f"messages[{position}].content[{index}]"
-                raise InvalidRequest(
-                    f"The model '{model.id}' does not see: its messages hold no images.",
-                    param="images" if request.prompt_field == "prompt" else place, code="unsupported_value",
-                )  # fmt: skip
+                yield "images" if request.prompt_field == "prompt" else place, part["image_url"]["url"]

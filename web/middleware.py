@@ -188,12 +188,20 @@ class Errors:
             await self._app(scope, receive, send)
             return
         body = Reception(scope, receive)
-        begun = ended = False
+        begun = ended = lingers = False
 
         async def watched(message: Message) -> None:
-            nonlocal begun, ended
+            nonlocal begun, ended, lingers
             begun = True
-            ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if message["type"] == "http.response.start":
+                lingers = message["status"] >= 400 and not body.complete
+                if lingers and not any(name == b"connection" for name, _ in message["headers"]):
+                    message = {**message, "headers": [*message["headers"], CLOSE]}
+            else:
+                ended = not message.get("more_body", False)
+                if ended and lingers:
+                    await self._linger(message, body, send)
+                    return
             await send(message)
 
         try:
@@ -210,23 +218,13 @@ class Errors:
                 if not isinstance(error, ServiceError):
                     raise AnswerBroken from None  # its own words are not for the server's log
                 raise
-            await self._tell(error, scope, body, send)
+            await send_error(scope, watched, error)
             error.__traceback__ = None  # it holds the request, and is held by it
 
-    async def _tell(self, error: Exception, scope: Scope, body: Reception, send: Send) -> None:
-        if body.complete:
-            await send_error(scope, send, error)
-            return
-
-        async def unended(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                closing = [] if any(name == b"connection" for name, _ in message["headers"]) else [CLOSE]
-                await send({**message, "headers": [*message["headers"], *closing]})
-            else:
-                await send({**message, "more_body": True})
-
-        # All of the answer, but not yet its end, with which the server would close the connection.
-        await send_error(scope, unended, error)
+    async def _linger(self, last: Message, body: Reception, send: Send) -> None:
+        """Send all of a refusal, but not yet its end, with which the server would close the connection: its caller is
+        still sending, and would be reset before it has read why."""
+        await send({**last, "more_body": True})
         with contextlib.suppress(TimeoutError):
             async with self._clock.timeout(LINGER_SECONDS):
                 await body.drop_the_rest()

@@ -105,7 +105,7 @@ class Relay:
         engines = self._services.engines
         model = self._services.settings.models.find(request.model)
         if model is not None:
-            check_generation(model, request)
+            check_generation(model, request, fetched=self._services.settings.security.fetch_images)
         target = engines.resolve(request.model)
         call = engine_call(request, kind=target.kind, model=target.model, rid=rid)
         answer.filter = call.filter

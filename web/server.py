@@ -58,14 +58,19 @@ class DrainingServer(uvicorn.Server):
     Unlike uvicorn's own, it does not end the process by the signal that it was sent: a service that drained exits 0.
     """
 
-    def __init__(self, config: uvicorn.Config, draining: Draining, *, write_timeout: float | None = None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, draining: Draining, *, write_timeout: float | None = None,
+        receive_timeout: float | None = None,
+    ) -> None:  # fmt: skip
         """`write_timeout`: seconds after which, and half as long again, a connection is cut that takes nothing of what
-        is to be sent; None: never. uvicorn itself waits for ever, even when it closes one."""
+        is to be sent; None: never. uvicorn itself waits for ever, even when it closes one. `receive_timeout`: how long
+        a request may take to come (`web.receiving`), where the configured protocol minds that; None: as that has it."""
         if config.timeout_graceful_shutdown is None:
             config.timeout_graceful_shutdown = CONNECTIONS_CLOSE_SECONDS
         super().__init__(config)
         self._draining = draining
         self._write_timeout = write_timeout
+        self._receive_timeout = receive_timeout
         self._finishing: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._hurried = False
@@ -88,7 +93,9 @@ class DrainingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         if self._write_timeout is not None:
             config = self.config
-            more = {"clock": self._draining.clock, "patience": self._write_timeout * PATIENCE}
+            more: dict[str, Any] = {"clock": self._draining.clock, "patience": self._write_timeout * PATIENCE}
+            if self._receive_timeout is not None:
+                more["receive_timeout"] = self._receive_timeout
             config.http_protocol_class = type("Impatient", (_Impatient, config.http_protocol_class), more)
         await super().startup(sockets)
 

@@ -45,3 +45,18 @@ def test_the_index_names_every_page() -> None:
     listed = {(index.parent / link.partition("#")[0]).resolve() for link in reading.links(index)}
     pages = {page for page in PAGES if page.parent == index.parent and page != index}
     assert sorted(name(page) for page in pages - listed) == []
+
+
+THREATS = reading.ROOT / "SECURITY.md"
+
+
+def test_every_line_of_the_threat_model_names_tests_that_exist() -> None:
+    rows = [line for line in THREATS.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if not row.startswith("| What an attacker tries")]
+    assert len(rows) >= 25
+    for row in rows:
+        named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", row)
+        assert named, row
+        for path, test in named:
+            source = (reading.ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"def {test}\(" if test else r"def test_", source), f"{path}::{test}"

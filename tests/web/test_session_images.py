@@ -72,6 +72,37 @@ async def test_a_model_that_does_not_see_is_a_400_that_names_the_field_and_keeps
     assert await history(blind) == []
 
 
+INSIDE = "http://169.254.169.254/latest/meta-data/"
+LEADING_INSIDE = {
+    "/v1/chat/completions": {
+        "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": INSIDE}}]}]
+    },
+    "/v1/responses": {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": INSIDE}]}]},
+    "/v1/messages": {
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": INSIDE}}]}],
+    },
+    "/chat/completions": {"prompt": "what?", "images": [INSIDE]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", LEADING_INSIDE)
+async def test_an_engine_is_not_made_to_fetch_what_its_caller_cannot_reach(
+    serve: Any, hand_engine: HandEngine, http: Any, path: str
+) -> None:
+    body = {"model": MODEL, "stream": True, **LEADING_INSIDE[path]}
+    served = serve(target_of(hand_engine.url, kind="sglang"), settings=seeing())
+    async with http.post(served.url + path, json=body) as response:
+        assert response.status == 400
+        assert "data:image" in await response.text()
+    settings = seeing()
+    allowed = settings.model_copy(update={"security": settings.security.model_copy(update={"fetch_images": True})})
+    served = serve(target_of(hand_engine.url, kind="sglang"), settings=allowed)
+    async with http.post(served.url + path, json=body):
+        talk = await hand_engine.next()
+        assert INSIDE in str(talk.body), "the first one that the engine hears of is this one"
+
+
 @pytest.mark.parametrize("images", [["file:///etc/passwd"], ["/etc/passwd"], [DOT] * 9, "nonsense", [1]])
 async def test_what_is_no_list_of_some_addresses_of_images_is_a_400(served: Served, http: Any, images: Any) -> None:
     async with http.post(served.url + "/chat/completions", json=turn("what?", images=images)) as response:
