@@ -197,6 +197,7 @@ SLOW = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after_another", [False, True], ids=["first", "on a connection that was used"])
 @pytest.mark.parametrize("kind", SLOW)
 async def test_who_sends_too_slowly_is_put_out_however_often_a_byte_comes(
