@@ -50,10 +50,17 @@ servers = {
 
 
 state_secrets = [modal.Secret.from_name(settings.state.secret)] if settings.state.secret else []
+told = settings.observability
+collector_secrets = [modal.Secret.from_name(told.otlp_secret)] if told.traced and told.otlp_secret else []
 
 web_parts: dict[str, Any] = {
     "image": web_image(settings),
-    "secrets": [modal.Secret.from_name(names.web), modal.Secret.from_dict({**carry_keys(settings)}), *state_secrets],
+    "secrets": [
+        modal.Secret.from_name(names.web),
+        modal.Secret.from_dict({**carry_keys(settings)}),
+        *state_secrets,
+        *collector_secrets,
+    ],
     **settings.web.scaling.model_dump(),
 }
 

@@ -23,6 +23,7 @@ from functions.state import (
     response_store,
     session_store,
     shared_state,
+    tracing_of,
     usage_store,
 )
 from infra.configuration import load_settings
@@ -69,6 +70,7 @@ def services_of(
         behind_proxy=behind_proxy, sessions=session_store(state, settings, clock), keys=key_store(state, clock),
         storage=file_storage(state, clock, runner=runner or SpawnedBatches(settings)),
         usage=usage_store(state, settings), metrics=metrics_store(state, settings),
+        tracing=tracing_of(settings),
         responses=response_store(state, clock),
         limiter=limiter(state, settings, clock),
     )  # fmt: skip

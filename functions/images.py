@@ -44,7 +44,9 @@ def needs_weights(model: Model, settings: Settings) -> bool:
 def web_image(settings: Settings) -> modal.Image:
     """The web container: slim, no torch."""
     base = modal.Image.debian_slim(python_version=_python(settings))
-    image = _with_source(base.uv_pip_install(requirements=[str(ROOT / "requirements/web.txt")]), settings)
+    packages = ["web", "tracing"] if settings.observability.traced else ["web"]
+    image = base.uv_pip_install(requirements=[str(ROOT / f"requirements/{name}.txt") for name in packages])
+    image = _with_source(image, settings)
     if not modal.is_local():
         return image
     return image.add_local_dir(ROOT / PAGE, f"{SOURCE}/{PAGE}")  # of a package's files, Modal takes the *.py along

@@ -33,6 +33,7 @@ from functions.state import (
     response_store,
     session_store,
     shared_state,
+    tracing_of,
     usage_store,
 )
 from infra.configuration import ConfigurationError, load_settings, refuse_locked_out
@@ -85,6 +86,7 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
         engine_containers=1, sessions=session_store(state, settings, clock), storage=file_storage(state, clock),
         keys=key_store(state, clock) or KeysInMemory(),  # this process is the only one
         usage=usage_store(state, settings), metrics=metrics_store(state, settings),
+        tracing=tracing_of(settings),
         responses=response_store(state, clock),
         limiter=limiter(state, settings, clock),
     )  # fmt: skip

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from web.limits import Limiter
     from web.sessions import SessionStore
     from web.stored import ResponseStore
+    from web.tracing import Tracing
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,16 @@ def response_jobs(state: SharedState, clock: Clock) -> dict[str, Callable[[], Aw
         f"objects of {prefix.rstrip('/')}": Orphans(state.table, state.bucket, prefix=prefix, time=clock.time)
         for prefix in stored_items.OBJECTS
     }
+
+
+def tracing_of(settings: Settings) -> Tracing | None:
+    """What records traces. None where none are asked for: OpenTelemetry's SDK is not imported then. Raises
+    ConfigurationError."""
+    if not settings.observability.traced:
+        return None
+    from functions.tracing import OpenTelemetry
+
+    return OpenTelemetry(settings)
 
 
 def limiter(state: SharedState | None, settings: Settings, clock: Clock) -> Limiter | None:

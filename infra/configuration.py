@@ -36,19 +36,16 @@ SHORT_NAMES = {
     "DEFAULT_DEVICE": ("models", "default_device"),
     "HF_TOKEN": ("models", "hf_token"),
     "CUDA_VISIBLE_DEVICES": ("models", "cuda_visible_devices"),
+    "OTEL_EXPORTER_OTLP_ENDPOINT": ("observability", "otlp_endpoint"),
 }
 """Variable -> section and key. A later one wins over an earlier one; `SECTION__KEY` wins over both."""
-
-NOT_YET = {
-    "observability.enable_tracing": "traces are not recorded yet in this version",
-}
-"""Keys whose feature is not built: their defaults are accepted, anything else stops the start."""
 
 _NAME = "letters, digits, '.', '_' and '-', the first one a letter or a digit"
 SPELLINGS = {
     "id": f"a short name, of at most 48 {_NAME}",
     "app_name": f"at most 63 {_NAME}",
     "metrics_path": "a path, which begins with '/'",
+    "otlp_endpoint": "the address of a collector, as http://collector:4318",
     "allowed_origins": "origins as browsers tell them (https://example.com), or '*'",
 }
 """Key -> how it may be spelled, where the settings have a pattern for that."""
@@ -65,7 +62,6 @@ def load_settings(environment: Mapping[str, str] | None = None, directory: Path 
         return _with_keys(_validate({}, {}, carried=carried), environment)
     path = _file(environment, directory or Path.cwd())
     settings = _validate(_read(path), _overrides(environment), path=path)
-    _refuse_what_is_not_built(settings, path)
     refuse_locked_out(settings)
     return settings
 
@@ -236,15 +232,6 @@ def _expectation(error: ErrorDetails) -> str:
 def _is_secret(location: Sequence[int | str]) -> bool:
     """Whether what stands there is a secret, or may hold one."""
     return location[-1] in ("key", "hf_token", "api_keys") or "api_keys" in location[-2:]
-
-
-def _refuse_what_is_not_built(settings: Settings, path: Path | None) -> None:
-    defaults = Settings()
-    for key, reason in NOT_YET.items():
-        section, name = key.split(".")
-        if getattr(getattr(settings, section), name) != getattr(getattr(defaults, section), name):
-            where = path.name if path else "environment"
-            raise ConfigurationError(f"{where}: {key}: {reason}; expected the key to be absent")
 
 
 def main() -> None:

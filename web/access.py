@@ -1,4 +1,5 @@
-"""The access log: one line for each request over HTTP and each answer over a WebSocket, when it is over.
+"""The access log: one line for each request over HTTP and each answer over a WebSocket, when it is over; and the ends
+of its trace.
 
 It has the template of the route and never the path, the key's name and never the key.
 """
@@ -10,16 +11,20 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from web.asgi import route_path
+from web.caller import request_id_of
 from web.errors import to_wire
 from web.metrics import LEFT
 from web.record import Record, recorded
+from web.tracing import request_attributes, trace_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from infra.settings import Observability
-    from web.clock import Clock
+    from starlette.types import Scope
+
     from web.record import Story
+    from web.services import Services
 
 log = logging.getLogger(__name__)
 
@@ -29,13 +34,28 @@ QUIET = ("/health", "/readiness")
 class AccessLog:
     """Told by the logger of this module."""
 
-    def __init__(self, observability: Observability) -> None:
+    def __init__(self, services: Services) -> None:
+        observability = services.settings.observability
+        self._clock = services.clock
+        self._tracing = services.tracing
         self._on = observability.access_log
         self._quiet = frozenset({*QUIET, observability.metrics_path})
         """Routes that machines ask every few seconds: told at the level debug."""
 
-    def tell(self, record: Record, *, method: str, route: str | None, status: int, seconds: float) -> None:
-        """`route`: its template; None: there is none. `seconds`: that it took."""
+    def begin(self, record: Record, scope: Scope) -> float:
+        """It comes now, on the clock's monotonic scale."""
+        now = self._clock.monotonic()
+        if self._tracing is not None and route_path(scope) not in self._quiet:
+            record.trace = self._tracing.begin(trace_headers(scope), now)
+        return now
+
+    def end(self, record: Record, *, method: str, route: str | None, status: int, began: float) -> None:
+        """`route`: its template; None: there is none."""
+        now = self._clock.monotonic()
+        seconds = now - began
+        if record.trace is not None:
+            told = request_attributes(method=method, route=route, status=status, request_id=record.ids["request_id"])
+            record.trace.end(method if route is None else f"{method} {route}", told, record, now, failed=status >= 500)
         level = logging.DEBUG if route in self._quiet and status < 400 else logging.INFO
         if self._on and log.isEnabledFor(level):
             fields = access_fields(record, method=method, route=route, status=status, seconds=seconds)
@@ -44,10 +64,11 @@ class AccessLog:
             log.handle(log.makeRecord(log.name, level, __file__, 0, "%s %s %d", arguments, None, extra=fields))
 
     @contextlib.contextmanager
-    def answer(self, request_id: str, *, route: str, clock: Clock) -> Iterator[Record]:
+    def answer(self, scope: Scope, number: int, *, route: str) -> Iterator[Record]:
         """Around an answer over a WebSocket. Its status is the one that its end would have over HTTP."""
-        began, status = clock.monotonic(), LEFT
-        with recorded(Record(request_id=request_id)) as record:
+        status = LEFT
+        with recorded(Record(request_id=f"{request_id_of(scope)}.{number}")) as record:
+            began = self.begin(record, scope)
             try:
                 yield record
                 status = 200
@@ -59,8 +80,7 @@ class AccessLog:
                 status, record.error = wire.status, wire.code or wire.type
                 raise
             finally:
-                seconds = clock.monotonic() - began
-                self.tell(record, method="WEBSOCKET", route=route, status=status, seconds=seconds)
+                self.end(record, method="WEBSOCKET", route=route, status=status, began=began)
 
 
 def access_fields(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING
 
@@ -122,7 +123,7 @@ def create_application(services: Services) -> ASGIApp:
                          behind_proxy=services.behind_proxy)  # fmt: skip
     app = Doors(app, draining)
     app = Errors(app, clock=services.clock)
-    access = AccessLog(services.settings.observability)
+    access = AccessLog(services)
     answered = None if metrics is None else metrics.answered
     app = RequestIdentity(app, clock=services.clock, answered=answered, access=access)
     return cross_origin(app, origins=services.settings.security.allowed_origins)
@@ -140,6 +141,8 @@ def _fastapi(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         uptime.begin()
+        if services.tracing is not None:
+            services.tracing.open()
         if metrics is not None:
             metrics.begin(services.clock.monotonic())
         if published is not None:
@@ -160,6 +163,8 @@ def _fastapi(
             await services.control.close()
         if published is not None:
             await published.close()  # last: all that has ended by now is in it
+        if services.tracing is not None:
+            await asyncio.to_thread(services.tracing.close)
 
     api = FastAPI(
         title="LLM inference service",

@@ -41,6 +41,13 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
+def route_path(scope: Scope) -> str:
+    """The path without the prefix under which the application is mounted (ASGI's `root_path`)."""
+    path: str = scope["path"]
+    prefix: str = scope.get("root_path", "")
+    return path[len(prefix) :] if prefix and path.startswith(prefix + "/") else path
+
+
 def refuse_other_media(scope: Scope) -> None:
     """Raise UnsupportedMedia for a body that says it is no JSON, or compressed. What says nothing, or what clients say
     that do not think about it (`curl -d`), is taken at its word only once it is parsed."""

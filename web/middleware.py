@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from starlette.middleware.cors import CORSMiddleware
 
 from web.asgi import AnswerBroken, CallerLeft, Reception, header, send_body
+from web.asgi import route_path as route_path
 from web.caller import request_id_of
 from web.dialects.errors import error_body, speaks_anthropic
 from web.errors import MethodNotAllowed, ServiceError, UpgradeRequired, to_wire
@@ -99,7 +100,7 @@ class RequestIdentity:
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
-        began = self._clock.monotonic()
+        began = self._clock.monotonic() if self._access is None else self._access.begin(record, scope)
         status = LEFT
 
         async def identified(message: Message) -> None:
@@ -125,10 +126,8 @@ class RequestIdentity:
                 caller = state.get("caller")
                 record.key = None if caller is None else caller.name
                 record.left = record.left or status == LEFT
-                seconds = self._clock.monotonic() - began
-                self._access.tell(
-                    record, method=method if method in METHODS else OTHER, route=route, status=status, seconds=seconds
-                )
+                known = method if method in METHODS else OTHER
+                self._access.end(record, method=known, route=route, status=status, began=began)
 
 
 def route_of(scope: Scope) -> str | None:
@@ -167,13 +166,6 @@ class DirectRoutes:
         if scope["method"] != "POST":
             raise MethodNotAllowed(scope["method"], scope["path"], "POST, OPTIONS")
         await endpoint(scope, receive, send)
-
-
-def route_path(scope: Scope) -> str:
-    """The path without the prefix under which the application is mounted (ASGI's `root_path`)."""
-    path: str = scope["path"]
-    prefix: str = scope.get("root_path", "")
-    return path[len(prefix) :] if prefix and path.startswith(prefix + "/") else path
 
 
 class Errors:

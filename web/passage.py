@@ -188,7 +188,8 @@ class Passage:
 
     def _tell(self, record: Record, error: BaseException | None, now: float) -> None:
         story = self._story
-        story.ended, story.opened, story.pieces, story.usage = now, self._opened, self.pieces, self._usage
+        story.ended, story.sent, story.opened = now, self._sent, self._opened
+        story.pieces, story.usage = self.pieces, self._usage
         if self.pieces:
             story.first, story.last = self._first, self._last
         record.story = story

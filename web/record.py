@@ -15,22 +15,25 @@ if TYPE_CHECKING:
 
     from web.dialects.pieces import Usage
     from web.errors import WireError
+    from web.tracing import Trace
 
 REQUEST_ID_HEADER = "X-Request-ID"
 
 
 class Story:
     """How an engine answered: moments on the clock's monotonic scale, None for what did not come. `began`: the request
-    came; `admitted`: it had a place; `cold`: it was found that there is no engine; `opened`: an engine took it;
+    came; `admitted`: it had a place; `cold`: it was found that there is no engine; `sent`: it was last
+    sent to an engine; `opened`: that took it;
     `first`, `last`: a piece of the answer."""
 
-    __slots__ = ("admitted", "began", "cold", "ended", "first", "last", "opened", "pieces", "usage")
+    __slots__ = ("admitted", "began", "cold", "ended", "first", "last", "opened", "pieces", "sent", "usage")
 
     def __init__(self, began: float) -> None:
         self.began = began
         self.ended = began
         self.admitted: float | None = None
         self.cold: float | None = None
+        self.sent: float | None = None
         self.opened: float | None = None
         self.first: float | None = None
         self.last: float | None = None
@@ -41,7 +44,7 @@ class Story:
 class Record:
     """A request, an answer over a WebSocket, a line of a batch, or the run of a job."""
 
-    __slots__ = ("error", "ids", "key", "left", "model", "rid", "story", "stream")
+    __slots__ = ("error", "ids", "key", "left", "model", "rid", "story", "stream", "trace")
 
     def __init__(self, **ids: str) -> None:
         """`ids`: what its log lines are found by: `request_id`, `batch_id`, `job`, …"""
@@ -58,11 +61,13 @@ class Record:
         self.left = False
         """The caller left before the end."""
         self.story: Story | None = None
+        self.trace: Trace | None = None
 
     def headers(self) -> dict[str, str]:
         """What an engine is told of it."""
         request_id = self.ids.get("request_id")
-        return {} if request_id is None else {REQUEST_ID_HEADER: request_id}
+        told = {} if request_id is None else {REQUEST_ID_HEADER: request_id}
+        return told if self.trace is None else {**told, **self.trace.headers()}
 
 
 current: ContextVar[Record | None] = ContextVar("record", default=None)

@@ -17,12 +17,15 @@ from web.forwarding import Collecting, Forwarding
 from web.heartbeat import Heartbeat
 from web.observation import Unobserved
 from web.record import current
+from web.tracing import call_attributes
 from web.upstream import Upstream
 
 if TYPE_CHECKING:
+    from infra.settings import Model
     from web.dialects.base import AnswerBuilder, StreamRenderer
     from web.dialects.request import GenerationRequest
     from web.dialects.translation import Translation
+    from web.engines import EngineTarget
     from web.observation import Observation
     from web.outlets import Outlet
     from web.services import Services
@@ -98,10 +101,6 @@ class Relay:
         observation: Observation,
     ) -> Exchange:  # fmt: skip
         rid = rid or secrets.token_hex(16)
-        headers: dict[str, str] = {}
-        if (record := current.get()) is not None:
-            record.rid, record.stream = rid, request.stream
-            headers = record.headers()
         engines = self._services.engines
         model = self._services.settings.models.find(request.model)
         if model is not None:
@@ -114,8 +113,21 @@ class Relay:
             patience=self._stream_patience if request.stream else self._plain_patience,
             affinity=request.affinity or rid, call=call, arrived=arrived, again=lambda: engines.resolve(request.model),
             visit=None if model is None else self._services.sightings.begin(model.id, self._clock.monotonic()),
-            sent=observation.sent, headers=headers,
+            sent=observation.sent, headers=self._told(request, model, target, rid),
         )  # fmt: skip
+
+    def _told(
+        self, request: GenerationRequest, model: Model | None, target: EngineTarget, rid: str
+    ) -> dict[str, str]:  # fmt: skip
+        """The headers that tell an engine of what it is asked for."""
+        record = current.get()
+        if record is None:
+            return {}
+        record.rid, record.stream = rid, request.stream
+        if record.trace is not None and model is not None:
+            told = call_attributes(request, name=model.name, kind=target.kind, rid=rid)
+            record.trace.call(f"{told['gen_ai.operation.name']} {model.name}", told, self._clock.monotonic())
+        return record.headers()
 
     async def _open(self, exchange: Exchange, observation: Observation, out: Outlet | None) -> None:
         async def on_wait() -> None:

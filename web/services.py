@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from web.sessions import SessionStore
     from web.states import EngineControl
     from web.stored import ResponseStore
+    from web.tracing import Tracing
     from web.usage import UsageStore
 
 
@@ -35,7 +36,8 @@ class Services:
     can be at most; None: as many as the model's scaling allows. `limiter`, `prompt_guard`, `answer_guard`: in place of
     those that the settings ask for. `behind_proxy`: only a proxy can connect (Modal's, to a Server), so who asks is
     what that says in `X-Forwarded-For`. `storage`: of files and batches; None: in memory. `usage`: where usage is
-    written down; None: in memory. `metrics`: where containers put theirs together; None: each tells its own."""
+    written down; None: in memory. `metrics`: where containers put theirs together; None: each tells its own. `tracing`:
+    what records traces; the application opens and closes it."""
 
     settings: Settings
     engines: EngineDirectory
@@ -56,3 +58,4 @@ class Services:
     behind_proxy: bool = False
     usage: UsageStore | None = None
     metrics: MetricsStore | None = None
+    tracing: Tracing | None = None

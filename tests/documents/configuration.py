@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 
-from infra.configuration import NOT_YET, SHORT_NAMES
+from infra.configuration import SHORT_NAMES
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -104,8 +104,6 @@ def _section(path: str, model: type[BaseModel], comments: dict[str, str], *, man
 def told(path: str, name: str, model: type[BaseModel], comments: dict[str, str]) -> str:
     """What is said of one key: its docstring, or else the example's comment; and its short names."""
     text = docstrings(model).get(name) or sentence(comments.get(f"{path}.{name}", ""))
-    if reason := NOT_YET.get(f"{path}.{name}"):
-        text = f"Not yet: {reason}."
     short = [variable for variable, place in SHORT_NAMES.items() if ".".join(place) == f"{path}.{name}"]
     more = f" Short: {', '.join(f'`{variable}`' for variable in short)}." if short else ""
     return cell(one_line(text) + more)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, SecretStr
 
-from infra.configuration import NOT_YET, ConfigurationError, carry, load_settings
+from infra.configuration import ConfigurationError, carry, load_settings
 from infra.settings import DEMO_MODEL, Model, Scaling, Settings
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -75,6 +75,7 @@ def test_lists_and_tables_in_the_environment_are_json(tmp_path: Path) -> None:
         ("DEFAULT_DEVICE", "cpu", lambda s: s.models.default_device == "cpu"),
         ("HF_TOKEN", "hf_x", lambda s: s.models.hf_token == SecretStr("hf_x")),
         ("CUDA_VISIBLE_DEVICES", "1", lambda s: s.models.cuda_visible_devices == "1"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318", lambda s: s.observability.otlp_endpoint == "http://c:4318"),
     ],
 )
 def test_short_names(tmp_path: Path, variable: str, value: str, read) -> None:  # type: ignore[no-untyped-def]
@@ -170,16 +171,6 @@ def test_two_models_may_not_answer_to_one_name(tmp_path: Path) -> None:
     text = '[[models.available_models]]\nid = "a"\nname = "x"\n[[models.available_models]]\nid = "x"\nname = "y"'
     with pytest.raises(ConfigurationError, match="two models answer to 'x'"):
         load(tmp_path, text)
-
-
-@pytest.mark.parametrize("key", sorted(NOT_YET))
-def test_a_key_whose_feature_is_not_built_is_refused_rather_than_ignored(tmp_path: Path, key: str) -> None:
-    section, name = key.split(".")
-    other = {"metrics_path": "/m"}.get(name)
-    default = getattr(getattr(Settings(), section), name)
-    value = other or (str(not default).lower() if isinstance(default, bool) else "7")
-    with pytest.raises(ConfigurationError, match=re.escape(key)):
-        load(tmp_path, **{f"{section}__{name}".upper(): value})
 
 
 def test_settings_travel_to_containers_without_secrets(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 from web.access import AccessLog
 from web.asgi import header
 from web.auth import accepted_subprotocol, refuse_handshake
-from web.caller import caller_now, request_id_of
+from web.caller import caller_now
 from web.dialects.overheard import ListeningRenderer
 from web.dialects.service import parse_chat
 from web.dialects.service_answer import Elapsed
@@ -62,7 +62,7 @@ class SocketEndpoint:
         self.generator = generator
         self.conversations = conversations
         self.draining = draining
-        self.access = AccessLog(services.settings.observability)
+        self.access = AccessLog(services)
         self.warned: set[str] = set()
         """Devices that were wanted and are not there, as the log has told."""
 
@@ -195,10 +195,9 @@ class Connection:
         error: ServiceError | None = answer.error
         if answer.asked is not None and not answer.stopped:
             self._answers += 1
-            request_id = f"{request_id_of(self._scope)}.{self._answers}"
-            access, clock = self._endpoint.access, self._clock
+            told = self._endpoint.access.answer(self._scope, self._answers, route=ROUTE)
             try:
-                with access.answer(request_id, route=ROUTE, clock=clock) as record, answer.running:
+                with told as record, answer.running:
                     await self._answer(answer.asked, answer.talk, record)
             except Over:
                 pass
