@@ -68,7 +68,7 @@ def test_there_is_never_one_more_than_the_maximum_though_containers_die_and_are_
                     emulator.kill_container(ready[0].task_id)
                 elif ready:
                     stopped = target.cli("container", "stop", "--yes", "--graceful", ready[0].task_id)
-                    assert stopped.returncode == 0, stopped.stderr
+                    assert stopped.returncode == 0 or "already stopped" in stopped.stderr, stopped.stderr
                 ended.append(bool(ready))
             return working.result()
 
