@@ -12,16 +12,17 @@ import modal
 from functions import batch_worker, batches, endpoint, jobs, prefetching
 from functions.deployment import settings_for_deploy
 from functions.endpoint import Endpoint, ServerEndpoint
-from functions.images import WEIGHTS, engine_image, needs_weights, prefetch_image, web_image
+from functions.images import WEIGHTS, engine_image, engine_volumes, prefetch_image, web_image, weights_volume
 from functions.names import server_name
 from functions.servers import (
     MODEL_VARIABLE,
     PORT_VARIABLE,
     STARTUP_MARGIN,
-    EngineServer,
     gpu_of,
     port_of,
     scale_and_place,
+    server_of,
+    snapshots_of,
 )
 from infra.keys import carry_keys
 from infra.secrets import SecretNames
@@ -30,7 +31,6 @@ settings = settings_for_deploy()
 names = SecretNames.of(settings.deploy.app_name)
 
 app = modal.App(settings.deploy.app_name)
-weights = modal.Volume.from_name(f"{settings.deploy.app_name}-weights", create_if_missing=True)
 
 servers = {
     model.id: app.server(
@@ -39,12 +39,13 @@ servers = {
         image=engine_image(model, settings),
         gpu=gpu_of(model, settings),
         secrets=[modal.Secret.from_name(names.engine)],
-        volumes={WEIGHTS: weights} if needs_weights(model, settings) else {},
+        volumes=engine_volumes(model, settings),
         port=port_of(model, settings),
         startup_timeout=model.startup_timeout + STARTUP_MARGIN,
         exit_grace_period=30,
+        **snapshots_of(model, settings),
         **scale_and_place(model, settings),
-    )(EngineServer)
+    )(server_of(model, settings))
     for model in settings.models.available_models
 }
 
@@ -111,6 +112,7 @@ if settings.state.kind == "aws":
 
 # An App of its own, so that `modal run app.py::prefetch` starts no engine, and builds none of their images.
 prefetch_app = modal.App(f"{settings.deploy.app_name}-prefetch")
+weights = weights_volume(settings)
 
 
 @prefetch_app.function(

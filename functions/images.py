@@ -25,6 +25,8 @@ SETTINGS_READERS = ("pydantic-settings>=2.12,<3", "aiohttp>=3.12,<4")
 WEIGHTS = "/weights"
 """Where the Volume of downloaded weights is mounted."""
 HF_HOME = f"{WEIGHTS}/huggingface"
+COMPILED = "/compiled"
+"""Where the Volume of compiled kernels is mounted."""
 PAGE = "web/static"
 """The files of the chat page, below the project's root."""
 SOURCE = "/root"
@@ -39,6 +41,37 @@ def model_folder(model: Model) -> str:
 def needs_weights(model: Model, settings: Settings) -> bool:
     """Whether the container of `model` wants the Volume: the scripted engine has no weights."""
     return model.engine_for(settings.models, settings.deploy.target) != "scripted"
+
+
+def keeps_compiled(model: Model, settings: Settings) -> bool:
+    """Whether what the engine of `model` compiles is kept: SGLang's is; llama.cpp compiles nothing."""
+    engine = model.engine_for(settings.models, settings.deploy.target)
+    return settings.models.keep_compiled and (engine == "sglang" or "--compile" in model.scripted_args)
+
+
+def engine_volumes(
+    model: Model, settings: Settings
+) -> dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount]:
+    """Where the container of `model` finds what outlives it."""
+    volumes: dict[str | PurePosixPath, modal.Volume | modal.CloudBucketMount] = {}
+    if needs_weights(model, settings):
+        volumes[WEIGHTS] = weights_volume(settings)
+    if keeps_compiled(model, settings):
+        volumes[COMPILED] = compiled_volume(settings)
+    return volumes
+
+
+def weights_volume(settings: Settings) -> modal.Volume:
+    return modal.Volume.from_name(f"{settings.deploy.app_name}-weights", create_if_missing=True)
+
+
+def compiled_volume(settings: Settings) -> modal.Volume:
+    return modal.Volume.from_name(f"{settings.deploy.app_name}-compiled", create_if_missing=True)
+
+
+def sleeps_in_snapshots(model: Model, settings: Settings) -> bool:
+    """Whether the container of `model` is started from snapshots: where it is configured, and its engine here can."""
+    return model.snapshot and model.engine_for(settings.models, settings.deploy.target) in ("sglang", "scripted")
 
 
 def web_image(settings: Settings) -> modal.Image:
@@ -60,7 +93,10 @@ def engine_image(model: Model, settings: Settings) -> modal.Image:
     else:
         base = modal.Image.debian_slim(python_version=_python(settings)).apt_install("libgomp1")
         base = base.uv_pip_install(requirements=[str(ROOT / "requirements/cpu.txt")])
-    return _with_files(_with_source(base.env({"HF_HOME": HF_HOME}), settings), model)
+    variables = {"HF_HOME": HF_HOME}
+    if sleeps_in_snapshots(model, settings):
+        variables["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # its workers are processes that a GPU snapshot cannot hold
+    return _with_files(_with_source(base.env(variables), settings), model)
 
 
 def prefetch_image(settings: Settings) -> modal.Image:

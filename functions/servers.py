@@ -1,35 +1,21 @@
-"""The container of an engine: registered as a Modal Server once for each configured model."""
+"""The containers of engines: each registered as a Modal Server once for each configured model."""
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import modal
 
-from functions.boot import Boot, BootPhases, container_seconds
-from functions.engines.base import Address, EngineStartError
-from functions.engines.failed import FailureServer
-from functions.engines.registry import make_engine
-from functions.images import model_folder
-from functions.logs import configure_logging
-from functions.watch import Watch
-from infra.configuration import load_settings
-from infra.secrets import ENGINE_API_KEY, HF_TOKEN
+from functions.boot import Boot, container_seconds
+from functions.engine_container import MODEL_VARIABLE, PORT_VARIABLE, EngineContainer
+from functions.images import sleeps_in_snapshots
 
 if TYPE_CHECKING:
     from infra.settings import Model, Settings
 
-MODEL_VARIABLE = "MODEL_ID"
-PORT_VARIABLE = "ENGINE_PORT"
+__all__ = ["MODEL_VARIABLE", "PORT_VARIABLE"]
 STARTUP_MARGIN = 30
 """Seconds that Modal waits longer than the engine may take, so that it is the engine's error that callers see."""
-
-log = logging.getLogger(__name__)
 
 
 def gpu_of(model: Model, settings: Settings) -> str | None:
@@ -55,65 +41,45 @@ def port_of(model: Model, settings: Settings) -> int:
     return settings.deploy.first_port + 1 + settings.models.available_models.index(model)
 
 
-class EngineServer:
-    """Starts the engine of the model that `MODEL_ID` names, on the port `ENGINE_PORT`, and leaves with it.
+def snapshots_of(model: Model, settings: Settings) -> dict[str, Any]:
+    """What a Server is told of snapshots: of the container's memory, and of its GPU's where it has one."""
+    if not sleeps_in_snapshots(model, settings):
+        return {}
+    gpu = {"experimental_options": {"enable_gpu_snapshot": True}} if gpu_of(model, settings) else {}
+    return {"enable_memory_snapshot": True, **gpu}
 
-    An engine that cannot start (a broken model file, say) is answered for by a small server on its port, so that
-    callers learn why instead of waiting for a container that never comes.
-    """
+
+def server_of(model: Model, settings: Settings) -> type[EngineServer | SnapshotServer]:
+    """Which of the two containers serves `model`."""
+    return SnapshotServer if sleeps_in_snapshots(model, settings) else EngineServer
+
+
+class EngineServer:
+    """Starts the engine of the model that `MODEL_ID` names, on the port `ENGINE_PORT`, and leaves with it."""
 
     @modal.enter()
     def start(self) -> None:
         boot = Boot(container=container_seconds())
-        settings = load_settings()
-        configure_logging(settings, model=os.environ[MODEL_VARIABLE])
-        model = settings.models.find(os.environ[MODEL_VARIABLE])
-        if model is None:
-            raise LookupError(f"{MODEL_VARIABLE}={os.environ[MODEL_VARIABLE]!r} is not among the configured models")
-        address = Address(host="0.0.0.0", port=int(os.environ[PORT_VARIABLE]))  # noqa: S104 - the container's own network
-        self.failure: FailureServer | None = None
-        self.boot: BootPhases | None = None
-        self.leaving = threading.Event()
-        try:
-            self.engine = make_engine(
-                model,
-                settings,
-                address=address,
-                files=Path(model_folder(model)),
-                api_key=os.environ.get(ENGINE_API_KEY),
-                hf_token=os.environ.get(HF_TOKEN),
-                boot=boot,
-            )
-            self.engine.start()
-        except EngineStartError as error:
-            log.error("model %s cannot be served: %s", model.id, error.message)
-            self.failure = FailureServer(address, error.message)
-            try:
-                self.failure.start()
-            except OSError as taken:
-                log.error("and port %d cannot tell so to callers: %s", address.port, taken)
-                raise
-            return
-        self.boot = boot.is_ready()
-        told = {"model": model.id, "boot_seconds": dict(self.boot.seconds)}
-        log.info("model %s is ready: %s", model.id, self.boot, extra=told)
-        self.watch = Watch(self.engine, settings.health, name=model.id)
-        self.watch.begin()
-        threading.Thread(target=self._leave_with_the_engine, name="engine-watch", daemon=True).start()
-
-    def _leave_with_the_engine(self) -> None:
-        self.engine.wait()
-        self.watch.end()
-        if not self.leaving.is_set():
-            why = self.watch.verdict or "it ended by itself"
-            log.error("the engine is gone (%s): the container leaves, so that another can come", why)
-            os.kill(os.getpid(), signal.SIGTERM)
+        self.container = EngineContainer.here()
+        self.container.start(boot)
 
     @modal.exit()
     def stop(self) -> None:
-        self.leaving.set()
-        if self.failure is not None:
-            self.failure.stop()
-        else:
-            self.watch.end()
-            self.engine.stop()
+        self.container.stop()
+
+
+class SnapshotServer:
+    """The same, where Modal takes a snapshot of the container between the two: the engine is in it, asleep."""
+
+    @modal.enter(snap=True)
+    def prepare(self) -> None:
+        self.container = EngineContainer.here()
+        self.container.prepare()
+
+    @modal.enter()
+    def resume(self) -> None:
+        self.container.resume()
+
+    @modal.exit()
+    def stop(self) -> None:
+        self.container.stop()

@@ -104,6 +104,8 @@ class Model(Section):
     sglang: SGLang = SGLang()
     scripted_args: tuple[str, ...] = ()
     """Arguments of the scripted engine, as on its command line: for tests and load generators."""
+    snapshot: bool = False
+    """Whether containers start from a snapshot of memory and GPU, the engine in it asleep: SGLang on one GPU only."""
     startup_timeout: Annotated[int, Field(ge=1, le=3600)] = 1200
     """Seconds that a container may take to load the model."""
     prices: Prices = Prices()
@@ -161,6 +163,8 @@ class Models(Section):
     """Hugging Face token, for gated models. Travels as a Modal Secret."""
     hf_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]")] | None = None
     """A mirror that models come from, in the place of https://huggingface.co."""
+    keep_compiled: bool = True
+    """Whether what SGLang compiles in a container is kept in a Volume for the next one."""
     cuda_visible_devices: str | None = None
     """Handed to the engines as `CUDA_VISIBLE_DEVICES`."""
 

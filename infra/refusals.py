@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING
 
+from infra import gpus
 from infra.configuration import ConfigurationError
 
 if TYPE_CHECKING:
@@ -36,6 +37,23 @@ def refuse_without_credentials(settings: Settings) -> None:
             "state.region: is not set, and with a role nothing else says where the table is; expected AWS's name of a "
             "region (eu-central-1)"
         )
+
+
+def refuse_impossible_snapshots(settings: Settings) -> None:
+    """Raise ConfigurationError for a model that is to be started from snapshots and whose engine cannot be in one."""
+    for model in settings.models.available_models:
+        engine = model.engine_for(settings.models, "modal")
+        if not model.snapshot or engine == "scripted":
+            continue
+        why = None
+        if engine == "llamacpp":
+            why = "llama.cpp cannot give its memory back and take it again, and loads in about a second without"
+        elif model.device_of(settings.models) != "cuda":
+            why = 'SGLang gives memory back on a GPU (device = "cuda") only'
+        elif gpus.split(model.gpu)[1] > 1:
+            why = f"gpu = {model.gpu!r} is several, and what they say to each other (NCCL) is in no snapshot"
+        if why is not None:
+            raise ConfigurationError(f"models.available_models: {model.id!r} has snapshot = true, and {why}")
 
 
 def refuse_unprotected_host(settings: Settings) -> None:

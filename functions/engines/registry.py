@@ -11,6 +11,7 @@ from functions.weights import fetch, plan
 from functions.weights_beside import with_beside
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from functions.boot import Boot
@@ -27,18 +28,19 @@ def make_engine(
     files: Path,
     hf_token: str | None = None,
     boot: Boot | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Engine:
     """The engine that serves `model` on the configured target, not started yet.
 
     `files` is where the files of a model that has a `path` lie on this machine; the weights of others are downloaded
-    here, unless they are in the cache. `boot` is told of that, and of what the engine does then. Raises
-    EngineStartError when they cannot be had.
+    here, unless they are in the cache. `boot` is told of that, and of what the engine does then. `environment`: more
+    variables for an engine that compiles. Raises EngineStartError when the weights cannot be had.
     """
     kind = model.engine_for(settings.models, settings.deploy.target)
     if kind == "scripted":
         return ScriptedEngine(
             address=address, model_name=model.id, arguments=model.scripted_args, api_key=api_key,
-            startup_timeout=float(model.startup_timeout), boot=boot,
+            startup_timeout=float(model.startup_timeout), boot=boot, environment=environment,
         )  # fmt: skip
     source = str(
         files
@@ -57,4 +59,5 @@ def make_engine(
         max_requests=most,
         cuda_visible_devices=settings.models.cuda_visible_devices,
         boot=boot,
+        environment=environment,
     )

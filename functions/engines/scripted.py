@@ -19,6 +19,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from functions.boot import Boot
@@ -50,6 +51,7 @@ class ScriptedEngine:
     def __init__(
         self, *, address: Address, model_name: str = "scripted", arguments: Sequence[str] = (),
         api_key: str | None = None, startup_timeout: float = 30.0, boot: Boot | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:  # fmt: skip
         """`arguments`: as on the command line, without those that name the address and the model."""
         self._address = address
@@ -60,12 +62,12 @@ class ScriptedEngine:
             sys.executable, "-m", "functions.engines.scripted", "--host", address.host, "--port", str(address.port),
             "--model-name", model_name, "--exit-with-parent", *arguments,
         ]  # fmt: skip
-        environment = dict(os.environ)
-        environment.pop(API_KEY_VARIABLE, None)
+        variables = {**os.environ, **(environment or {})}
+        variables.pop(API_KEY_VARIABLE, None)
         if api_key is not None:
-            environment[API_KEY_VARIABLE] = api_key
+            variables[API_KEY_VARIABLE] = api_key
         self._process = ServerProcess(
-            name=f"scripted engine ({model_name})", command=command, environment=environment, address=address,
+            name=f"scripted engine ({model_name})", command=command, environment=variables, address=address,
             headers={"authorization": f"Bearer {api_key}"} if api_key else None, boot=self.boot, landmarks=LANDMARKS,
         )  # fmt: skip
 
@@ -118,6 +120,10 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--max-running", type=int, help="answer 503 (queue full) above this many requests at once")
     parser.add_argument("--boot-seconds", type=float, default=0.0, help="take this long before listening")
     parser.add_argument("--start-error", help="fail to start, with these last words")
+    parser.add_argument(
+        "--compile", metavar="NAME", help="have a file of that name in $SGLANG_CACHE_DIR, as a compiler would"
+    )
+    parser.add_argument("--deaf-to-wake", action="store_true", help="once asleep, refuse to wake")
     parser.add_argument("--deaf-to-close", action="store_true", help="go on when a caller leaves: only an abort helps")
     parser.add_argument("--prefix-cache", action="store_true", help="usage tells what is known of earlier prompts")
     parser.add_argument("--exit-with-parent", action="store_true", help="exit when the parent process is gone")
@@ -139,6 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             script=script,
             max_running=options.max_running,
             deaf_to_close=options.deaf_to_close,
+            deaf_to_wake=options.deaf_to_wake,
+            compiled=_compiled(options.compile),
             prefix_cache=options.prefix_cache,
             api_key=os.environ.get(API_KEY_VARIABLE),
         ),
@@ -146,6 +154,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
         runner.run(_serve(server, options))
+
+
+def _compiled(name: str | None) -> str | None:
+    """Compile, unless that was done before: `compiled`, `found`; None where nothing is to be."""
+    if name is None:
+        return None
+    file = Path(os.environ["SGLANG_CACHE_DIR"]) / name
+    if file.exists():
+        return "found"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("machine code")
+    return "compiled"
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -37,6 +37,8 @@ class Options:
     script: Script = field(default_factory=Script)
     max_running: int | None = None
     deaf_to_close: bool = False
+    deaf_to_wake: bool = False
+    compiled: str | None = None
     prefix_cache: bool = False
     api_key: str | None = None
 
@@ -51,6 +53,7 @@ class ScriptedServer:
         self._id = secrets.token_hex(8)
         self._crash = crash
         self._asleep = False
+        self._moves: deque[str] = deque(maxlen=REMEMBERED)
         self._running: dict[str, tuple[Record, asyncio.Task[Any]]] = {}
         self._ended: deque[Record] = deque(maxlen=REMEMBERED)
         self._vocabulary = Vocabulary()
@@ -99,7 +102,8 @@ class ScriptedServer:
 
     def state(self) -> Json:
         """What `GET /scripted/state` answers: `engine` (random), `active`, the counts, and the latest requests, oldest
-        first; `plain`: the bodies of those that generate nothing, with their `path`."""
+        first; `plain`: the bodies of those that generate nothing, with their `path`; `compiled`: what came of being
+        told to compile; `moves`: `probe`, `sleep` and `wake` in the order in which it was asked for them."""
         running = [record for record, _ in self._running.values()]
         requests = [asdict(record) for record in (*self._ended, *running)]
         return {
@@ -108,6 +112,8 @@ class ScriptedServer:
             **self._counts,
             "requests": requests,
             "plain": list(self._plain),
+            "compiled": self.options.compiled,
+            "moves": list(self._moves),
         }
 
     @web.middleware
@@ -130,10 +136,14 @@ class ScriptedServer:
         return web.json_response(self.state())
 
     async def _sleep(self, _request: web.Request) -> web.Response:
+        self._moves.append("sleep")
         self._asleep = True
         return web.Response()
 
     async def _wake(self, _request: web.Request) -> web.Response:
+        self._moves.append("wake")
+        if self.options.deaf_to_wake:
+            return _refusal(500, "The memory is gone.")
         self._asleep = False
         return web.Response()
 
@@ -183,6 +193,7 @@ class ScriptedServer:
             record.port = request.transport.get_extra_info("peername")[1]
         answer = Answer(request, script=script, record=record, crash=self.crash, prefixes=self._prefixes)
         if record.rid == PROBE_RID:  # of whoever watches the engine: no request that anybody counts
+            self._moves.append("probe")
             return await answer.run()
         if record.rid in self._running:
             return _refusal(400, f"Duplicate request ID detected: {record.rid}")

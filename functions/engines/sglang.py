@@ -13,6 +13,8 @@ from functions.engines.process import ServerProcess
 from functions.engines.sglang_command import Sources, command_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from functions.boot import Boot, Phase
     from functions.engines.base import Address
     from infra.settings import Device, EngineKind, Model
@@ -22,6 +24,15 @@ LANDMARKS: dict[str, Phase] = {"Load weight begin": "weights", "Load weight end"
 then in that of each GPU; after them come the KV cache, CUDA graphs and a first request."""
 MEMORY_SECONDS = 120.0
 """How long releasing or resuming the accelerator's memory may take."""
+
+
+def that_wakes(command: list[str], *, snapshot: bool) -> list[str]:
+    """The command line of a server that is to be in a snapshot: when it gives back the GPU's memory, its weights (and
+    those of a model that drafts for it) go to the CPU's, and come back from there. Pure."""
+    if not snapshot:
+        return command
+    drafts = any(part.partition("=")[0] == "--speculative-algorithm" for part in command)
+    return [*command, "--enable-weights-cpu-backup", *(["--enable-draft-weights-cpu-backup"] if drafts else [])]
 
 
 class SGLangEngine:
@@ -38,23 +49,27 @@ class SGLangEngine:
         max_requests: int,
         cuda_visible_devices: str | None = None,
         boot: Boot | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.address = address
         self.model = model
         self.device = device
         self.startup_timeout = float(model.startup_timeout)
-        environment = dict(os.environ)
+        variables = {**os.environ, **(environment or {})}
         if device == "cpu":
-            environment["SGLANG_USE_CPU_ENGINE"] = "1"  # without it, SGLang looks for a GPU whatever `--device` says
+            variables["SGLANG_USE_CPU_ENGINE"] = "1"  # without it, SGLang looks for a GPU whatever `--device` says
         if cuda_visible_devices is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = cuda_visible_devices
+            variables["CUDA_VISIBLE_DEVICES"] = cuda_visible_devices
         self.process = ServerProcess(
             name=f"sglang ({model.id})",
-            command=command_line(
-                model, device=device, sources=sources, address=address, api_key=api_key, max_requests=max_requests
+            command=that_wakes(
+                command_line(
+                    model, device=device, sources=sources, address=address, api_key=api_key, max_requests=max_requests
+                ),
+                snapshot=model.snapshot,
             ),
             address=address,
-            environment=environment,
+            environment=variables,
             ready_path="/ready",  # /health takes a second or more: it has a token made
             boot=boot,
             landmarks=LANDMARKS,

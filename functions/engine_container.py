@@ -1,0 +1,184 @@
+"""One model's engine in its container: started, made ready for a snapshot, woken, watched, and gone with it.
+
+What can go wrong is told to callers. An engine that cannot start is answered for by a small server on its port; one
+that cannot be put to sleep or does not wake is started anew, as if there were no snapshots.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from functions.boot import Boot, BootPhases, container_seconds
+from functions.compile_cache import CompileCache, folder_of, gpus_here, installed_versions, key_of, variables
+from functions.engines.base import Address, EngineError, EngineStartError
+from functions.engines.failed import FailureServer
+from functions.engines.registry import make_engine
+from functions.images import COMPILED, compiled_volume, keeps_compiled, model_folder
+from functions.logs import configure_logging
+from functions.watch import Watch
+from infra.configuration import load_settings
+from infra.secrets import ENGINE_API_KEY, HF_TOKEN
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from functions.engines.base import Engine
+    from infra.settings import Model, Settings
+
+MODEL_VARIABLE: Final = "MODEL_ID"
+PORT_VARIABLE: Final = "ENGINE_PORT"
+WARM_UPS: Final = 3
+"""Requests before a snapshot is taken: what they compile and capture need not be compiled after it."""
+WARM_UP_SECONDS: Final = 120.0
+
+log = logging.getLogger(__name__)
+
+
+class EngineContainer:
+    """The engine of the model that `MODEL_ID` names, on the port `ENGINE_PORT`."""
+
+    def __init__(self, settings: Settings, model: Model, *, address: Address) -> None:
+        self.settings = settings
+        self.model = model
+        self.address = address
+        self.boot: BootPhases | None = None
+        """How long it took until it was ready, once it is."""
+        self.engine: Engine | None = None
+        self._cache = self._compile_cache()
+        self._watch: Watch | None = None
+        self._failure: FailureServer | None = None
+        self._leaving = threading.Event()
+
+    @classmethod
+    def here(cls) -> Self:
+        """As this container's environment says. Raises LookupError where no such model is configured."""
+        settings = load_settings()
+        label = os.environ[MODEL_VARIABLE]
+        configure_logging(settings, model=label)
+        model = settings.models.find(label)
+        if model is None:
+            raise LookupError(f"{MODEL_VARIABLE}={label!r} is not among the configured models")
+        address = Address(host="0.0.0.0", port=int(os.environ[PORT_VARIABLE]))  # noqa: S104 - the container's own network
+        return cls(settings, model, address=address)
+
+    def start(self, boot: Boot) -> None:
+        """Start and serve; or say why not, to whoever asks. Raises OSError where nothing can listen on the port."""
+        try:
+            self._start(boot)
+        except EngineStartError as error:
+            self._answer_for_it(error.message)
+            return
+        self._serve(boot.is_ready())
+        if self._cache is not None:
+            self._cache.keep_soon()
+
+    def prepare(self) -> None:
+        """Start, warm up, and sleep, so that a snapshot can be taken. What fails here is tried again by `resume`,
+        without one: no snapshot is to hold a failure."""
+        boot = Boot(container=container_seconds())
+        try:
+            engine = self._start(boot)
+            for _ in range(WARM_UPS):
+                engine.answers(WARM_UP_SECONDS)
+            phases = boot.is_ready()
+            if self._cache is not None:
+                self._cache.keep()
+            engine.sleep()
+        except EngineError as error:
+            log.error("model %s is in no snapshot: %s", self.model.id, error.message)
+            self._drop()
+            return
+        told = {"model": self.model.id, "boot_seconds": dict(phases.seconds)}
+        log.info("model %s is asleep, for a snapshot: %s", self.model.id, phases, extra=told)
+
+    def resume(self) -> None:
+        """Serve: with what the snapshot holds, or else from the start. Raises as `start` does."""
+        boot = Boot()  # how old a restored process is, nothing tells
+        if self.engine is not None:
+            boot.begins("resume")
+            try:
+                self.engine.wake()
+            except EngineError as error:
+                log.error("model %s is started anew: %s", self.model.id, error.message)
+                self._drop()
+            else:
+                self._serve(boot.is_ready())
+                return
+        self.start(Boot())
+
+    def stop(self) -> None:
+        """End, and keep what was compiled since."""
+        self._leaving.set()
+        if self._watch is not None:
+            self._watch.end()
+        if self._failure is not None:
+            self._failure.stop()
+        self._drop()
+        if self._cache is not None:
+            self._cache.keep()
+
+    def _start(self, boot: Boot) -> Engine:
+        if self._cache is not None:
+            self._cache.restore()
+        self.engine = make_engine(
+            self.model,
+            self.settings,
+            address=self.address,
+            files=Path(model_folder(self.model)),
+            api_key=os.environ.get(ENGINE_API_KEY),
+            hf_token=os.environ.get(HF_TOKEN),
+            boot=boot,
+            environment={} if self._cache is None else variables(self._cache.folder),
+        )
+        self.engine.start()
+        return self.engine
+
+    def _serve(self, phases: BootPhases) -> None:
+        assert self.engine is not None
+        self.boot = phases
+        told = {"model": self.model.id, "boot_seconds": dict(phases.seconds)}
+        log.info("model %s is ready: %s", self.model.id, phases, extra=told)
+        self._watch = Watch(self.engine, self.settings.health, name=self.model.id)
+        self._watch.begin()
+        leave = threading.Thread(
+            target=self._leave_with, args=(self.engine, self._watch), name="engine-end", daemon=True
+        )
+        leave.start()
+
+    def _leave_with(self, engine: Engine, watch: Watch) -> None:
+        engine.wait()
+        watch.end()
+        if not self._leaving.is_set():
+            why = watch.verdict or "it ended by itself"
+            log.error("the engine is gone (%s): the container leaves, so that another can come", why)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def _answer_for_it(self, message: str) -> None:
+        log.error("model %s cannot be served: %s", self.model.id, message)
+        self._drop()
+        self._failure = FailureServer(self.address, message)
+        try:
+            self._failure.start()
+        except OSError as taken:
+            log.error("and port %d cannot tell so to callers: %s", self.address.port, taken)
+            raise
+
+    def _drop(self) -> None:
+        engine, self.engine = self.engine, None
+        if engine is not None:
+            engine.stop()
+
+    def _compile_cache(self) -> CompileCache | None:
+        if not keeps_compiled(self.model, self.settings):
+            return None
+        name = key_of(gpus_here(), installed_versions())
+        return CompileCache(
+            archive=Path(COMPILED) / self.model.id / f"{name}.tar",
+            folder=folder_of(self.model.id),
+            commit=lambda: compiled_volume(self.settings).commit(),
+        )
