@@ -65,7 +65,7 @@ check: lint  ## everything slower than `make test`
 conformance: .venv/.dev  ## real clients and raw sockets against the service (ARGS="--base-url …": a deployment)
 	$(BIN)/python -m pytest tests/conformance $(ARGS)
 
-docs: .venv/.dev  ## write the documents that are made from the code (configuration, API reference)
+docs: .venv/.dev  ## write the documents that are made from the code (configuration, API reference, Postman collection)
 	$(BIN)/python -m tests.documents
 
 wheel: .venv/.dev  ## build the emulator's wheel into dist/

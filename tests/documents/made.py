@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.documents import api, configuration
+from tests.documents import api, configuration, postman
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,4 +16,5 @@ def documents() -> dict[Path, str]:
     return {
         ROOT / "docs/configuration.md": configuration.reference(example),
         ROOT / "docs/api-reference.md": api.reference(document),
+        ROOT / "docs/postman/llm.postman_collection.json": postman.collection(document),
     }

@@ -16,7 +16,9 @@ def documents() -> dict[str, str]:
     return {path.relative_to(made.ROOT).as_posix(): text for path, text in made.documents().items()}
 
 
-@pytest.mark.parametrize("path", ["docs/configuration.md", "docs/api-reference.md"])
+@pytest.mark.parametrize(
+    "path", ["docs/configuration.md", "docs/api-reference.md", "docs/postman/llm.postman_collection.json"]
+)
 def test_it_is_up_to_date(documents: dict[str, str], path: str) -> None:
     kept = (made.ROOT / path).read_text(encoding="utf-8")
     assert kept == documents[path], f"{path} is not what the code says: run `make docs` and commit it"
