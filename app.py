@@ -71,6 +71,7 @@ if settings.deploy.web == "function":
     @modal.concurrent(max_inputs=settings.web.max_concurrent_requests)
     class Web(Endpoint):
         servers = servers
+        web = modal.asgi_app(custom_domains=settings.deploy.custom_domains or None)(Endpoint.web)  # type: ignore[assignment]
 
 else:
 

@@ -77,7 +77,8 @@ def services_of(
 
 
 class Endpoint:
-    """The web function: builds the application before the memory snapshot, and hands it to Modal."""
+    """The web function: builds the application before the memory snapshot. `app.py` hands `web` to Modal, and says at
+    which domains."""
 
     servers: ClassVar[Mapping[str, modal.Server]] = {}
 
@@ -89,7 +90,6 @@ class Endpoint:
         self.application = create_application(services)
         spare_the_application()
 
-    @modal.asgi_app()
     def web(self) -> ASGIApp:
         return self.application
 

@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
-from functions.batches import batch_jobs
 from functions.logs import configure_logging
 from functions.state import metrics_jobs, response_jobs, session_jobs, shared_state, usage_jobs
 from infra.configuration import load_settings
@@ -75,6 +74,8 @@ async def run_jobs(jobs: Mapping[str, Job], *, clock: Clock, seconds: float) -> 
 
 async def run_once() -> dict[str, int]:
     """One run in a container of its own. Raises JobsFailed."""
+    from functions.batches import batch_jobs  # of Modal, whose client is not there where `run_for_ever` is
+
     settings, clock = load_settings(), RealClock()
     configure_logging(settings)
     state = shared_state(settings)

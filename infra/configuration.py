@@ -46,6 +46,7 @@ SPELLINGS = {
     "app_name": f"at most 63 {_NAME}",
     "metrics_path": "a path, which begins with '/'",
     "otlp_endpoint": "the address of a collector, as http://collector:4318",
+    "custom_domains": "names of hosts, as llm.example.com",
     "allowed_origins": "origins as browsers tell them (https://example.com), or '*'",
 }
 """Key -> how it may be spelled, where the settings have a pattern for that."""

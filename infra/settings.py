@@ -40,6 +40,7 @@ from infra.responses import Responses as Responses
 from infra.section import Section
 from infra.sglang_checks import objections_anywhere
 
+Domain = Annotated[str, Field(pattern=r"^(\*\.)?([a-z0-9-]{1,63}\.)+[a-z]{2,63}$")]
 LogLevel = Literal["trace", "debug", "info", "warn", "error"]
 
 
@@ -133,6 +134,8 @@ class Deploy(Section):
     web: Literal["function", "server"] = "function"
     """What the web endpoint is on Modal: a web function, whose requests wait while its container boots, or a Server
     (uvicorn on a port, nothing in between), which answers 503 then: for who keeps a container warm."""
+    custom_domains: tuple[Domain, ...] = ()
+    """Domains of yours, registered with Modal, at which the web function answers too. A Server has none."""
     first_port: Annotated[int, Field(ge=1024, le=65000)] = 8000
     """Where the web endpoint listens in its container, as a Server; each model's engine has one of the ports that
     follow. Modal's containers do not care: it is for machines whose containers share one network."""
@@ -183,6 +186,14 @@ class Settings(Section):
         for model in self.models.available_models:
             for objection in objections_anywhere(model, self.models, target=self.deploy.target):
                 raise ValueError(f"model {model.id!r}: {objection}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_web_server_has_no_domains(self) -> Self:
+        if self.deploy.web == "server" and self.deploy.custom_domains:
+            raise ValueError(
+                'deploy.custom_domains are of web functions: expected deploy.web = "function", or none of them'
+            )
         return self
 
     @model_validator(mode="after")

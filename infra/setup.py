@@ -1,9 +1,10 @@
 """Makes what a deploy needs, the same way on Modal and on the emulator: `python -m infra.setup`.
 
 In AWS the table and the bucket of `infra.blueprint` (unless `state.kind` is "memory"), as far as they are missing:
-`--dry-run` only says what is, `--cloudformation` and `--policy` print them as a template and what containers must be
-allowed, for those who make them another way. With `--workspace ac-…` the template has a role too, which the containers
-of the app in that workspace of Modal take by their identity tokens (`state.role_arn`), and nobody else.
+`--dry-run` only says what is, `--state-only` makes nothing else (for a service without Modal), `--cloudformation` and
+`--policy` print them as a template and what containers must be allowed, for those who make them another way. With
+`--workspace ac-…` the template has a role too, which the containers of the app in that workspace of Modal take by their
+identity tokens (`state.role_arn`), and nobody else.
 
 On Modal two Secrets, made together because they share the engines' key:
 
@@ -78,6 +79,7 @@ def make_state(settings: Settings, *, dry_run: bool) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.setup", description="Make what a deploy needs.")
     parser.add_argument("--rotate", action="store_true", help="make new credentials in place of those that are there")
+    parser.add_argument("--state-only", action="store_true", help="make table and bucket, and ask nothing of Modal")
     parser.add_argument("--dry-run", action="store_true", help="say what would be made in AWS, and make nothing")
     parser.add_argument(
         "--workspace", metavar="ac-…", help="with --cloudformation: a role too, for this workspace's app"
@@ -90,6 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.workspace and not options.cloudformation:
         parser.error("--workspace goes with --cloudformation")
+    if options.state_only and options.rotate:
+        parser.error("--rotate is about Modal's Secrets, and --state-only makes none")
     try:
         settings = load_settings()
     except ConfigurationError as error:
@@ -119,7 +123,9 @@ def main(arguments: list[str] | None = None) -> int:
         except (StateUnavailable, ProvisionError) as error:
             print(f'setup: AWS: {error}. (state.kind = "memory" does without it.)', file=sys.stderr)
             return 1
-    if options.dry_run:
+    elif options.state_only:
+        print('setup: state.kind is "memory": there is nothing to make')
+    if options.dry_run or options.state_only:
         return 0
     names = SecretNames.of(settings.deploy.app_name)
     token = settings.models.hf_token

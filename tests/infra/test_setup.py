@@ -58,6 +58,8 @@ def test_table_and_bucket_are_made_once_and_only_looked_for_when_told(emulator: 
     assert "Secret" not in dry
     assert setup(emulator, STATE__KIND="aws").stdout.startswith("setup: made table llm-state\n")
     again = setup(emulator, STATE__KIND="aws").stdout
+    alone = setup(emulator, "--state-only", STATE__KIND="aws", DEPLOY__APP_NAME="alone", MODAL_TOKEN_ID="")
+    assert (alone.returncode, "made table alone-state" in alone.stdout, "Secret" in alone.stdout) == (0, True, False)
     assert again.startswith("setup: table llm-state and bucket llm-state were there already\n")
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from emulator.logs import LogLine
 
 HEARTBEAT = "0.5"
+DOMAIN = "llm.example.com"
 
 
 @pytest.fixture(scope="module")
@@ -47,4 +48,6 @@ def service_with_files(logs: list[LogLine], tmp_path_factory: pytest.TempPathFac
     broken.write_bytes(b"GGUF" + bytes(4096))
     models = [DEMO, {"id": "broken", "name": "broken", "path": str(broken)}, scripted("steady", scaledown_window=300)]
     with Emulator(log=logs.append) as emulator:
-        yield deploy(emulator, models, WEB__HEARTBEAT_INTERVAL=HEARTBEAT)
+        yield deploy(
+            emulator, models, WEB__HEARTBEAT_INTERVAL=HEARTBEAT, DEPLOY__CUSTOM_DOMAINS=f'["{DOMAIN}"]'
+        )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from tests.service.conftest import DOMAIN
 from tests.service.deployment import until
 from tests.service.test_leaving import ask, connect, soon, wake
 
@@ -45,6 +46,19 @@ def test_the_models_are_listed_without_waking_an_engine(service: Service, client
     assert get(f"{service.url}/readiness")["status"] == "ready"
     assert get(f"{service.url}/models/demo")["state"] == "cold"
     assert not service.engines("demo")
+
+
+def test_a_configured_domain_leads_to_the_service_and_another_does_not(service: Service) -> None:
+    shared = service.emulator.core.ingress.url
+    statuses = []
+    for domain in (DOMAIN, f"not-{DOMAIN}"):
+        request = urllib.request.Request(f"{shared}/health", headers={"Host": domain})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                statuses.append(answer.status)
+        except urllib.error.HTTPError as error:
+            statuses.append(error.code)
+    assert statuses == [200, 404]
 
 
 def test_the_demo_model_answers_in_one_piece_and_streamed_alike(service: Service, client: openai.OpenAI) -> None:
