@@ -1,0 +1,146 @@
+"""The metrics of an engine's container, pushed into the table: no scrape reaches an engine, so none wakes a GPU.
+
+What the engine counts, how its boot went and how long its container was there is written by the same publisher as the
+web containers', in a thread of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import logging
+import threading
+import time
+import urllib.request
+from typing import TYPE_CHECKING
+
+from functions.engines.readings import read
+from functions.state import metrics_store, shared_state
+from infra.metric_families import family
+from infra.metric_snapshots import Shape, Snapshot, total, units, without_gauges
+from web.clock import RealClock
+from web.publishing import Publisher
+from web.tallies import Distributions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from functions.boot import BootPhases
+    from functions.engines.base import Address
+    from infra.settings import Model, Settings
+
+READ_SECONDS = 2.0
+"""How long an engine may take to tell its metrics: llama.cpp tells nothing in the middle of a batch."""
+CLOSE_SECONDS = 15.0
+"""How long the last writing may take: of the 30 s that a container has to leave."""
+
+log = logging.getLogger(__name__)
+
+
+class EngineCounts:
+    """What there is to be told of one container. `ask`: the text of the engine's metrics; None: it tells none now."""
+
+    def __init__(
+        self, model: str, ask: Callable[[], str | None], *, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.publish_errors = 0
+        self._model = model
+        self._ask = ask
+        self._monotonic = monotonic
+        self._began = monotonic()
+        self._boots = Distributions(family("engine_boot_seconds").bounds)
+        self._failures = 0
+        self._last: Snapshot = {}
+
+    def booted(self, phases: BootPhases) -> None:
+        for phase, seconds in phases.seconds.items():
+            self._boots.of(self._model, phase).observe(seconds)
+
+    def failed(self) -> None:
+        """The engine could not start."""
+        self._failures += 1
+
+    def publish_failed(self) -> None:
+        self.publish_errors += 1
+
+    def snapshot(self) -> Snapshot:
+        """All of it, now. Asks the engine, and blocks for that. One that does not answer has counted what it last told,
+        and has no gauges."""
+        try:
+            text = self._ask()
+            self._last = without_gauges(self._last) if text is None else read(text, model=self._model)
+        except ValueError as error:
+            log.warning("the engine's metrics cannot be read: %s", error)
+        here = (self._model,)
+        mine = {
+            "engine_containers": 1, "engine_container_starts_total": 1,
+            "engine_container_seconds_total": self._monotonic() - self._began,
+            "engine_boots_failed_total": self._failures,
+        }  # fmt: skip
+        told: Snapshot = {Shape.of(family(name)): {here: (units(value),)} for name, value in mine.items()}
+        told[Shape.of(family("metrics_publish_errors_total"))] = {(): (units(self.publish_errors),)}
+        told[Shape.of(family("engine_boot_seconds"))] = self._boots.numbers()
+        return total([told, self._last])
+
+
+class EngineReporter:
+    """Writes them on a timer, from `start` until `stop`; where there is no table or no metrics are wanted, nothing."""
+
+    def __init__(self, model: Model, settings: Settings, *, address: Address, api_key: str | None) -> None:
+        self.counts = EngineCounts(model.id, lambda: ask(address, api_key))
+        self._settings = settings
+        self._leave = threading.Event()
+        self._wake: Callable[[], object] = self._leave.set
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._settings.state.kind == "aws" and self._settings.observability.enable_metrics:
+            self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="metrics", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Write the last time, while the engine is still there to be asked. Idempotent."""
+        self._leave.set()
+        self._wake()
+        if self._thread is not None:
+            self._thread.join(CLOSE_SECONDS)
+            if self._thread.is_alive():
+                log.error("the last metrics of this container are lost: writing them takes too long")
+            self._thread = None
+
+    async def _run(self) -> None:
+        loop, leave = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(leave.set)
+
+        self._wake = wake
+        state = shared_state(self._settings)
+        store = metrics_store(state, self._settings)
+        if state is None or store is None:
+            return
+        publisher = Publisher(
+            store, self.counts.snapshot, clock=RealClock(), interval=self._settings.metrics.publish_interval,
+            failed=self.counts.publish_failed,
+        )  # fmt: skip
+        try:
+            publisher.begin()
+            if not self._leave.is_set():
+                await leave.wait()
+            await publisher.close()
+        finally:
+            await asyncio.to_thread(state.clients.close)
+
+
+def ask(address: Address, api_key: str | None) -> str | None:
+    """What an engine tells at `/metrics`; None where it does not."""
+    request = urllib.request.Request(address.url + "/metrics")  # noqa: S310 - http, ours
+    if api_key:
+        request.add_header("authorization", f"Bearer {api_key}")
+    try:
+        with urllib.request.urlopen(request, timeout=READ_SECONDS) as answer:  # noqa: S310
+            text: str = answer.read().decode(errors="replace")
+            return text
+    except (OSError, http.client.HTTPException):
+        return None
