@@ -32,13 +32,17 @@ names = SecretNames.of(settings.deploy.app_name)
 
 app = modal.App(settings.deploy.app_name)
 
+told = settings.observability
+state_secrets = [modal.Secret.from_name(settings.state.secret)] if settings.state.secret else []
+metrics_secrets = state_secrets if told.enable_metrics else []  # engines' go to the table
+
 servers = {
     model.id: app.server(
         name=server_name(model.id),
         env={MODEL_VARIABLE: model.id, PORT_VARIABLE: str(port_of(model, settings))},
         image=engine_image(model, settings),
         gpu=gpu_of(model, settings),
-        secrets=[modal.Secret.from_name(names.engine)],
+        secrets=[modal.Secret.from_name(names.engine), *metrics_secrets],
         volumes=engine_volumes(model, settings),
         port=port_of(model, settings),
         startup_timeout=model.startup_timeout + STARTUP_MARGIN,
@@ -50,8 +54,6 @@ servers = {
 }
 
 
-state_secrets = [modal.Secret.from_name(settings.state.secret)] if settings.state.secret else []
-told = settings.observability
 collector_secrets = [modal.Secret.from_name(told.otlp_secret)] if told.traced and told.otlp_secret else []
 
 web_parts: dict[str, Any] = {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from functions.boot import Boot, BootPhases, container_seconds
 from functions.compile_cache import CompileCache, folder_of, gpus_here, installed_versions, key_of, variables
+from functions.engine_metrics import EngineReporter
 from functions.engines.base import Address, EngineError, EngineStartError
 from functions.engines.failed import FailureServer
 from functions.engines.registry import make_engine
@@ -52,6 +53,7 @@ class EngineContainer:
         self._cache = self._compile_cache()
         self._watch: Watch | None = None
         self._failure: FailureServer | None = None
+        self._reporter: EngineReporter | None = None
         self._leaving = threading.Event()
 
     @classmethod
@@ -107,13 +109,15 @@ class EngineContainer:
                 log.error("model %s is started anew: %s", self.model.id, error.message)
                 self._drop()
             else:
-                self._serve(boot.is_ready())
+                self._serve(boot.is_ready(), resumed=True)
                 return
         self.start(Boot())
 
     def stop(self) -> None:
         """End, and keep what was compiled since."""
         self._leaving.set()
+        if self._reporter is not None:
+            self._reporter.stop()  # while there is an engine to be asked
         if self._watch is not None:
             self._watch.end()
         if self._failure is not None:
@@ -138,11 +142,12 @@ class EngineContainer:
         self.engine.start()
         return self.engine
 
-    def _serve(self, phases: BootPhases) -> None:
+    def _serve(self, phases: BootPhases, *, resumed: bool = False) -> None:
         assert self.engine is not None
         self.boot = phases
         told = {"model": self.model.id, "boot_seconds": dict(phases.seconds)}
         log.info("model %s is ready: %s", self.model.id, phases, extra=told)
+        self._report().ready(phases, resumed=resumed)
         self._watch = Watch(self.engine, self.settings.health, name=self.model.id)
         self._watch.begin()
         leave = threading.Thread(
@@ -158,8 +163,16 @@ class EngineContainer:
             log.error("the engine is gone (%s): the container leaves, so that another can come", why)
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def _report(self) -> EngineReporter:
+        """Not before a snapshot: it begins with a container's own life."""
+        self._reporter = EngineReporter(
+            self.model, self.settings, address=self.address, api_key=os.environ.get(ENGINE_API_KEY)
+        )
+        return self._reporter
+
     def _answer_for_it(self, message: str) -> None:
         log.error("model %s cannot be served: %s", self.model.id, message)
+        self._report().failed()
         self._drop()
         self._failure = FailureServer(self.address, message)
         try:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from functions.engines.readings import read
 from functions.state import metrics_store, shared_state
 from infra.metric_families import family
-from infra.metric_snapshots import Shape, Snapshot, total, units, without_gauges
+from infra.metric_snapshots import Shape, Snapshot, less, total, units, without_gauges
 from web.clock import RealClock
 from web.publishing import Publisher
 from web.tallies import Distributions
@@ -50,11 +50,17 @@ class EngineCounts:
         self._began = monotonic()
         self._boots = Distributions(family("engine_boot_seconds").bounds)
         self._failures = 0
+        self._before: Snapshot = {}
         self._last: Snapshot = {}
 
     def booted(self, phases: BootPhases) -> None:
         for phase, seconds in phases.seconds.items():
             self._boots.of(self._model, phase).observe(seconds)
+
+    def resumed(self) -> None:
+        """What the engine has counted until now was before a snapshot, and is in every container made of it."""
+        self.snapshot()
+        self._before = without_gauges(self._last)
 
     def failed(self) -> None:
         """The engine could not start."""
@@ -80,11 +86,12 @@ class EngineCounts:
         told: Snapshot = {Shape.of(family(name)): {here: (units(value),)} for name, value in mine.items()}
         told[Shape.of(family("metrics_publish_errors_total"))] = {(): (units(self.publish_errors),)}
         told[Shape.of(family("engine_boot_seconds"))] = self._boots.numbers()
-        return total([told, self._last])
+        return total([told, less(self._last, self._before)])
 
 
 class EngineReporter:
-    """Writes them on a timer, from `start` until `stop`; where there is no table or no metrics are wanted, nothing."""
+    """Writes them on a timer, from `ready` or `failed` until `stop`; where there is no table or no metrics are wanted,
+    nothing."""
 
     def __init__(self, model: Model, settings: Settings, *, address: Address, api_key: str | None) -> None:
         self.counts = EngineCounts(model.id, lambda: ask(address, api_key))
@@ -93,7 +100,19 @@ class EngineReporter:
         self._wake: Callable[[], object] = self._leave.set
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
+    def ready(self, phases: BootPhases, *, resumed: bool) -> None:
+        """The engine serves. `resumed`: it was in a snapshot."""
+        self.counts.booted(phases)
+        if resumed:
+            self.counts.resumed()
+        self._start()
+
+    def failed(self) -> None:
+        """The engine could not start, and something else answers for it."""
+        self.counts.failed()
+        self._start()
+
+    def _start(self) -> None:
         if self._settings.state.kind == "aws" and self._settings.observability.enable_metrics:
             self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="metrics", daemon=True)
             self._thread.start()

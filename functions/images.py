@@ -20,7 +20,7 @@ PYTHON = "3.11"
 """On Modal. Deployed to this machine, the service has the Python that it is deployed with, whose packages are here."""
 SGLANG_IMAGE = "lmsysorg/sglang:v0.5.23"
 """SGLang's own image: CUDA, kernels and server, as its team releases them."""
-SETTINGS_READERS = ("pydantic-settings>=2.12,<3", "aiohttp>=3.12,<4")
+SETTINGS_READERS = ("pydantic-settings>=2.12,<3", "aiohttp>=3.12,<4", "boto3>=1.40,<2", "prometheus-client>=0.23,<1")
 """What our code needs beside the engine in SGLang's image."""
 WEIGHTS = "/weights"
 """Where the Volume of downloaded weights is mounted."""

@@ -63,7 +63,7 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 
 
 def parameters(options: Options, *, api_key: str | None) -> xllamacpp.CommonParams:
-    """llama.cpp's parameters for these options. Its web page, metrics and CORS are off: the web tier's business."""
+    """llama.cpp's parameters for these options. Its web page and CORS are off: the web tier's business."""
     import xllamacpp
 
     chosen = xllamacpp.CommonParams()
@@ -90,7 +90,7 @@ def parameters(options: Options, *, api_key: str | None) -> xllamacpp.CommonPara
     # As everywhere else: an assistant's message that comes last is continued only where that is asked for.
     chosen.prefill_assistant = False
     chosen.ui = False
-    chosen.endpoint_metrics = False
+    chosen.endpoint_metrics = True
     chosen.endpoint_slots = True
     chosen.sse_ping_interval = -1
     chosen.cors_origins = ""

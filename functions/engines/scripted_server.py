@@ -60,6 +60,7 @@ class ScriptedServer:
         self._prefixes = PrefixCache() if self.options.prefix_cache else None
         self._plain: deque[Json] = deque(maxlen=REMEMBERED)
         self._counts = {"started": 0, "finished": 0, "aborted": 0, "failed": 0, "refused": 0}
+        self._tokens = 0
         self._runner: web.AppRunner | None = None
 
     @property
@@ -70,6 +71,7 @@ class ScriptedServer:
         """Listen. Raises OSError when the port is taken."""
         app = web.Application(client_max_size=64 * 1024 * 1024, middlewares=[self._guard])
         app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._generate)
         app.router.add_post("/v1/completions", self._generate)
@@ -85,6 +87,18 @@ class ScriptedServer:
         site = web.TCPSite(self._runner, host, port, backlog=1024)
         await site.start()
         self.port = self._runner.addresses[0][1]
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        """Some of SGLang's."""
+        told = {
+            "num_running_reqs": ("gauge", len(self._running)),
+            "num_requests_total": ("counter", self._counts["finished"]),
+            "num_aborted_requests_total": ("counter", self._counts["aborted"]),
+            "generation_tokens_total": ("counter", self._tokens),
+        }
+        labels = f'{{model_name="{self.options.model_name}"}}'
+        lines = [f"# TYPE sglang:{name} {kind}\nsglang:{name}{labels} {value}" for name, (kind, value) in told.items()]
+        return web.Response(text="\n".join(lines) + "\n")
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -223,6 +237,7 @@ class ScriptedServer:
         if not task.cancelled():
             task.exception()
         self._counts[record.outcome] += 1
+        self._tokens += record.tokens
         del self._running[record.rid]
         self._ended.append(record)
 
