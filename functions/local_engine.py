@@ -151,7 +151,8 @@ class LocalEngine:
             return COLD
         if life.ready_at is None:
             return ModelState(state="booting", phase=life.phase, seconds=now - life.began, containers=1)
-        return ModelState(state="ready", containers=1, requests=self._seen.active)
+        boot = None if self.boot is None else {str(phase): took for phase, took in self.boot.seconds.items()}
+        return ModelState(state="ready", containers=1, requests=self._seen.active, boot=boot)
 
     # Its lives
 

@@ -46,6 +46,8 @@ class ModelState:
     """Requests that they are working on. None: not known."""
     reason: str | None = None
     """Why it failed, for the caller."""
+    boot: Mapping[str, float] | None = None
+    """Of one that is ready: the phases of its boot, in seconds, where they are known."""
 
     @property
     def available(self) -> bool:

@@ -55,7 +55,8 @@ class SGLangEngine:
         self.model = model
         self.device = device
         self.startup_timeout = float(model.startup_timeout)
-        variables = {**os.environ, **(environment or {})}
+        # All that it loads lies on this disk: it is not to ask Hugging Face about it, nor to wait where that is down.
+        variables = {"HF_HUB_OFFLINE": "1", **os.environ, **(environment or {})}
         if device == "cpu":
             variables["SGLANG_USE_CPU_ENGINE"] = "1"  # without it, SGLang looks for a GPU whatever `--device` says
         if cuda_visible_devices is not None:

@@ -132,6 +132,7 @@ async def test_the_first_demand_starts_it_and_nobody_reaches_it_before_it_has_st
         await asyncio.open_connection(address.host, address.port)
     process.boots.set()
     await until(lambda: bench.engine.state().state == "ready")
+    assert bench.engine.state().boot == {"ready": 3}
     assert bench.engine.demand() == process.address
     assert len(bench.made) == 1
 

@@ -139,6 +139,12 @@ def test_sleep_and_wake_speak_to_the_server_with_its_key() -> None:
     assert seen == [("/release_memory_occupation", "Bearer ek-1"), ("/resume_memory_occupation", "Bearer ek-1")]
 
 
+def test_it_does_not_ask_hugging_face_unless_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (engine("cuda", ADDRESS).process.environment or {})["HF_HUB_OFFLINE"] == "1"
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert (engine("cuda", ADDRESS).process.environment or {})["HF_HUB_OFFLINE"] == "0"
+
+
 def test_on_the_cpu_it_cannot_sleep() -> None:
     sglang = engine("cpu", ADDRESS)
     assert not sglang.can_sleep

@@ -232,6 +232,22 @@ def test_a_full_disk_says_what_to_do() -> None:
     assert explain(QWEN, full) == f"{QWEN}: the disk is full; free space, or set HF_HOME to a folder on a larger one"
 
 
+def test_a_disk_that_fills_up_is_told_and_the_next_attempt_with_room_succeeds(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    source = plan(qwen(), "llamacpp")
+    assert isinstance(source, Hub)
+    with monkeypatch.context() as patched:
+        patched.setattr("huggingface_hub.file_download.http_get", full)
+        with pytest.raises(WeightsError, match=f"{QWEN}-GGUF: the disk is full; free space"):
+            take(source, cache=tmp_path)
+    assert not list(tmp_path.rglob("*.incomplete"))
+    assert take(source, cache=tmp_path).path.read_bytes() == Q4
+
+
 def test_the_command_fetches_what_is_configured_and_shows_its_progress(hub: FakeHub, tmp_path: Path) -> None:
     configuration = tmp_path / "config.toml"
     configuration.write_text(f'[[models.available_models]]\nid = "qwen"\nname = "{QWEN}"\n')

@@ -134,11 +134,13 @@ def description(model: Model, state: ModelState, settings: Settings) -> dict[str
 
 
 def _facts(model: Model, state: ModelState, settings: Settings) -> dict[str, Any]:
-    facts = {
+    facts: dict[str, Any] = {
         "name": model.name, "context_length": model.context_length, "quantization": model.quantization,
         "device": device_of(model, settings), "vision": model.vision, "embedding": model.embedding,
         "state": state.state, "phase": state.phase,
         "seconds": None if state.seconds is None else round(state.seconds, 1),
         "containers": state.containers, "requests": state.requests,
     }  # fmt: skip
+    if state.boot is not None:
+        facts["boot"] = {phase: round(seconds, 3) for phase, seconds in state.boot.items()}
     return facts if state.reason is None else {**facts, "reason": presentable(state.reason)}
