@@ -25,7 +25,7 @@ ALERTS = [rule for rule in RULES if "alert" in rule]
 OF_PROMETHEUS = {"up"}
 OF_REAL_ENGINES = {
     "service: Key-value cache", "service: First token by the engine's clock",
-    "cold-starts-and-cost: Where a boot's time goes",
+    "cold-starts-and-cost: Where a boot's time goes", "cold-starts-and-cost: How much of their time engines work",
 }  # fmt: skip
 """Panels of what engines' containers tell, which the scripted engine as a process of this machine does not."""
 
