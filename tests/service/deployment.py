@@ -43,8 +43,11 @@ def run(emulator: Emulator, command: Sequence[str | Path], settings: Mapping[str
     return done.stdout
 
 
-def deploy(emulator: Emulator, models: Sequence[Mapping[str, Any]], **settings: str) -> Service:
-    """Run the setup and deploy app.py with these models (as in the configuration) and settings (`SECTION__KEY`)."""
+def deploy(
+    emulator: Emulator, models: Sequence[Mapping[str, Any]], *, strategy: str | None = None, **settings: str
+) -> Service:
+    """Run the setup and deploy app.py with these models (as in the configuration) and settings (`SECTION__KEY`).
+    `strategy`: of a deploy over one that runs."""
     first_port = row_of_ports(1 + len(models))  # where threads are the containers, they are the machine's
     many = "1000000"  # requests a minute: tests that are about something else ask as often as they like
     configured = {
@@ -52,7 +55,8 @@ def deploy(emulator: Emulator, models: Sequence[Mapping[str, Any]], **settings: 
         "STATE__KIND": "memory", "DEPLOY__FIRST_PORT": str(first_port), **settings,
     }  # fmt: skip
     run(emulator, [sys.executable, "-m", "infra.setup"], configured)
-    run(emulator, [Path(sys.executable).with_name("modal"), "deploy", "app.py"], configured)
+    chosen = ["--strategy", strategy] if strategy else []
+    run(emulator, [Path(sys.executable).with_name("modal"), "deploy", *chosen, "app.py"], configured)
     ports = {model["id"]: port for port, model in enumerate(models, first_port + 1)}
     return Service(emulator=emulator, url=emulator.web_url(APP, "Web"), ports=ports)
 
