@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from functions.state import limiter, shared_state
+from functions.state import limiter, metrics_store, shared_state
 from infra.configuration import load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 UPSTREAM = "BENCHMARK_UPSTREAM"
 """The environment variable that names the engine's address."""
 SHARED_LIMITS = "BENCHMARK_SHARED_LIMITS"
-"""And the one with which limits are shared, in the settings' table, which boto3's environment leads to."""
+"""And the one with which limits are shared, in the settings' table, which boto3's environment leads to…"""
+SHARED_METRICS = "BENCHMARK_SHARED_METRICS"
+"""… and the one for metrics."""
 
 
 def create(*, coalesce_seconds: float = 0.0, draining: Draining | None = None) -> ASGIApp:
@@ -29,11 +31,12 @@ def create(*, coalesce_seconds: float = 0.0, draining: Draining | None = None) -
     (model,) = settings.models.available_models
     target = EngineTarget(url=os.environ[UPSTREAM], kind="scripted", model=model.name)
     engines = ConfiguredEngines(settings.models, {model.id: target})
-    state = shared_state(settings) if SHARED_LIMITS in os.environ else None
+    state = shared_state(settings) if {SHARED_LIMITS, SHARED_METRICS} & os.environ.keys() else None
     return create_application(
         Services(
             settings=settings, engines=engines, coalesce_seconds=coalesce_seconds, draining=draining,
-            limiter=limiter(state, settings, RealClock()),
+            limiter=limiter(state if SHARED_LIMITS in os.environ else None, settings, RealClock()),
+            metrics=metrics_store(state if SHARED_METRICS in os.environ else None, settings),
         )
     )  # fmt: skip
 

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from functions.demo import GGUF, MODEL_FOLDER
+from functions.engine_metrics import ask
 from functions.engines.base import Address, EngineSleepError, EngineStartError
 from functions.engines.llamacpp import BATCH, LlamaCppEngine, threads_for
 from functions.engines.llamacpp_server import Options, parse
+from functions.engines.readings import LLAMACPP, read
+from infra.metric_snapshots import UNIT
 from infra.settings import Model
 
 if TYPE_CHECKING:
@@ -288,3 +291,17 @@ def test_the_server_process_reads_back_the_options_it_is_given() -> None:
         model="/m/a b.gguf", alias="a", host="::1", port=1, context=2, parallel=3, threads=4, batch=5, cache_mib=6
     )
     assert parse(options.arguments()) == options
+
+
+def test_its_metrics_are_read_as_the_service_s(engine: LlamaCppEngine) -> None:
+    def counted() -> dict[str, int]:
+        told = read(ask(engine.address, KEY) or "", model="demo")
+        return {shape.name: numbers[0] // UNIT for shape, series in told.items() for numbers in series.values()}
+
+    before = counted()
+    assert set(before) == set(LLAMACPP.values())
+    Call(engine, "/v1/chat/completions", {**HELLO, "max_tokens": 7, "ignore_eos": True}).response.read()
+    after = counted()
+    assert after["engine_generation_tokens_total"] - before["engine_generation_tokens_total"] == 7
+    assert after["engine_prompt_tokens_total"] > before["engine_prompt_tokens_total"]
+    assert ask(engine.address, "another key") is None
