@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from functions import compile_cache
 from functions.compile_cache import CompileCache, key_of, variables
 
-H100 = "NVIDIA H100 80GB HBM3, 9.0"
+H100 = "NVIDIA H100 80GB HBM3"
 VERSIONS = {"sglang": "0.5.23", "torch": "2.13.0"}
 
 
@@ -120,11 +121,20 @@ def test_other_hardware_and_other_versions_have_other_archives() -> None:
     assert key.startswith("nvidia-h100-80gb-hbm3-")
     assert key == key_of([H100], dict(reversed(VERSIONS.items())))
     others = {
-        key_of([H100, H100], VERSIONS), key_of(["NVIDIA H200, 9.0"], VERSIONS),
+        key_of([H100, H100], VERSIONS), key_of(["NVIDIA H200"], VERSIONS),
         key_of([H100], {**VERSIONS, "torch": "2.13.1"}), key_of([], VERSIONS),
     }  # fmt: skip
     assert len(others) == 4
     assert key not in others
+
+
+def test_the_driver_tells_which_gpus_there_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (0, 1):
+        folder = tmp_path / f"0000:0{number}:00.0"
+        folder.mkdir()
+        (folder / "information").write_text(f"Model: \t\t {H100}\nIRQ:   \t\t 12{number}\nGPU UUID: \t GPU-{number}\n")
+    monkeypatch.setattr(compile_cache, "DRIVER", tmp_path)
+    assert compile_cache.gpus_here() == [H100, H100]
 
 
 def test_every_cache_of_sglang_lies_below_the_folder() -> None:
