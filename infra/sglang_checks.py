@@ -14,6 +14,7 @@ from infra.sglang import SGLang, tensor_parallel
 from infra.sglang_choices import (
     ATTENTION_BACKENDS,
     CPU_ATTENTION_BACKENDS,
+    CPU_ONLY,
     CPU_QUANTIZATIONS,
     DRAFTED,
     KV_CACHE_DTYPES,
@@ -195,6 +196,8 @@ def _gpus(model: Model) -> Iterator[str]:
         return
     gpu, sglang, method = gpus.GPUS[name], model.sglang, method_of(model)
     yield from _shares(sglang, count)
+    if method in CPU_ONLY:
+        yield f"sglang.quantization: SGLang has {method} on the CPU alone; expected gptq_marlin, or it to be absent"
     needed = QUANTIZATIONS.get(method or "", 0)
     if gpu.capability < needed:
         has = f"{name} has {gpu.capability / 10}"

@@ -15,7 +15,7 @@ def words(text: str) -> frozenset[str]:
 
 
 QUANTIZATIONS: Final[dict[str, int]] = {
-    "awq": 75, "awq_marlin": 80, "gptq": 60, "gptq_marlin": 80, "fp8": 80, "mxfp8": 100, "mxfp4": 80, "w4afp8": 90,
+    "awq": 75, "awq_marlin": 80, "gptq": 0, "gptq_marlin": 80, "fp8": 80, "mxfp8": 100, "mxfp4": 80, "w4afp8": 90,
     "w8a8_int8": 75, "w8a8_fp8": 89, "compressed-tensors": 70, "bitsandbytes": 70, "gguf": 60, "moe_wna16": 70,
     "modelopt": 89, "modelopt_fp8": 89, "modelopt_fp4": 80, "modelopt_mixed": 80, "nvfp4_online": 100,
     "auto-round": 60, "auto-round-int8": 75, "humming": 75, "unquant": 0,
@@ -26,6 +26,9 @@ OTHER_HARDWARE: Final = frozenset(
     {"petit_nvfp4", "modelslim", "mxfp_w4a8", "quark", "quark_int4fp8_moe", "quark_mxfp4", "mlx_q4", "mlx_q8"}
 )
 """Quantizations of SGLang's that are made for AMD's, Huawei's and Apple's chips."""
+
+CPU_ONLY: Final = frozenset({"gptq"})
+"""Quantizations whose kernels for GPUs are gone: a GPTQ checkpoint is `gptq_marlin` there, and says so itself."""
 
 CPU_QUANTIZATIONS: Final = frozenset({"fp8", "w8a8_int8", "compressed-tensors", "awq", "gptq", "mxfp4", "auto-round"})
 """Those that SGLang has on the CPU (`CPU_QUANTIZATION_METHODS`)."""

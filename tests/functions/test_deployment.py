@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from functions.deployment import settings_for_deploy
 from functions.images import needs_weights
-from functions.servers import gpu_of, port_of
+from functions.prefetching import is_commit
+from functions.servers import gpu_of, port_of, scale_and_place
 from infra.configuration import ConfigurationError
 from infra.model_files import refuse_missing_files
 from infra.refusals import refuse_unprotected_deploy, refuse_without_credentials
 from infra.settings import Deploy, Model, Models, Security, Settings, State
+from tests.model_examples import FILES, example
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_public_endpoint_without_keys_is_refused() -> None:
@@ -74,3 +81,29 @@ def test_the_volume_of_weights_is_for_engines_that_have_some() -> None:
     real, scripted = Model(id="a", name="a"), Model(id="b", name="b", local_engine="scripted")
     settings = Settings(models=Models(available_models=(real, scripted)), deploy=Deploy(target="local"))
     assert [needs_weights(model, settings) for model in (real, scripted)] == [True, False]
+
+
+def test_modal_is_told_what_is_configured_of_scaling_and_place_and_no_more() -> None:
+    plain = Model(id="a", name="a")
+    told = Model.model_validate(
+        {
+            "id": "b", "name": "b",
+            "scaling": {"max_concurrency": 32, "target_concurrency": 24, "buffer_containers": 1, "scaleup_window": 5},
+            "container": {"regions": ["us-east", "us-west"], "memory": 4096, "nonpreemptible": True},
+        }
+    )  # fmt: skip
+    settings = Settings(models=Models(available_models=(plain, told), max_concurrent_requests=7))
+    counts = {"min_containers": 0, "max_containers": 1, "buffer_containers": 0, "scaledown_window": 300}
+    assert scale_and_place(plain, settings) == {**counts, "max_concurrency": 7, "nonpreemptible": False}
+    assert scale_and_place(told, settings) == {
+        **counts, "buffer_containers": 1, "max_concurrency": 32, "target_concurrency": 24.0, "scaleup_window": 5,
+        "compute_region": ["us-east", "us-west"], "memory": 4096, "nonpreemptible": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_the_examples_are_pinned_and_go_together(file: Path) -> None:
+    model = example(file)
+    assert model.id == file.stem.removesuffix("-instruct")
+    assert is_commit(model.revision)
+    assert model.prices.engine_seconds > 0

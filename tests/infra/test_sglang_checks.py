@@ -40,6 +40,7 @@ def sglang(**options: Any) -> dict[str, Any]:
         ({"gpu": "L4:4", **sglang(attention_data_parallel=3)}, "3 does not divide tensor_parallel, 4"),
         ({"gpu": "L4:4", **sglang(attention_data_parallel=2, data_parallel=2)}, "for one copy of the model"),
         (sglang(quantization="awk"), "SGLang has no 'awk'; did you mean 'awq'"),
+        (sglang(quantization="gptq"), "on the CPU alone; expected gptq_marlin"),
         (sglang(quantization="quark"), "SGLang has no 'quark'"),
         (sglang(attention_backend="flashinfr"), "did you mean 'flashinfer'"),
         (sglang(kv_cache_dtype="fp8"), "SGLang has no 'fp8'"),
