@@ -89,7 +89,11 @@ def engine_image(model: Model, settings: Settings) -> modal.Image:
     """The container of the engine that serves `model` on the configured target."""
     engine = model.engine_for(settings.models, settings.deploy.target)
     if engine == "sglang":
-        base = modal.Image.from_registry(SGLANG_IMAGE).entrypoint([]).uv_pip_install(*SETTINGS_READERS)
+        base = (
+            modal.Image.from_registry(model.sglang.image or SGLANG_IMAGE)
+            .entrypoint([])
+            .uv_pip_install(*SETTINGS_READERS)
+        )
     else:
         base = modal.Image.debian_slim(python_version=_python(settings)).apt_install("libgomp1")
         base = base.uv_pip_install(requirements=[str(ROOT / "requirements/cpu.txt")])

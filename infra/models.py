@@ -190,8 +190,17 @@ class Models(Section):
         return self
 
     def find(self, label: str) -> Model | None:
-        """The model that callers mean by `label`: an id or a name."""
+        """The model that callers mean by `label`: an id or a name, or one of these, a colon and one of its adapters."""
         for model in self.available_models:  # no generator: every request asks, several times
             if label in (model.id, model.name):
                 return model
+        named, _, adapter = label.rpartition(":")
+        for model in self.available_models:
+            if named in (model.id, model.name) and adapter in model.sglang.lora.adapters:
+                return model
         return None
+
+    def adapter(self, label: str) -> str | None:
+        """The adapter of its model that callers mean by `label`, which `find` has found."""
+        exact = any(label in (model.id, model.name) for model in self.available_models)
+        return None if exact else label.rpartition(":")[2]

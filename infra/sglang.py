@@ -85,6 +85,9 @@ class SGLang(Section):
     repository: str | None = None
     """Where SGLang's weights are on Hugging Face, if not under the model's `name` (with `quantization = "q4"`:
     `<name>-AWQ`)."""
+    image: str | None = None
+    """The container's image, as a registry calls it, in place of `lmsysorg/sglang:v0.5.23`: for CPUs one has to be
+    built. SGLang in it is 0.5.23 too, or flags and choices may be others."""
     tensor_parallel: Parallel | None = None
     """GPUs over which each layer is spread; the count in `gpu`, divided by `data_parallel`, unless set."""
     data_parallel: Parallel = 1

@@ -49,6 +49,12 @@ def objections_anywhere(model: Model, models: Models, *, target: Target) -> Iter
         yield f"sglang: is of SGLang, and the model is served by {here['modal']}; expected the table to be absent"
     for device in sorted(served):
         yield from objections(model, device=device)
+    in_the_cloud = here["modal"] == "sglang" and model.runs_on(models, "modal") == "cpu"
+    if in_the_cloud and model.sglang.image is None:
+        yield (
+            "sglang.image: SGLang's team publishes no image for CPUs; expected the tag of one that you built of its "
+            'docker/xeon.Dockerfile (v0.5.23) and pushed to a registry, or engine = "llamacpp"'
+        )
 
 
 def objections(model: Model, *, device: Device) -> Iterator[str]:
@@ -91,7 +97,7 @@ def _kind(model: Model) -> Iterator[str]:
         return
     for key, set_ in (
         ("tool_call_parser", sglang.tool_call_parser), ("reasoning_parser", sglang.reasoning_parser),
-        ("speculative", sglang.speculative.algorithm),
+        ("speculative", sglang.speculative.algorithm), ("lora", sglang.lora.adapters or None),
     ):  # fmt: skip
         if set_ is not None:
             yield f"sglang.{key}: is of answers, and the model embeds; expected it to be absent"

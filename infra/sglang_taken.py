@@ -7,6 +7,7 @@ from typing import Final
 _SETTING: Final = {
     "model-path": "path, or name", "model": "path, or name", "revision": "revision",
     "served-model-name": "id", "context-length": "context_length", "device": "device",
+    "enable-weights-cpu-backup": "snapshot", "enable-draft-weights-cpu-backup": "snapshot",
     "is-embedding": "embedding", "max-running-requests": "sglang.max_running_requests",
     "tp-size": "sglang.tensor_parallel", "tensor-parallel-size": "sglang.tensor_parallel",
     "dp-size": "sglang.data_parallel", "data-parallel-size": "sglang.data_parallel",

@@ -7,6 +7,7 @@ import secrets
 from functools import partial
 from typing import TYPE_CHECKING
 
+from web.adapters import served_name
 from web.answer_guard import AnswerCut
 from web.capabilities import check_generation
 from web.dialects.engines import engine_call
@@ -102,11 +103,13 @@ class Relay:
     ) -> Exchange:  # fmt: skip
         rid = rid or secrets.token_hex(16)
         engines = self._services.engines
-        model = self._services.settings.models.find(request.model)
+        models = self._services.settings.models
+        model = models.find(request.model)
         if model is not None:
             check_generation(model, request, fetched=self._services.settings.security.fetch_images)
         target = engines.resolve(request.model)
-        call = engine_call(request, kind=target.kind, model=target.model, rid=rid)
+        named = served_name(request.model, models, target)
+        call = engine_call(request, kind=target.kind, model=named, rid=rid)
         answer.filter = call.filter
         return Exchange(
             upstream=self._upstream, clock=self._clock, target=target,

@@ -13,6 +13,7 @@ from infra.sglang_flags import LISTS, PAIRS, SWITCHES, VALUES
 from infra.sglang_taken import TAKEN
 
 DRAFTED = {"algorithm": "EAGLE3", "draft_model": "org/draft"}
+ON_A_CPU = {"device": "cpu", "engine": "sglang"}
 ADAPTERS = {"fr": {"name": "org/fr"}, "de": {"name": "org/de"}}
 
 
@@ -93,6 +94,8 @@ def sglang(**options: Any) -> dict[str, Any]:
         (sglang(chunked_prefill_size=0), "expected -1"),
         ({"embedding": True, **sglang(reasoning_parser="qwen3")}, "the model embeds"),
         ({"embedding": True, **sglang(speculative={"algorithm": "NGRAM"})}, "the model embeds"),
+        ({"embedding": True, **sglang(lora={"adapters": ADAPTERS})}, "the model embeds"),
+        (ON_A_CPU, "SGLang's team publishes no image for CPUs"),
         (sglang(flags={"tp-size": 2}), "expected sglang.tensor_parallel"),
         (sglang(flags={"api-key": "x"}), "has a key of its own"),
         (sglang(flags={"port": 1}), "listens where Modal sends its requests"),
@@ -103,10 +106,10 @@ def sglang(**options: Any) -> dict[str, Any]:
         ({"engine": "llamacpp", **sglang(tool_call_parser="qwen25")}, "the model is served by llamacpp"),
         ({"device": "cpu", **sglang(prefix_cache=False)}, "the model is served by llamacpp"),
         ({"device": "metal", "engine": "sglang"}, "not run on Metal"),
-        ({"device": "cpu", "engine": "sglang", **sglang(quantization="gguf")}, "SGLang has no gguf on the CPU"),
-        ({"device": "cpu", "engine": "sglang", "path": "/m.GGUF"}, "reads no GGUF on the CPU"),
-        ({"device": "cpu", "engine": "sglang", **sglang(attention_backend="fa3")}, "fa3 needs a GPU"),
-        ({"device": "cpu", "engine": "sglang", **sglang(tensor_parallel=2)}, "every parallel size to be 1"),
+        ({**ON_A_CPU, **sglang(image="me/sglang", quantization="gguf")}, "SGLang has no gguf on the CPU"),
+        ({**ON_A_CPU, "path": "/m.GGUF", **sglang(image="me/sglang")}, "reads no GGUF on the CPU"),
+        ({**ON_A_CPU, **sglang(image="me/sglang", attention_backend="fa3")}, "fa3 needs a GPU"),
+        ({**ON_A_CPU, **sglang(image="me/sglang", tensor_parallel=2)}, "every parallel size to be 1"),
         (
             {"device": "cpu", "engine": "sglang", **sglang(hierarchical_cache={"enabled": True})},
             "in its memory already",
@@ -126,8 +129,7 @@ def test_what_sglang_could_not_do_is_refused_with_the_reason(model: dict[str, An
         {"gpu": "h100:8", **sglang(data_parallel=2, expert_parallel=4)},
         {"gpu": "H100:8", **sglang(attention_data_parallel=8, expert_parallel=8)},
         {"gpu": "T4", "quantization": "q4"},
-        {"embedding": True, **sglang(lora={"adapters": ADAPTERS})},
-        {"device": "cpu", "engine": "sglang", **sglang(attention_backend="torch_native", quantization="fp8")},
+        {**ON_A_CPU, **sglang(image="me/sglang", attention_backend="torch_native", quantization="fp8")},
         sglang(speculative={**DRAFTED, "num_steps": 3, "eagle_topk": 1, "num_draft_tokens": 4}),
         sglang(flags={"enable-mixed-chunk": True, "schedule-policy": "lpm", "cuda-graph-bs-decode": [1, 2]}),
         {"device": "cpu", "local_engine": "sglang", **sglang(prefix_cache=False)},

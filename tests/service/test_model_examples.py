@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import tomllib
 import urllib.request
 from typing import TYPE_CHECKING, Any
@@ -34,8 +33,14 @@ def tables() -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def emulator() -> Iterator[Emulator]:
-    with Emulator() as emulator:
+def said() -> list[str]:
+    """What the emulator has said."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def emulator(said: list[str]) -> Iterator[Emulator]:
+    with Emulator(log=lambda line: said.append(line.text)) as emulator:
         yield emulator
 
 
@@ -45,17 +50,16 @@ def servers(emulator: Emulator) -> dict[str, api_pb2.Function]:
 
 
 def test_each_is_a_server_on_its_gpu_with_sglangs_own_image_and_its_scaling(
-    emulator: Emulator, caplog: pytest.LogCaptureFixture
+    emulator: Emulator, said: list[str]
 ) -> None:
-    with caplog.at_level(logging.INFO):
-        deploy(emulator, tables(), DEPLOY__TARGET="modal", SECURITY__ALLOW_PUBLIC="true")
-    assert f"{SGLANG_IMAGE} is not pulled" in caplog.text
+    deploy(emulator, tables(), DEPLOY__TARGET="modal", SECURITY__ALLOW_PUBLIC="true")
+    assert f"{SGLANG_IMAGE} is not pulled" in "\n".join(said)
     found = servers(emulator)
     for model in EXAMPLES:
         server = found[server_name(model.id)]
         name, count = split(model.gpu)
         assert (server.resources.gpu_config.gpu_type, server.resources.gpu_config.count) == (name, count)
-        assert server.target_concurrent_inputs == model.scaling.target_concurrency
+        assert server.autoscaler_settings.target_concurrency_float == model.scaling.target_concurrency
         assert server.max_concurrent_inputs == model.scaling.max_concurrency
         settings, scaling = server.autoscaler_settings, model.scaling
         assert (settings.max_containers, settings.buffer_containers, settings.scaledown_window) == (

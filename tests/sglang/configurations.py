@@ -38,6 +38,7 @@ OF_MODEL: dict[str, list[Any]] = {
     "quantization": [None, "q4", "q8", "bf16"],
     "context_length": [2048, 131072],
     "embedding": [False, True],
+    "snapshot": [False, True],
 }
 OF_SGLANG: dict[str, list[Any]] = {
     "tensor_parallel": [None, 2, 4, 8],
@@ -98,8 +99,10 @@ def made(axes: list[tuple[str, str, Any]]) -> Iterator[Model]:
     told: dict[str, Any] = {}
     for of, key, value in axes:
         (told if of else model)[key] = value
-    if told.get("quantization") in CPU_ONLY:
+    if told.get("quantization") in CPU_ONLY or told.get("attention_backend") == "intel_amx":
         model["device"] = "cpu"
+    if model.get("device") == "cpu":
+        told["image"] = "me/sglang"
     if "gpu" not in model:
         sizes = [told.get(key) or 1 for key in ("tensor_parallel", "attention_data_parallel", "expert_parallel")]
         model["gpu"] = f"{gpu_for(told)}:{min(8, max(sizes) * told.get('data_parallel', 1))}"

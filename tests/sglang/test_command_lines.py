@@ -14,6 +14,7 @@ import pytest
 
 from functions.demo import MODEL_FOLDER
 from functions.engines.base import Address
+from functions.engines.sglang import that_wakes
 from functions.engines.sglang_command import Sources, command_line
 from infra import sglang_choices as choices
 from infra.sglang_flags import LISTS, PAIRS, SWITCHES, VALUES
@@ -33,6 +34,10 @@ NO_GPU = ("requires Hopper", "is only supported on Hopper", "only supports CUDA"
 """Of what SGLang misses here, where it has no GPU."""
 
 
+LONGER = {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}
+"""The demo's weights stand in for those of models whose contexts are longer."""
+
+
 def arguments(model: Model) -> list[str]:
     """The command line of a model, whose weights are the demo's: SGLang reads what kind of model it is."""
     folder = str(MODEL_FOLDER)
@@ -45,7 +50,7 @@ def arguments(model: Model) -> list[str]:
         model, device=model.device or "cuda", sources=sources, address=Address(host="0.0.0.0", port=8000),
         api_key="ek-1", max_requests=10,
     )  # fmt: skip
-    return line[3:]
+    return that_wakes(line, snapshot=model.snapshot)[3:]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def verdict(models: list[Model]) -> dict[str, Any]:
     resolved = [index for index in range(len(lines)) if index < 8 or index % RESOLVED_EACH == 0]
     done = subprocess.run(
         [python, JUDGE], input=json.dumps({"lines": lines, "resolved": resolved}), capture_output=True, text=True,
-        timeout=SECONDS, check=False, env={**os.environ, **environment.ON_A_CPU},
+        timeout=SECONDS, check=False, env={**os.environ, **environment.ON_A_CPU, **LONGER},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     told: dict[str, Any] = json.loads(done.stdout)
@@ -92,7 +97,7 @@ def test_and_what_it_checks_of_its_arguments_finds_nothing(models: list[Model], 
         for index, reason in verdict["resolved"].items()
         if reason and not any(word in reason for word in NO_GPU)
     ]
-    assert refused == []
+    assert [f"{line}\n    {reason}" for line, reason in refused] == []
 
 
 def test_the_parser_does_refuse(models: list[Model], verdict: dict[str, Any]) -> None:
