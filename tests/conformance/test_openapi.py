@@ -24,4 +24,5 @@ def test_no_operation_fails_or_answers_what_it_does_not_document(target: Target,
     tried(target, trial)
     assert not trial.failures, "\n".join(trial.failures) + "\n" + trial.told
     assert trial.operations >= 25
-    assert trial.answered["accepted"] > 100, "data that fits is answered, not only refused"
+    fitting = sum(trial.answered.values())  # how many there were is a matter of the machine's speed
+    assert trial.answered["accepted"] > max(20, fitting / 3), "data that fits is answered, not only refused"

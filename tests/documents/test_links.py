@@ -40,6 +40,16 @@ def test_every_command_that_it_names_exists(page: Path) -> None:
     assert [module for module in sorted(reading.modules(page)) if importlib.util.find_spec(module) is None] == []
 
 
+OURS = re.compile(r"(?:web|functions|infra|emulator|tests|docs|page)/[\w./-]*")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_file_that_it_names_is_there(page: Path) -> None:
+    spans = reading.SPAN.findall(reading.prose(page))
+    named = {span.partition("::")[0] for span in spans if OURS.fullmatch(span.partition("::")[0])}
+    assert sorted(path for path in named if not (reading.ROOT / path).exists()) == []
+
+
 def test_the_index_names_every_page() -> None:
     index = reading.ROOT / "docs/README.md"
     listed = {(index.parent / link.partition("#")[0]).resolve() for link in reading.links(index)}
