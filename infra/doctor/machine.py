@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from infra.doctor.findings import Case
 
-LOCK = ROOT / "requirements/run.txt"
+LOCKS = (("run.txt",), ("web.txt", "cpu.txt"), ("web.txt",))
+"""Of this folder the first that are there: of `make setup`, of the image for CPUs, and of that with SGLang."""
+FOLDER = ROOT / "requirements"
 OLDEST, TOO_NEW = (3, 11), (3, 14)
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)\s*(?:;\s*([^\\]+?))?\s*\\?$", re.MULTILINE)
 ANSWER_SECONDS = 3.0
@@ -28,7 +30,7 @@ ANSWER_SECONDS = 3.0
 
 def check_machine(case: Case) -> Iterator[Finding]:
     yield python(sys.version_info[:3])
-    yield packages(LOCK)
+    yield packages(locks(FOLDER))
     if case.looks_at("serve"):
         yield port(case.here.server.host, case.here.server.port)
 
@@ -41,21 +43,26 @@ def python(version: tuple[int, int, int]) -> Finding:
                    "make .venv anew with one of those: make clean, make setup PYTHON=python3.12")  # fmt: skip
 
 
-def packages(lock: Path) -> Finding:
-    """Whether what is installed is what the lock says."""
-    if not lock.is_file():
-        return Finding("packages", "WARN", f"there is no {lock.name} to compare with", "run it from the source tree")
+def locks(folder: Path) -> list[Path]:
+    found = ([folder / name for name in names] for names in LOCKS)
+    return next((paths for paths in found if all(path.is_file() for path in paths)), [])
+
+
+def packages(locks: list[Path]) -> Finding:
+    """Whether what is installed is what the locks say."""
+    if not locks:
+        return Finding("packages", "WARN", "there is no lock to compare with", "run it from the source tree")
     try:
         from packaging.markers import Marker
     except ImportError:
         return Finding("packages", "FAIL", "packaging is not installed", "make setup")
     missing, others = list[str](), list[str]()
-    wanted = [
-        (name, version)
-        for name, version, marker in _PINNED.findall(lock.read_text(encoding="utf-8"))
+    wanted = {
+        name: version
+        for name, version, marker in _PINNED.findall("".join(lock.read_text(encoding="utf-8") for lock in locks))
         if not marker or Marker(marker).evaluate()
-    ]
-    for name, version in wanted:
+    }
+    for name, version in wanted.items():
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -85,7 +85,8 @@ def monitored(folder: Path) -> Iterator[Monitored]:
         for _ in range(2):  # a rate needs what was counted before, and after
             _load(both)
             loaded = time.time()
-            while max(both.values('timestamp(up{job="llm"})'), default=0.0) < loaded + 1:
+            told = 'timestamp(requests_running{job="llm", model="warm"})'  # of the last scrape, if that went well
+            while max(both.values(told), default=0.0) < loaded + 1:
                 time.sleep(0.1)
         yield both
 
