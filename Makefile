@@ -14,7 +14,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 RETRY := --reruns 1 --rerun-show-tracebacks -rfE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve doctor test lint format check conformance docs bench bench-emulator bench-state bench-gateway bench-page demo-model page lock wheel clean
+.PHONY: help setup run serve doctor test lint format check test-sglang test-gpu conformance docs bench bench-emulator bench-state bench-gateway bench-page demo-model page lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -61,6 +61,13 @@ check: lint  ## everything slower than `make test`
 	$(BIN)/python -m pytest -m any_containers --emulator-containers zygote $(SIDE_BY_SIDE) $(RETRY)
 	$(BIN)/python -m pytest -m alone $(RETRY)
 	$(BIN)/python -m tests.pythons
+
+test-sglang: .venv/.dev  ## real engines: SGLang, on the CPU in .venvs/sglang (1.3 GB), and llama.cpp before the same tests
+	$(BIN)/python -m tests.sglang.environment
+	$(BIN)/python -m pytest tests/sglang -m engines $(RETRY) $(ARGS)
+
+test-gpu: .venv/.dev  ## SGLang on a machine with CUDA (SGLANG_PYTHON=… has it); says so where there is none
+	$(BIN)/python -m pytest tests/gpu -m gpu -s $(ARGS)
 
 conformance: .venv/.dev  ## real clients and raw sockets against the service (ARGS="--base-url …": a deployment)
 	$(BIN)/python -m pytest tests/conformance $(ARGS)

@@ -17,9 +17,15 @@ from web.services import Services
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from infra.settings import EngineKind
+
 
 UPSTREAM = "BENCHMARK_UPSTREAM"
 """The environment variable that names the engine's address."""
+KIND = "BENCHMARK_ENGINE"
+"""Whose dialect it speaks: the scripted engine's unless set."""
+ENGINE_KEY = "BENCHMARK_ENGINE_KEY"
+"""And the key that it asks for, if it does."""
 SHARED_LIMITS = "BENCHMARK_SHARED_LIMITS"
 """And the one with which limits are shared, in the settings' table, which boto3's environment leads to…"""
 SHARED_METRICS = "BENCHMARK_SHARED_METRICS"
@@ -29,7 +35,9 @@ SHARED_METRICS = "BENCHMARK_SHARED_METRICS"
 def create(*, coalesce_seconds: float = 0.0, draining: Draining | None = None) -> ASGIApp:
     settings = load_settings()
     (model,) = settings.models.available_models
-    target = EngineTarget(url=os.environ[UPSTREAM], kind="scripted", model=model.name)
+    kind: EngineKind = "sglang" if os.environ.get(KIND) == "sglang" else "scripted"
+    headers = {"Authorization": f"Bearer {os.environ[ENGINE_KEY]}"} if ENGINE_KEY in os.environ else {}
+    target = EngineTarget(url=os.environ[UPSTREAM], kind=kind, model=model.name, headers=headers)
     engines = ConfiguredEngines(settings.models, {model.id: target})
     state = shared_state(settings) if {SHARED_LIMITS, SHARED_METRICS} & os.environ.keys() else None
     return create_application(

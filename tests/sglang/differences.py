@@ -23,9 +23,20 @@ class Difference:
 
 
 DIFFERENCES: dict[str, Difference] = {
-    "weights": Difference(
-        what="The model's files",
-        values={"llamacpp": (".gguf", "one GGUF file"), "sglang": (".safetensors", "a folder of safetensors")},
+    "boot": Difference(
+        what="The phases of a boot that its log tells apart",
+        values={
+            "llamacpp": (["import", "weights", "ready"], "import, weights (with the warm-up)"),
+            "sglang": (["import", "weights", "warm_up", "ready"], "import, weights, warm-up"),
+        },
+    ),
+    "schema of itself": Difference(
+        what='A `response_format` whose schema is `{"$ref": "#"}`',
+        values={"llamacpp": (None, "400, `param` is `response_format`"), "sglang": ("", "an empty answer")},
+    ),
+    "unknown token": Difference(
+        what="`/detokenize` of an id beyond the vocabulary",
+        values={"llamacpp": (None, "400, `param` is `tokens`"), "sglang": ("", "the id is left out")},
     ),
     "seed": Difference(
         what="A `seed` makes an answer repeat itself",
@@ -43,7 +54,10 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "metrics": Difference(
         what="Metrics of its own",
-        values={"llamacpp": ("llamacpp:", "names with `llamacpp:`"), "sglang": ("sglang:", "names with `sglang:`")},
+        values={
+            "llamacpp": ("llamacpp:", "`/metrics`, names with `llamacpp:`"),
+            "sglang": ("sglang:", "`/metrics`, names with `sglang:`"),
+        },
     ),
 }
 

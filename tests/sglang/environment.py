@@ -51,13 +51,22 @@ def python() -> Path:
         return interpreter
     if (sys.platform, platform.machine()) not in (("linux", "x86_64"), ("linux", "aarch64")):
         raise NotOnThisMachine(f"SGLang has no packages for {sys.platform} on {platform.machine()}")
-    run([sys.executable, "-m", "venv", "--clear", MADE])
+    if not _works(interpreter):
+        run([sys.executable, "-m", "venv", "--clear", MADE])
     _install_torch(interpreter)
     _install(interpreter, OTHERS)
     _put_stand_ins()
     _import_once(interpreter)
     now_made(MADE, [TORCH, *OTHERS])
     return interpreter
+
+
+def _works(interpreter: Path) -> bool:
+    """Whether there is an environment that only lacks what is new in the locks."""
+    try:
+        return subprocess.run([interpreter, "-c", ""], timeout=60, check=False).returncode == 0
+    except OSError:
+        return False
 
 
 def _put_stand_ins() -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,14 +39,11 @@ BOOT_SECONDS = 500
 def models(kind: Kind) -> list[dict[str, Any]]:
     """Of both engines the same models; small chunks of prefill, so that there is a prefill to leave."""
     common = {
-        "path": str(MODEL_FOLDER),
-        "context_length": CONTEXT,
-        "local_engine": kind,
-        "startup_timeout": BOOT_SECONDS,
-    }
-    chat = {"max_running_requests": PLACES, "chunked_prefill_size": 64}
+        "path": str(MODEL_FOLDER), "context_length": CONTEXT, "local_engine": kind, "startup_timeout": BOOT_SECONDS,
+    }  # fmt: skip
+    chunks = {"max_running_requests": PLACES, "chunked_prefill_size": 64}
     return [
-        {"id": "demo", "name": "demo", "sglang": chat, **common},
+        {"id": "demo", "name": "demo", **common} | ({"sglang": chunks} if kind == "sglang" else {}),
         {"id": "vectors", "name": "demo/vectors", "embedding": True, "pooling": "last", "matryoshka": True, **common},
     ]
 
@@ -60,6 +57,7 @@ def settings(kind: Kind) -> dict[str, str]:
         "LIMITS__MAX_PROMPT_LENGTH": "1000000",
         "LIMITS__MAX_RESPONSE_TOKENS": str(CONTEXT),
         "STATE__KIND": "memory",
+        "OMP_NUM_THREADS": "1",  # so small a model computes less than threads wait for each other
     }
 
 
@@ -70,10 +68,12 @@ def interpreter(kind: Kind) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What an engine says that it works on now: `running` in prefill or decoding; `queued`: its own queue."""
+    """What an engine says that it works on now: in prefill or decoding, in its own queue, and the tokens of those that
+    run."""
 
     running: int
     queued: int
+    tokens: int = field(default=0, compare=False)
 
 
 @dataclass(kw_only=True)
@@ -102,9 +102,11 @@ class Inside:
     def load(self) -> Load:
         if self.kind == "llamacpp":
             slots = json.loads(self.get("/slots")[1])
-            return Load(running=sum(slot["is_processing"] for slot in slots), queued=0)
+            working = [slot for slot in slots if slot["is_processing"]]
+            decoded = sum(token["n_decoded"] for slot in working for token in slot["next_token"])
+            return Load(running=len(working), queued=0, tokens=decoded)
         (told,) = json.loads(self.get("/v1/loads?include=core")[1])["loads"]
-        return Load(running=told["num_running_reqs"], queued=told["num_waiting_reqs"])
+        return Load(running=told["num_running_reqs"], queued=told["num_waiting_reqs"], tokens=told["num_used_tokens"])
 
 
 def _environment_of(pid: int) -> dict[str, str]:

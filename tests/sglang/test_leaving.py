@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tests.sglang.service import Inside, Service
 
 PATIENCE = 60.0
-"""Seconds; a request that nobody aborted would take longer, or end by its limit: see `unending`."""
+LIMIT = 1800
+"""Tokens after which a request ends that nobody has aborted: it is never seen to come near."""
 ATTEMPTS = 8
 """A prefill is short: on a busy machine it may be over before its caller has noticed that it began."""
 LONG_PROMPT = " ".join(f"w{number}" for number in range(350))
@@ -31,7 +32,7 @@ FULL = Load(running=PLACES, queued=0)
 def unending(prompt: str, *, stream: bool) -> dict[str, Any]:
     """A request that no end of an answer ends: the model's two end tokens are forbidden."""
     bias = {"0": -100, "2": -100}
-    return {"model": "demo", "prompt": prompt, "max_tokens": 1800, "logit_bias": bias, "stream": stream}
+    return {"model": "demo", "prompt": prompt, "max_tokens": LIMIT, "logit_bias": bias, "stream": stream}
 
 
 @pytest.fixture
@@ -52,9 +53,10 @@ def asking(service: Service, prompt: str = "Hello", *, stream: bool = True) -> I
 
 
 def until_load(inside: Inside, *wanted: Load) -> Load:
-    """Wait until the engine is as one of these."""
+    """Wait until the engine is as one of these, and not because a request has come to its end."""
     began = time.monotonic()
     while (load := inside.load()) not in wanted:
+        assert load.tokens < PLACES * LIMIT * 0.8, "it was not aborted"
         assert time.monotonic() - began < PATIENCE, f"the engine is {load}, not {wanted}"
         time.sleep(0.005)
     return load
