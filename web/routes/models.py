@@ -56,7 +56,11 @@ def router(services: Services, states: ModelStates) -> APIRouter:
     @api.get("/v1/models", summary="The models that are offered")
     async def list_models() -> dict[str, Any]:
         known = await states.all()
-        cards = [card(model, known[model.id], services.settings) for model in models.available_models]
+        cards = [
+            one
+            for model in models.available_models
+            for one in with_adapters(model, card(model, known[model.id], services.settings))
+        ]
         pages = {"has_more": False, "first_id": cards[0]["id"], "last_id": cards[-1]["id"]}
         return {"object": "list", "data": cards, **pages}
 
@@ -64,7 +68,9 @@ def router(services: Services, states: ModelStates) -> APIRouter:
              responses={404: FAILURES[404]})  # fmt: skip
     async def get_model(model: str) -> dict[str, Any]:
         found = find(model)
-        return card(found, await states.of(found.id), services.settings)
+        one, *adapted = with_adapters(found, card(found, await states.of(found.id), services.settings))
+        adapter = models.adapter(model)
+        return one if adapter is None else next(each for each in adapted if each["id"] == f"{found.id}:{adapter}")
 
     @api.get("/models", summary="The names of the models")
     async def list_names() -> dict[str, Any]:
@@ -126,6 +132,12 @@ def card(model: Model, state: ModelState, settings: Settings) -> dict[str, Any]:
         "max_input_tokens": model.context_length,
     }  # fmt: skip
     return {**openai, **anthropic, **_facts(model, state, settings)}
+
+
+def with_adapters(model: Model, one: dict[str, Any]) -> list[dict[str, Any]]:
+    """The model's own object, then one for each of its LoRA adapters, which name it as their parent."""
+    names = [f"{model.id}:{adapter}" for adapter in model.sglang.lora.adapters]
+    return [one, *({**one, "id": name, "parent": model.id} for name in names)]
 
 
 def description(model: Model, state: ModelState, settings: Settings) -> dict[str, Any]:
