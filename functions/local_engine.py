@@ -24,6 +24,7 @@ from web.states import COLD, ModelState
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from functions.engine_lives import EngineLives
     from functions.engines.base import Engine
     from infra.settings import Model
     from web.clock import Clock
@@ -81,8 +82,12 @@ class _Life:
 class LocalEngine:
     """Belongs to one event loop. `seen`: the model's requests, as the application counts them."""
 
-    def __init__(self, model: Model, make: Make, *, seen: Seen, clock: Clock, health: Health | None = None) -> None:
-        """`make`: fetches the weights and constructs the engine, unstarted; blocks; raises EngineStartError."""
+    def __init__(
+        self, model: Model, make: Make, *, seen: Seen, clock: Clock, health: Health | None = None,
+        lives: EngineLives | None = None,
+    ) -> None:  # fmt: skip
+        """`make`: fetches the weights and constructs the engine, unstarted; blocks; raises EngineStartError.
+        `lives`: is told of each start and end."""
         self.model = model
         self.kept = model.scaling.min_containers > 0
         """Whether it is started without being asked for, and not stopped when idle."""
@@ -90,6 +95,7 @@ class LocalEngine:
         self._seen = seen
         self._clock = clock
         self._health = health or Health()
+        self._lives = lives
         self._life: _Life | None = None
         self._ending: _Life | None = None
         self._wanted_again = False
@@ -203,10 +209,14 @@ class LocalEngine:
             self.boot = life.boot.phases()
             told = {"model": self.model.id, "boot_seconds": dict(self.boot.seconds)}
             log.info("model %s is ready: %s", self.model.id, self.boot, extra=told)
+            if self._lives is not None:
+                self._lives.ready(self.boot, life.address)
             self._spawn(self._stop_when_idle(life))
 
     def _over(self, life: _Life, error: str | None) -> None:
         life.over.set()
+        if self._lives is not None:
+            self._lives.over(life.address, failed=error is not None and not life.unwanted)
         if life is self._ending:
             log.info("model %s is unloaded", self.model.id)
             self._ending = None

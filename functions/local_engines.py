@@ -9,9 +9,11 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from functions.engine_lives import EngineLives
 from functions.engines.registry import make_engine
 from functions.local_engine import LocalEngine
 from infra.gpus import split
+from infra.metric_snapshots import total
 from infra.model_files import model_files
 from web.engines import EngineTarget
 from web.errors import ModelNotFound
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from functions.boot import Boot, BootPhases
     from functions.engines.base import Address, Engine
+    from infra.metric_snapshots import Snapshot
     from infra.settings import Model, Settings, Target
     from web.clock import Clock
     from web.sightings import Sightings
@@ -76,9 +79,17 @@ class LocalEngines:
         models = settings.models.available_models
         self._targets = {model.id: target_of(model, settings) for model in models}
         self._gpus = gpus_of(models, settings.models.cuda_visible_devices, counts=self._gpu_counts())
+        self._lives = {
+            model.id: EngineLives(model.id, api_key=self._key, monotonic=clock.monotonic) for model in models
+        }
         self._engines = {
             model.id: LocalEngine(
-                model, self._maker(model), seen=sightings.of(model.id), clock=clock, health=settings.health
+                model,
+                self._maker(model),
+                seen=sightings.of(model.id),
+                clock=clock,
+                health=settings.health,
+                lives=self._lives[model.id],
             )
             for model in models
         }
@@ -109,6 +120,16 @@ class LocalEngines:
     def boots(self) -> dict[str, BootPhases]:
         """Model id -> the phases of its latest boot, of those that have booted."""
         return {model: engine.boot for model, engine in self._engines.items() if engine.boot is not None}
+
+    def metrics(self) -> Snapshot:
+        """What the engines have told when they were last looked at, and how they came and went."""
+        return total(lives.snapshot() for lives in self._lives.values())
+
+    async def look(self, *, every: float, clock: Clock) -> None:
+        """Ask the engines for their metrics, again and again, until it is cancelled."""
+        while True:
+            await clock.sleep(every)
+            await asyncio.gather(*(lives.look() for lives in self._lives.values()))
 
     async def load(self, model: str) -> None:
         """See `EngineControl.load`."""

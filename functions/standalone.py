@@ -85,7 +85,7 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
         settings=settings, engines=engines, control=engines, sightings=sightings, clock=clock, draining=draining,
         engine_containers=1, sessions=session_store(state, settings, clock), storage=file_storage(state, clock),
         keys=key_store(state, clock) or KeysInMemory(),  # this process is the only one
-        usage=usage_store(state, settings), metrics=metrics_store(state, settings),
+        usage=usage_store(state, settings), metrics=metrics_store(state, settings), counted=engines.metrics,
         tracing=tracing_of(settings),
         responses=response_store(state, clock),
         limiter=limiter(state, settings, clock),
@@ -95,14 +95,18 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
         create_application(services), draining, host=where.host, port=where.port,
         write_timeout=settings.web.write_timeout, receive_timeout=settings.web.receive_timeout,
     )  # fmt: skip
-    keeping = None if state is None else asyncio.create_task(run_for_ever(settings, state, clock=clock), name="jobs")
+    tasks = [] if state is None else [asyncio.create_task(run_for_ever(settings, state, clock=clock), name="jobs")]
+    if settings.observability.enable_metrics:
+        looking = engines.look(every=settings.metrics.publish_interval, clock=clock)
+        tasks.append(asyncio.create_task(looking, name="metrics of engines"))
     try:
         engines.start()
         await server.serve()
     finally:
-        if keeping is not None:
-            keeping.cancel()
-            await asyncio.wait((keeping,))
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await engines.close()
     log.info("the service has ended")
     return server.started

@@ -78,7 +78,7 @@ def create_application(services: Services) -> ASGIApp:
     )
     relay = Relay(services, states=states)
     exchanges = PlainExchanges(services)
-    metrics = Metrics() if services.settings.observability.enable_metrics else None
+    metrics = Metrics(services.counted) if services.settings.observability.enable_metrics else None
     draining = services.draining or Draining(clock=services.clock, grace=services.settings.web.drain_seconds)
     limiter = services.limiter
     if limiter is None:

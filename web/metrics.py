@@ -9,12 +9,12 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
 from infra.metric_families import FAMILIES, family
-from infra.metric_snapshots import Shape, units
+from infra.metric_snapshots import Shape, total, units
 from infra.usage import COST_UNIT
 from web.tallies import Counters, Distributions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from infra.metric_snapshots import Snapshot
     from web.admission import Place
@@ -77,7 +77,9 @@ class ModelMetrics:
 class Metrics:
     """Counters and distributions by the names of their families."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: Callable[[], Snapshot] | None = None) -> None:
+        """`more`: what else is counted in this process."""
+        self._more = more
         counted = [one for one in FAMILIES if one.origin in ("web", "any")]
         self.counters = {one.name: Counters() for one in counted if one.kind == "counter"}
         self.distributions = {one.name: Distributions(one.bounds) for one in counted if one.kind == "histogram"}
@@ -135,7 +137,7 @@ class Metrics:
             told[Shape.of(family(name))] = {
                 (model,): (units(presence.present[place]),) for model, presence in self._presences.items()
             }
-        return told
+        return told if self._more is None else total([told, self._more()])
 
 
 def _status(status: int) -> str:

@@ -9,7 +9,10 @@ from web.clock import Clock, RealClock
 from web.sightings import Sightings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from infra.key_store import KeyStore
+    from infra.metric_snapshots import Snapshot
     from infra.settings import Settings
     from web.answer_guard import AnswerGuard
     from web.batches import Storage
@@ -36,7 +39,8 @@ class Services:
     can be at most; None: as many as the model's scaling allows. `limiter`, `prompt_guard`, `answer_guard`: in place of
     those that the settings ask for. `behind_proxy`: only a proxy can connect (Modal's, to a Server), so who asks is
     what that says in `X-Forwarded-For`. `storage`: of files and batches; None: in memory. `usage`: where usage is
-    written down; None: in memory. `metrics`: where containers put theirs together; None: each tells its own. `tracing`:
+    written down; None: in memory. `metrics`: where containers put theirs together; None: each tells its own.
+    `counted`: what else this process counts, and its application's metrics are to tell. `tracing`:
     what records traces; the application opens and closes it."""
 
     settings: Settings
@@ -58,4 +62,5 @@ class Services:
     behind_proxy: bool = False
     usage: UsageStore | None = None
     metrics: MetricsStore | None = None
+    counted: Callable[[], Snapshot] | None = None
     tracing: Tracing | None = None

@@ -128,6 +128,9 @@ def test_it_takes_what_service_and_exporter_tell_and_no_counter_falls_when_a_con
         ask(first, 4)
         until(lambda: prometheus.query("up") == [1, 1], "both are up")
         until(lambda: prometheus.query(requests) == [4, 4], "both tell all of it")
+        until(
+            lambda: prometheus.query('engine_generation_tokens_total{model="m"}') == [20, 20], "its engine's count, too"
+        )
         for url in (first.url + "/metrics", f"http://127.0.0.1:{listening.server_address[1]}/metrics"):
             checked(url)
         first.process.kill()

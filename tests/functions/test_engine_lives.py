@@ -1,0 +1,43 @@
+"""Engines on this machine come and go, and what each has counted stays."""
+
+from __future__ import annotations
+
+from functions.boot import BootPhases
+from functions.engine_lives import EngineLives
+from functions.engines.base import Address
+from functions.engines.scripted_server import Options, ScriptedServer
+from infra.metric_families import family
+from infra.metric_snapshots import UNIT, Shape, Snapshot
+from tests.functions.test_engine_metrics import number
+
+PHASES = BootPhases(seconds={"ready": 2.0})
+NOWHERE = Address(host="127.0.0.1", port=9)
+
+
+def has(snapshot: Snapshot, name: str) -> bool:
+    return Shape.of(family(name)) in snapshot
+
+
+async def test_each_process_counts_as_a_container_and_what_it_counted_stays_when_it_is_gone() -> None:
+    lives = EngineLives("m", api_key="key", monotonic=lambda: 1.0)
+    assert lives.snapshot() == {}
+    for life in (1, 2):
+        async with ScriptedServer(Options(api_key="key")) as engine:
+            engine._tokens = 5
+            address = Address(host="127.0.0.1", port=engine.port)
+            lives.ready(PHASES, address)
+            await lives.look()
+            told = lives.snapshot()
+            assert number(told, "engine_generation_tokens_total", "m") == 5 * life
+            assert number(told, "engine_containers", "m") == 1
+            lives.over(NOWHERE, failed=False)
+            assert number(lives.snapshot(), "engine_containers", "m") == 1, "it was another that is gone"
+            lives.over(address, failed=False)
+        told = lives.snapshot()
+        assert number(told, "engine_generation_tokens_total", "m") == 5 * life
+        assert number(told, "engine_container_starts_total", "m") == life
+        assert not has(told, "engine_containers") and not has(told, "engine_requests_running")
+    await lives.look()
+    lives.over(NOWHERE, failed=True)
+    assert number(lives.snapshot(), "engine_boots_failed_total", "m") == 1
+    assert lives.snapshot()[Shape.of(family("engine_boot_seconds"))][("m", "ready")][0] == 4 * UNIT
