@@ -85,8 +85,11 @@ def server(exporter: Exporter, *, host: str, port: int) -> ThreadingHTTPServer:
             self.send_response(status)
             self.send_header("content-type", content_type)
             self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            try:
+                self.end_headers()
+                self.wfile.write(body)
+            except ConnectionError:  # whoever asked has left
+                self.close_connection = True
 
         def log_message(self, *_: object) -> None:
             """Quiet: scrapes come all the time."""
