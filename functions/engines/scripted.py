@@ -139,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         script = Script().with_changes(json.loads(options.script))
     except (ScriptError, ValueError) as error:
         sys.exit(f"--script: {error}")
+    if options.compile:
+        _compile(options.compile)
     server = ScriptedServer(
         Options(
             model_name=options.model_name,
@@ -146,7 +148,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             max_running=options.max_running,
             deaf_to_close=options.deaf_to_close,
             deaf_to_wake=options.deaf_to_wake,
-            compiled=_compiled(options.compile),
             prefix_cache=options.prefix_cache,
             api_key=os.environ.get(API_KEY_VARIABLE),
         ),
@@ -156,16 +157,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runner.run(_serve(server, options))
 
 
-def _compiled(name: str | None) -> str | None:
-    """Compile, unless that was done before: `compiled`, `found`; None where nothing is to be."""
-    if name is None:
-        return None
+def _compile(name: str) -> None:
+    """Have such a file, as a compiler would, and say whether it was there."""
     file = Path(os.environ["SGLANG_CACHE_DIR"]) / name
     if file.exists():
-        return "found"
+        log.info("found what was compiled: %s", name)
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("machine code")
-    return "compiled"
+    log.info("compiled %s", name)
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -38,7 +38,6 @@ class Options:
     max_running: int | None = None
     deaf_to_close: bool = False
     deaf_to_wake: bool = False
-    compiled: str | None = None
     prefix_cache: bool = False
     api_key: str | None = None
 
@@ -116,8 +115,8 @@ class ScriptedServer:
 
     def state(self) -> Json:
         """What `GET /scripted/state` answers: `engine` (random), `active`, the counts, and the latest requests, oldest
-        first; `plain`: the bodies of those that generate nothing, with their `path`; `compiled`: what came of being
-        told to compile; `moves`: `probe`, `sleep` and `wake` in the order in which it was asked for them."""
+        first; `plain`: the bodies of those that generate nothing, with their `path`; `moves`: `probe`, `sleep` and
+        `wake` in the order in which it was asked for them."""
         running = [record for record, _ in self._running.values()]
         requests = [asdict(record) for record in (*self._ended, *running)]
         return {
@@ -126,7 +125,6 @@ class ScriptedServer:
             **self._counts,
             "requests": requests,
             "plain": list(self._plain),
-            "compiled": self.options.compiled,
             "moves": list(self._moves),
         }
 
