@@ -9,7 +9,12 @@ import modal
 
 from infra.configuration import ConfigurationError, load_settings
 from infra.model_files import refuse_missing_files
-from infra.refusals import refuse_impossible_snapshots, refuse_unprotected_deploy, refuse_without_credentials
+from infra.refusals import (
+    refuse_impossible_snapshots,
+    refuse_unprotected_deploy,
+    refuse_without_credentials,
+    refuse_without_image,
+)
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -27,6 +32,7 @@ def settings_for_deploy() -> Settings:
             refuse_unprotected_deploy(settings)
             refuse_without_credentials(settings)
             refuse_impossible_snapshots(settings)
+            refuse_without_image(settings)
             refuse_missing_files(settings)
     except ConfigurationError as error:
         sys.exit(str(error))

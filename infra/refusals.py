@@ -56,6 +56,19 @@ def refuse_impossible_snapshots(settings: Settings) -> None:
             raise ConfigurationError(f"models.available_models: {model.id!r} has snapshot = true, and {why}")
 
 
+def refuse_without_image(settings: Settings) -> None:
+    """Raise ConfigurationError for a deploy to Modal of a model whose container would have SGLang for GPUs on a CPU."""
+    models, target = settings.models, settings.deploy.target
+    for model in models.available_models:
+        on_a_cpu = model.engine_for(models, target) == "sglang" and model.runs_on(models, target) == "cpu"
+        if target == "modal" and on_a_cpu and model.sglang.image is None:
+            raise ConfigurationError(
+                f"model {model.id!r}: sglang.image: SGLang's team publishes no image for CPUs; expected the tag of one"
+                " that you built of its docker/xeon.Dockerfile (v0.5.23) and pushed to a registry, or "
+                'engine = "llamacpp"'
+            )
+
+
 def refuse_unprotected_host(settings: Settings) -> None:
     """Raise ConfigurationError for a service of this machine that other machines could use without a key."""
     security, host = settings.security, settings.server.host

@@ -49,12 +49,6 @@ def objections_anywhere(model: Model, models: Models, *, target: Target) -> Iter
         yield f"sglang: is of SGLang, and the model is served by {here['modal']}; expected the table to be absent"
     for device in sorted(served):
         yield from objections(model, device=device)
-    in_the_cloud = here["modal"] == "sglang" and model.runs_on(models, "modal") == "cpu"
-    if in_the_cloud and model.sglang.image is None:
-        yield (
-            "sglang.image: SGLang's team publishes no image for CPUs; expected the tag of one that you built of its "
-            'docker/xeon.Dockerfile (v0.5.23) and pushed to a registry, or engine = "llamacpp"'
-        )
 
 
 def objections(model: Model, *, device: Device) -> Iterator[str]:

@@ -12,7 +12,7 @@ from functions.prefetching import is_commit
 from functions.servers import gpu_of, port_of, scale_and_place
 from infra.configuration import ConfigurationError
 from infra.model_files import refuse_missing_files
-from infra.refusals import refuse_unprotected_deploy, refuse_without_credentials
+from infra.refusals import refuse_unprotected_deploy, refuse_without_credentials, refuse_without_image
 from infra.settings import Deploy, Model, Models, Security, Settings, State
 from tests.model_examples import FILES, example
 
@@ -69,6 +69,19 @@ def test_only_engines_that_run_on_a_gpu_ask_for_one() -> None:
     local = cloud.model_copy(update={"deploy": Deploy(target="local")})
     assert [gpu_of(model, cloud) for model in (gpu, cpu)] == ["H100", None]
     assert [gpu_of(model, local) for model in (gpu, cpu)] == [None, None]
+
+
+def test_sglang_on_modals_cpus_needs_an_image_of_ones_own() -> None:
+    told = {"id": "m", "name": "m", "device": "cpu", "engine": "sglang"}
+    bare, own = [
+        Settings.model_validate({"models": {"available_models": [{**told, "sglang": {"image": image}}]}})
+        for image in (None, "me/sglang-cpu:v0.5.23")
+    ]
+    with pytest.raises(ConfigurationError, match=r"sglang\.image: .*xeon\.Dockerfile.*llamacpp"):
+        refuse_without_image(bare)
+    refuse_without_image(own)
+    refuse_without_image(bare.model_copy(update={"deploy": Deploy(target="local")}))
+    refuse_without_image(Settings())
 
 
 def test_no_two_containers_listen_on_one_port() -> None:

@@ -48,7 +48,7 @@ def test_an_engine_that_takes_its_place_here_and_cannot_sleep_is_started_without
     ("changes", "reason"),
     [
         ({"engine": "llamacpp"}, "llama.cpp cannot give its memory back"),
-        ({"engine": "sglang", "device": "cpu", "sglang": {"image": "me/sglang"}}, "SGLang gives memory back on a GPU"),
+        ({"engine": "sglang", "device": "cpu"}, "SGLang gives memory back on a GPU"),
         ({"gpu": "H100:2"}, "'H100:2' is several, and what they say to each other"),
     ],
 )

@@ -101,8 +101,6 @@ def made(axes: list[tuple[str, str, Any]]) -> Iterator[Model]:
         (told if of else model)[key] = value
     if told.get("quantization") in CPU_ONLY or told.get("attention_backend") == "intel_amx":
         model["device"] = "cpu"
-    if model.get("device") == "cpu":
-        told["image"] = "me/sglang"
     if "gpu" not in model:
         sizes = [told.get(key) or 1 for key in ("tensor_parallel", "attention_data_parallel", "expert_parallel")]
         model["gpu"] = f"{gpu_for(told)}:{min(8, max(sizes) * told.get('data_parallel', 1))}"
