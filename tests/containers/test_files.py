@@ -37,8 +37,9 @@ def judged(*command: str | Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_compose_file_is_one_by_the_compose_specification() -> None:
+def test_the_compose_file_and_the_workflow_are_ones_by_their_specifications() -> None:
     judged(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+    judged(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", ROOT / "infra/ci/github-deploy.yml")
 
 
 @pytest.mark.slow
