@@ -38,6 +38,13 @@ DIFFERENCES: dict[str, Difference] = {
         what="`/detokenize` of an id beyond the vocabulary",
         values={"llamacpp": (None, "400, `param` is `tokens`"), "sglang": ("", "the id is left out")},
     ),
+    "no room": Difference(
+        what="`max_tokens` for which the prompt leaves no room in the context",
+        values={
+            "llamacpp": ("length", "the answer ends where the context does, `length`"),
+            "sglang": ("refused", "400, `code` is `context_length_exceeded`"),
+        },
+    ),
     "seed": Difference(
         what="A `seed` makes an answer repeat itself",
         values={

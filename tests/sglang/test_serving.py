@@ -9,6 +9,7 @@ import openai
 import pytest
 
 from tests.sglang.differences import expected
+from tests.sglang.service import CONTEXT
 
 if TYPE_CHECKING:
     from tests.sglang.service import Service
@@ -46,6 +47,17 @@ def test_a_seed_makes_it_repeat_itself_or_not(service: Service, sdk: openai.Open
         return told.choices[0].message.content
 
     assert (wild() == wild()) is expected("seed", service.kind)
+
+
+def test_more_tokens_than_the_context_has_room_for(service: Service, sdk: openai.OpenAI) -> None:
+    bias = {"0": -100, "2": -100}
+    try:
+        told = sdk.completions.create(model="demo", prompt="Hello", max_tokens=CONTEXT, logit_bias=bias)
+        outcome = str(told.choices[0].finish_reason)
+    except openai.BadRequestError as error:
+        assert error.code == "context_length_exceeded"
+        outcome = "refused"
+    assert outcome == expected("no room", service.kind)
 
 
 def test_its_own_metrics(service: Service) -> None:
