@@ -14,7 +14,7 @@ SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 RETRY := --reruns 1 --rerun-show-tracebacks -rfE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve doctor test lint format check test-sglang test-gpu conformance docs bench bench-emulator bench-state bench-gateway bench-page demo-model page lock wheel clean
+.PHONY: help setup run serve doctor test lint format check test-sglang test-gpu conformance docs bench bench-emulator bench-state bench-gateway bench-page bench-web-import demo-model page lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -95,6 +95,9 @@ bench-gateway: .venv/.dev  ## the figures: what the service costs beside other g
 
 bench-page: .venv/.dev  ## the figures: what the chat page costs a browser (needs Chromium)
 	$(BIN)/python -m tests.benchmarks.chat_page
+
+bench-web-import: .venv/.dev  ## the figures: what a web container loads before its first answer, beside a bare FastAPI application
+	$(BIN)/python -m tests.benchmarks.web_import
 
 demo-model:  ## train the demo model again, from its corpus
 	functions/demo/train.sh

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING, ClassVar
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from infra.settings import Settings
     from web.batches import BatchRunner
 
+SNAPSHOT = "MODAL_ENABLE_SNAP_RESTORE"
+"""The variable by which Modal's runtime knows, as "1", that this container becomes a memory snapshot."""
 STARTUP_SECONDS = 60
 """How long that form may take until it listens."""
 LONGEST_GRACE = 3600
@@ -87,7 +90,8 @@ class Endpoint:
         settings = load_settings()
         configure_logging(settings)
         services = services_of(settings, self.servers, coalesce_seconds=settings.web.coalesce_seconds)
-        self.application = create_application(services)
+        # A snapshot is to hold all of it. Without one, the first request is not to wait for what it has no use for.
+        self.application = create_application(services, whole=os.environ.get(SNAPSHOT) == "1")
         spare_the_application()
 
     def web(self) -> ASGIApp:
@@ -110,7 +114,7 @@ class ServerEndpoint:
         draining = Draining(clock=RealClock(), grace=settings.web.drain_seconds)
         services = services_of(settings, self.servers, coalesce_seconds=0.0, draining=draining, behind_proxy=True)
         self.server = Listening(
-            create_application(services), draining, host="0.0.0.0", port=settings.deploy.first_port,  # noqa: S104
+            create_application(services, whole=True), draining, host="0.0.0.0", port=settings.deploy.first_port,  # noqa: S104
             write_timeout=settings.web.write_timeout, receive_timeout=settings.web.receive_timeout,
         )  # fmt: skip
         self.thread = threading.Thread(target=self.server.run, name="uvicorn")

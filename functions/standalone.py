@@ -92,7 +92,7 @@ async def serve(settings: Settings, *, clock: Clock) -> bool:
     )  # fmt: skip
     where = settings.server
     server = _Announcing(
-        create_application(services), draining, host=where.host, port=where.port,
+        create_application(services, whole=True), draining, host=where.host, port=where.port,
         write_timeout=settings.web.write_timeout, receive_timeout=settings.web.receive_timeout,
     )  # fmt: skip
     tasks = [] if state is None else [asyncio.create_task(run_for_ever(settings, state, clock=clock), name="jobs")]

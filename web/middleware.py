@@ -8,8 +8,6 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from starlette.middleware.cors import CORSMiddleware
-
 from web.asgi import AnswerBroken, CallerLeft, Reception, header, send_body
 from web.asgi import route_path as route_path
 from web.caller import request_id_of
@@ -47,19 +45,30 @@ def cross_origin(app: ASGIApp, *, origins: Sequence[str]) -> ASGIApp:
     not: keys travel in headers, and there are no cookies. Where only some origins are allowed, every answer says that
     it depends on the origin, also to who named none, so that no cache hands it to another."""
     varies = "*" not in origins
-    cors = CORSMiddleware(
-        app, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"], expose_headers=EXPOSED_HEADERS,
-        max_age=86400,
-    )  # fmt: skip
+    cors: ASGIApp | None = None
 
     async def for_browsers(scope: Scope, receive: Receive, send: Send) -> None:
         # Who names no origin is no browser's page, and need not pay for its headers.
         browser = scope["type"] == "http" and header(scope, b"origin") is not None
         if varies and scope["type"] == "http":
             send = _varying(send)
-        await (cors if browser else app)(scope, receive, send)
+        if not browser:
+            await app(scope, receive, send)
+            return
+        nonlocal cors
+        cors = cors or _cors(app, origins)
+        await cors(scope, receive, send)
 
     return for_browsers
+
+
+def _cors(app: ASGIApp, origins: Sequence[str]) -> ASGIApp:
+    from starlette.middleware.cors import CORSMiddleware  # not for every container's first request
+
+    return CORSMiddleware(
+        app, allow_origins=list(origins), allow_methods=["*"], allow_headers=["*"], expose_headers=EXPOSED_HEADERS,
+        max_age=86400,
+    )  # fmt: skip
 
 
 def _varying(send: Send) -> Send:
@@ -140,11 +149,14 @@ class DirectRoutes:
     """Endpoints that are reached past everything that FastAPI wraps around a route: the ones that carry tokens."""
 
     def __init__(
-        self, app: ASGIApp, posts: Mapping[str, ASGIApp], *, sockets: Mapping[str, ASGIApp] | None = None
-    ) -> None:
-        """`posts`: exact path -> what answers a POST to it; `sockets`: what takes a WebSocket there."""
+        self, app: ASGIApp, posts: Mapping[str, ASGIApp], *, gets: Mapping[str, ASGIApp] | None = None,
+        sockets: Mapping[str, ASGIApp] | None = None,
+    ) -> None:  # fmt: skip
+        """`posts`: exact path -> what answers a POST to it; `gets`: a GET, and `app` every other method; `sockets`:
+        what takes a WebSocket there."""
         self._app = app
         self._posts = posts
+        self._gets = gets or {}
         self._sockets = sockets or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -153,6 +165,10 @@ class DirectRoutes:
             return
         path = route_path(scope) if scope["type"] == "http" else ""
         endpoint = self._posts.get(path)
+        if endpoint is None and path in self._gets and scope["method"] == "GET":
+            scope.setdefault("state", {})["route"] = path
+            await self._gets[path](scope, receive, send)
+            return
         if endpoint is None and path in self._sockets:
             raise UpgradeRequired(path)
         if endpoint is None:

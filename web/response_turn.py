@@ -11,7 +11,6 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from web.dialects.stored_responses import identified
 from web.stored import StoredKey, followable
 from web.stored_errors import ResponsesUnavailable
 
@@ -56,6 +55,8 @@ class ResponseTurn:
 
     def take_input(self) -> None:
         """Raises InvalidRequest for what is there already."""
+        from web.dialects.stored_responses import identified  # not for every container's first request
+
         self.input = identified(self._call.input, known=frozenset(item["id"] for item in self.history))
 
     async def keep(self, response: Json) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from web.conversations import Patience
-from web.dialects.stored_responses import identified
 from web.errors import InvalidRequest
 from web.response_turn import ResponseTurn
 from web.stored import Conversation, StoredKey, StoredResponse
@@ -89,6 +88,8 @@ class ResponseTurns:
             raise ResponseNotFound(id)
 
     async def create(self, owner: str, *, items: Iterable[Item], metadata: Json) -> Conversation:
+        from web.dialects.stored_responses import identified  # not for every container's first request
+
         key = StoredKey(owner, f"conv_{secrets.token_hex(16)}")
         made = Conversation(
             key=key, created_at=int(self._clock.time()), metadata=metadata, items=identified(items, field="items"),

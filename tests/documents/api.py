@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from infra.settings import ApiKey, Security, Settings
@@ -42,7 +43,8 @@ def openapi() -> Json:
         "path": "/openapi.json", "raw_path": b"/openapi.json", "query_string": b"", "root_path": "",
         "headers": [(b"host", b"service")], "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2),
     }  # fmt: skip
-    asyncio.run(application(scope, receive, send))
+    with ThreadPoolExecutor(1) as apart:  # from the loop of a test that asks
+        apart.submit(lambda: asyncio.run(application(scope, receive, send))).result()
     told: Json = json.loads(body)
     return told
 

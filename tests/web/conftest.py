@@ -168,7 +168,8 @@ def serve(web_loop: asyncio.AbstractEventLoop, http_protocol: type[asyncio.Proto
             settings = settings or settings_with(**(web or {}))
             if "engines" not in services:
                 services["engines"] = ConfiguredEngines(settings.models, {"scripted": target})
-            application = create_application(Services(settings=settings, **services))
+            # Whole: what a test measures is not what it takes to load a part that it is the first to ask for.
+            application = create_application(Services(settings=settings, **services), whole=True)
             return stack.enter_context(running(application, web_loop, http_protocol))
 
         yield start

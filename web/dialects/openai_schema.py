@@ -40,7 +40,7 @@ TemplateVariables = dict[Annotated[str, AfterValidator(_variable)], Any]
 class Open(BaseModel):
     """An object that may hold fields which nobody here knows."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, defer_build=True)
 
 
 class TextPart(Open):

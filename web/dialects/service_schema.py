@@ -71,7 +71,7 @@ SessionId = Annotated[str, AfterValidator(_usable)]
 class ServiceRequest(BaseModel):
     """What both routes share. Null is the default, unknown fields are ignored."""
 
-    model_config = ConfigDict(extra="allow", strict=True, json_schema_extra=_tell_spellings)
+    model_config = ConfigDict(extra="allow", strict=True, defer_build=True, json_schema_extra=_tell_spellings)
 
     model: str
     prompt: Annotated[str, Field(min_length=1)]
