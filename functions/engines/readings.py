@@ -10,8 +10,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from infra.metric_families import family
 from infra.metric_snapshots import Shape, total, units
 
@@ -46,6 +44,9 @@ NAMES: Mapping[str, str] = {**SGLANG, **LLAMACPP}
 
 def read(text: str, *, model: str) -> Snapshot:
     """What an engine of `model` (its id) has told. Raises ValueError for what is no text of metrics."""
+    # Not at import: the web container, which starts from the same file, has no use for it.
+    from prometheus_client.parser import text_string_to_metric_families
+
     parts: list[Snapshot] = []
     for theirs in text_string_to_metric_families(text):
         name = NAMES.get(theirs.name) or NAMES.get(theirs.name + "_total")
