@@ -202,6 +202,8 @@ def _gpus(model: Model) -> Iterator[str]:
     if gpu.capability < needed:
         has = f"{name} has {gpu.capability / 10}"
         yield f"sglang.quantization: {method} needs compute capability {needed / 10}, and {has}"
+    if sglang.kv_cache_dtype == "mxfp8" and gpu.capability < 100:
+        yield f"sglang.kv_cache_dtype: mxfp8 needs compute capability 10.0, and {name} has {gpu.capability / 10}"
     majors = ATTENTION_BACKENDS.get(sglang.attention_backend or "", ())
     if majors and gpu.capability // 10 not in majors:
         yield (

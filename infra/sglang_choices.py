@@ -35,7 +35,7 @@ CPU_QUANTIZATIONS: Final = frozenset({"fp8", "w8a8_int8", "compressed-tensors", 
 
 ATTENTION_BACKENDS: Final[dict[str, tuple[int, ...]]] = {
     "flashinfer": (), "triton": (), "torch_native": (), "flex_attention": (), "fa3": (8, 9), "fa4": (),
-    "flashmla": (), "cutedsl_mla": (), "trtllm_mla": (), "trtllm_mha": (9, 10, 12), "dsa": (), "intel_amx": (),
+    "flashmla": (), "cutedsl_mla": (), "trtllm_mla": (10, 12), "trtllm_mha": (9, 10, 12), "dsa": (), "intel_amx": (),
 }  # fmt: skip
 """Backend -> the majors of the compute capabilities that it runs on; none where SGLang refuses none by itself."""
 

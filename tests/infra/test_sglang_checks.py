@@ -54,6 +54,8 @@ def sglang(**options: Any) -> dict[str, Any]:
         ({"gpu": "T4", "quantization": "bf16"}, "T4 has no bfloat16"),
         ({"gpu": "B200", **sglang(attention_backend="fa3")}, "fa3 runs on compute capability 8.x, 9.x"),
         ({"gpu": "L4", **sglang(attention_backend="trtllm_mha")}, "L4 has 8.9"),
+        ({"gpu": "H100", **sglang(attention_backend="trtllm_mla")}, "runs on compute capability 10.x, 12.x"),
+        ({"gpu": "H100", **sglang(kv_cache_dtype="mxfp8")}, "mxfp8 needs compute capability 10.0"),
         (sglang(attention_backend="intel_amx"), "intel_amx is the CPU's"),
         (sglang(speculative={"algorithm": "EAGLE"}), "EAGLE drafts with another model"),
         (sglang(speculative={"algorithm": "STANDALONE"}), "STANDALONE drafts with another model"),

@@ -113,7 +113,8 @@ def made(axes: list[tuple[str, str, Any]]) -> Iterator[Model]:
 
 def gpu_for(told: dict[str, Any]) -> str:
     """A GPU that has what is asked for."""
-    return "B200" if QUANTIZATIONS.get(told.get("quantization") or "", 0) > 90 else "H100"
+    newest = told.get("kv_cache_dtype") == "mxfp8" or told.get("attention_backend") == "trtllm_mla"
+    return "B200" if newest or QUANTIZATIONS.get(told.get("quantization") or "", 0) > 90 else "H100"
 
 
 def values_of(model: Model) -> set[tuple[str, str]]:

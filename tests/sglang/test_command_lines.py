@@ -30,7 +30,15 @@ JUDGE = Path(__file__).with_name("judge.py")
 RESOLVED_EACH = 6
 """One in so many is resolved too: that takes SGLang a fifth of a second."""
 SECONDS = 800
-NO_GPU = ("requires Hopper", "is only supported on Hopper", "only supports CUDA", "requires CUDA", "SM100", "SM90")
+NO_GPU = (
+    "requires Hopper",
+    "is only supported on Hopper",
+    "only supports CUDA",
+    "requires CUDA",
+    "SM100",
+    "SM90",
+    "non-CUDA",
+)
 """Of what SGLang misses here, where it has no GPU."""
 
 
