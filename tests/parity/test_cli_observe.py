@@ -88,7 +88,7 @@ def test_an_apps_info_names_its_functions_and_servers_and_what_they_are(target: 
     info = told(target, "app", "info", observed.name)
     assert info["lifecycle"]["state"] == "deployed"
     assert info["lifecycle"]["version"] == 1
-    assert set(info["functions"]) == {"say", "fail", "on_a_gpu", "die", "Greeter.*", "page"}
+    assert set(info["functions"]) == {"say", "fail", "on_a_gpu", "die", "Greeter.*", "Tidy.*", "page"}
     assert set(info["servers"]) == {"Files", "Guarded"}
     assert info["functions"]["on_a_gpu"]["summary"]["gpu_config"] == [{"gpu_type": "T4", "count": 1}]
     assert info["functions"]["page"]["summary"]["web_function"] is True

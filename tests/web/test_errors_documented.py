@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-import web.stored_errors  # noqa: F401 - defines some
+import web
 from web.errors import EngineBroken, EngineRefused, InvalidRequest, PermissionDenied, RateLimited, ServiceError, to_wire
 
 if TYPE_CHECKING:
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 NOT_OF_HTTP = {"AnswerCut", "Over"}
 """A guard's sign to the relay, and a WebSocket's to its connection."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def everything() -> None:
+    """Much of the application is loaded when it is first needed, errors of its own with it."""
+    for module in pkgutil.walk_packages(web.__path__, "web."):
+        importlib.import_module(module.name)
 
 
 def classes(base: type[ServiceError] = ServiceError) -> Iterator[type[ServiceError]]:
