@@ -76,6 +76,8 @@ class PlainResponse:
         left = self._began + max(LATEST_SECONDS, self._web.plain_deadline) - self._clock.monotonic()
         if passage.under_way or left <= 0:
             self._spaces = asyncio.create_task(self._send_spaces(), name="spaces")
+            # A space that reaches nobody any more is no failure of its own: who waits for the answer hears of that.
+            self._spaces.add_done_callback(lambda spaces: spaces.cancelled() or spaces.exception())
         else:
             again = min(left, self._web.heartbeat_interval)
             self._timer = self._clock.call_later(again, lambda: self._late(passage))
