@@ -13,7 +13,7 @@ from web.files import Files
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from functions.state import SharedState
+    from functions.shared import SharedState
     from infra.settings import Settings
     from web.batch_worker import BatchWorker
     from web.batches import Batch

@@ -16,14 +16,13 @@ from functions.control import ServerControl
 from functions.directory import ServerDirectory
 from functions.garbage import spare_the_application
 from functions.logs import configure_logging
+from functions.shared import metrics_store, shared_state
 from functions.state import (
     file_storage,
     key_store,
     limiter,
-    metrics_store,
     response_store,
     session_store,
-    shared_state,
     tracing_of,
     usage_store,
 )

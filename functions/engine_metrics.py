@@ -15,7 +15,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 from functions.engines.readings import read
-from functions.state import metrics_store, shared_state
+from functions.shared import metrics_store, shared_state
 from infra.metric_families import family
 from infra.metric_snapshots import Shape, Snapshot, less, total, units, without_gauges
 from web.clock import RealClock

@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from functions.logs import configure_logging
-from functions.state import metrics_jobs, response_jobs, session_jobs, shared_state, usage_jobs
+from functions.shared import shared_state
+from functions.state import metrics_jobs, response_jobs, session_jobs, usage_jobs
 from infra.configuration import load_settings
 from web.clock import RealClock
 from web.record import Record, recorded
 
 if TYPE_CHECKING:
-    from functions.state import SharedState
+    from functions.shared import SharedState
     from infra.settings import Settings
     from web.clock import Clock
 

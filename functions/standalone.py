@@ -25,14 +25,13 @@ from functions.jobs import run_for_ever
 from functions.listening import ListenError, Listening
 from functions.local_engines import LocalEngines
 from functions.logs import configure_logging
+from functions.shared import metrics_store, shared_state
 from functions.state import (
     file_storage,
     key_store,
     limiter,
-    metrics_store,
     response_store,
     session_store,
-    shared_state,
     tracing_of,
     usage_store,
 )

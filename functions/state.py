@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from infra.aws import Clients
 from infra.key_table import KeysInTable
 from infra.metrics_table import MetricsTable
-from infra.objects import Objects
 from infra.orphans import Orphans
-from infra.table import Bucket, Table
 from infra.usage_table import UsageTable
 from web import stored_items
 from web.batch_table import BatchesInTable
@@ -25,6 +21,7 @@ from web.stored_table import ResponsesInTable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from functions.shared import SharedState
     from infra.key_store import KeyStore
     from infra.settings import Settings
     from web.batches import BatchRunner
@@ -33,25 +30,6 @@ if TYPE_CHECKING:
     from web.sessions import SessionStore
     from web.stored import ResponseStore
     from web.tracing import Tracing
-
-
-@dataclass(frozen=True)
-class SharedState:
-    """What all containers share. One for each event loop; opens nothing before it is used."""
-
-    clients: Clients
-    table: Table
-    bucket: Bucket
-    objects: Objects
-
-
-def shared_state(settings: Settings) -> SharedState | None:
-    """None where each process keeps its own."""
-    if settings.state.kind == "memory":
-        return None
-    clients = Clients(region_name=settings.state.region, role_arn=settings.state.role_arn)
-    table, name = Table(clients, settings.table_name), settings.bucket_name
-    return SharedState(clients, table, Bucket(clients, name), Objects(clients, name))
 
 
 def usage_store(state: SharedState | None, settings: Settings) -> UsageTable | None:
@@ -77,11 +55,6 @@ def usage_jobs(state: SharedState, settings: Settings, clock: Clock) -> dict[str
     """The housekeeping of usage: the rows of days that have ended become one."""
     usage = UsageTable(state.table, keep_days=settings.usage.keep_days)
     return {"usage": lambda: usage.compact(now=clock.time())}
-
-
-def metrics_store(state: SharedState | None, settings: Settings) -> MetricsTable | None:
-    """Where containers' metrics are put together; None where each tells its own, or there are none."""
-    return MetricsTable(state.table) if state is not None and settings.observability.enable_metrics else None
 
 
 def metrics_jobs(state: SharedState, clock: Clock) -> dict[str, Callable[[], Awaitable[int]]]:

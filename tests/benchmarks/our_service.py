@@ -6,7 +6,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
-from functions.state import limiter, metrics_store, shared_state
+from functions.shared import metrics_store, shared_state
+from functions.state import limiter
 from infra.configuration import load_settings
 from web.application import create_application
 from web.clock import RealClock

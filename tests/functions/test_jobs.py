@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from functions.jobs import Job, JobsFailed, run_for_ever, run_jobs
-from functions.state import shared_state
+from functions.shared import shared_state
 from infra.settings import Jobs, Settings
 from tests.web.doubles import HandClock
 

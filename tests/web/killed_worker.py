@@ -15,7 +15,8 @@ import sys
 import time
 from typing import Any
 
-from functions.state import SharedState, file_storage
+from functions.shared import SharedState
+from functions.state import file_storage
 from infra.aws import Clients
 from infra.objects import Objects
 from infra.settings import Batches

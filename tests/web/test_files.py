@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from functions.state import SharedState, file_storage
+from functions.shared import SharedState
+from functions.state import file_storage
 from infra import objects
 from infra.objects import Objects
 from infra.settings import ApiKey, Files, Security, Settings

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
-from functions.state import SharedState, response_jobs
+from functions.shared import SharedState
+from functions.state import response_jobs
 from infra.aws import Clients, ConditionFailed
 from infra.orphans import DAY
 from infra.table import Bucket, Item, Key, Table
