@@ -37,6 +37,8 @@ GGUF_PATTERNS: Final[dict[Quantization, tuple[str, ...]]] = {
 """How GGUF repositories name their files, in lower case, the first that is there counts. Without a quantization: q4."""
 FOLDER_PATTERNS: Final = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 """What SGLang and transformers load from a repository."""
+REMOTE_CODE_PATTERNS: Final = ("*.py", "*.tiktoken", "tiktoken.model")
+"""And where its own code may run: that, and the tokenizers that only such code reads."""
 
 
 class WeightsError(EngineStartError):
@@ -71,10 +73,17 @@ def plan(model: Model, engine: EngineKind) -> Source:
     if model.path is not None:
         return Local(path=Path(model.path).expanduser())
     if engine != "llamacpp":
-        return Hub(repository=model.checkpoint, revision=model.revision, patterns=FOLDER_PATTERNS, alternatives=False)
+        return Hub(
+            repository=model.checkpoint, revision=model.revision, patterns=folder_patterns(model), alternatives=False
+        )
     repository = model.name if model.name.lower().endswith("-gguf") else f"{model.name}-GGUF"
     patterns = GGUF_PATTERNS[model.quantization or "q4"]
     return Hub(repository=repository, revision=model.revision, patterns=patterns, alternatives=True)
+
+
+def folder_patterns(model: Model) -> tuple[str, ...]:
+    """What SGLang needs of a repository for `model`: its own, or one of what is loaded beside it."""
+    return FOLDER_PATTERNS + (REMOTE_CODE_PATTERNS if model.sglang.trust_remote_code else ())
 
 
 def choose(names: Sequence[str], source: Hub) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functions.engines.sglang_command import Sources
-from functions.weights import FOLDER_PATTERNS, Hub, Local, fetch
+from functions.weights import Hub, Local, fetch, folder_patterns
 
 if TYPE_CHECKING:
     from functions.weights import Source
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 def draft_of(model: Model) -> Source | None:
     """Where the model that drafts for `model` is, if there is one."""
     told = model.sglang.speculative
-    return None if told.draft_model is None else _folder(told.draft_model, told.draft_revision)
+    return None if told.draft_model is None else _folder(model, told.draft_model, told.draft_revision)
 
 
 def adapters_of(model: Model) -> dict[str, Source]:
     """Where each LoRA adapter is, by the name that callers say."""
-    return {name: _folder(one.name, one.revision) for name, one in model.sglang.lora.adapters.items()}
+    return {name: _folder(model, one.name, one.revision) for name, one in model.sglang.lora.adapters.items()}
 
 
 def beside(model: Model) -> list[Hub]:
@@ -44,8 +44,8 @@ def with_beside(model: Model, source: str, *, token: str | None, endpoint: str |
     )
 
 
-def _folder(name: str, revision: str | None) -> Source:
+def _folder(model: Model, name: str, revision: str | None) -> Source:
     """A path where the engine runs, or a repository on Hugging Face."""
     if name.startswith(("/", "~", ".")):
         return Local(path=Path(name).expanduser())
-    return Hub(repository=name, revision=revision, patterns=FOLDER_PATTERNS, alternatives=False)
+    return Hub(repository=name, revision=revision, patterns=folder_patterns(model), alternatives=False)

@@ -113,6 +113,15 @@ def test_the_folder_holds_what_loads_the_model_and_nothing_else(hub: FakeHub, tm
     assert (folder / "model.safetensors").read_bytes() == TENSORS
 
 
+def test_a_repositorys_own_code_comes_along_only_where_it_may_run() -> None:
+    names = ["config.json", "configuration_q.py", "model.safetensors", "qwen.tiktoken"]
+    trusting, wary = plan(qwen(sglang={"trust_remote_code": True}), "sglang"), plan(qwen(), "sglang")
+    assert isinstance(trusting, Hub)
+    assert isinstance(wary, Hub)
+    assert choose(names, trusting) == names
+    assert choose(names, wary) == ["config.json", "model.safetensors"]
+
+
 def test_each_quantization_has_its_own_place_in_the_cache(hub: FakeHub, tmp_path: Path) -> None:
     assert fetch(plan(qwen(quantization="q4"), "llamacpp"), cache=tmp_path).read_bytes() == Q4
     assert fetch(plan(qwen(quantization="q8"), "llamacpp"), cache=tmp_path).read_bytes() == Q8
