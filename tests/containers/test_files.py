@@ -69,6 +69,14 @@ def test_the_services_are_the_ones_that_are_promised_at_their_ports(compose: dic
     assert services["llm-cpu"]["ports"] == ["${BIND:-127.0.0.1}:${PORT:-3000}:3000"]
 
 
+def test_no_container_that_is_given_a_secret_of_the_environment_is_read_only(compose: dict[str, Any]) -> None:
+    """Compose writes such a secret into the container, and refuses to start one that it cannot write into."""
+    of_environment = {name for name, told in compose["secrets"].items() if "environment" in told}
+    given = [one for one in compose["services"].values() if of_environment & {*one.get("secrets", ())}]
+    assert given
+    assert not any(one.get("read_only") for one in given)
+
+
 def test_what_is_mounted_and_copied_is_there(compose: dict[str, Any]) -> None:
     for name, service in compose["services"].items():
         for volume in service.get("volumes", ()):
