@@ -10,6 +10,7 @@ a read unit for each 4 KiB of all rows together, twice that since it is consiste
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ from infra.metric_snapshots import pack, unpack
 from infra.table import Key
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from infra.table import Condition, Item, Table
 
 NOUN = "metrics"
@@ -40,7 +43,8 @@ class Superseded(Exception):
 
 
 class MetricsTable:
-    """For one event loop. Every method raises StateUnavailable."""
+    """For one event loop. Every method raises StateUnavailable. Rows are packed and unpacked by threads: one takes some
+    milliseconds at ten models, in which the loop has streams to serve."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -52,20 +56,14 @@ class MetricsTable:
 
         mine = Attr("sealed").not_exists() & Attr("version").lte(row.version)
         try:
-            await self._table.put(_item(row), condition=Attr("pk").not_exists() | mine if new else mine)
+            item = await asyncio.to_thread(_item, row)
+            await self._table.put(item, condition=Attr("pk").not_exists() | mine if new else mine)
         except ConditionFailed:
             raise Superseded(await self._sealed_version(row.writer)) from None
 
     async def read(self) -> Reading:
         """Raises ValueError for what is none of the service's."""
-        base, rows = Base(), []
-        for item in await self._table.query(NOUN):
-            if item["sk"] == BASE.sk:
-                folded = {writer: float(at) for writer, at in item["folded"].items()}
-                base = Base(int(item["version"]), unpack(bytes(item["data"])), folded)
-            else:
-                rows.append(_row(item))
-        return Reading(base, rows)
+        return await asyncio.to_thread(_reading, await self._table.query(NOUN))
 
     async def fold(self, *, now: float) -> int:
         """Take the next steps with what is left of containers that are gone; how many there were. Any number may do it
@@ -103,7 +101,8 @@ class MetricsTable:
         if base.version == 1:
             condition = Attr("pk").not_exists()
         folded = {writer: _number(at) for writer, at in base.folded.items()}
-        item = {**BASE.item(), "version": base.version, "data": pack(base.snapshot), "folded": folded}
+        data = await asyncio.to_thread(pack, base.snapshot)
+        item = {**BASE.item(), "version": base.version, "data": data, "folded": folded}
         try:
             await self._table.put(item, condition=condition)
         except ConditionFailed:
@@ -121,6 +120,17 @@ class MetricsTable:
             if found is not None:
                 return int(found["version"])
         return None
+
+
+def _reading(items: Sequence[Item]) -> Reading:
+    base, rows = Base(), []
+    for item in items:
+        if item["sk"] == BASE.sk:
+            folded = {writer: float(at) for writer, at in item["folded"].items()}
+            base = Base(int(item["version"]), unpack(bytes(item["data"])), folded)
+        else:
+            rows.append(_row(item))
+    return Reading(base, rows)
 
 
 def _key(writer: str) -> Key:

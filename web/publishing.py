@@ -130,7 +130,9 @@ class Publisher:
             self._read_at = self._clock.monotonic()
             self._next = None  # what is counted from now on is for the next
             await self.publish()
-            return (await self._store.read()).total(self._clock.time())
+            reading = await self._store.read()
+            # Some milliseconds for each container, in which the loop has streams to serve.
+            return await asyncio.to_thread(reading.total, self._clock.time())
 
     async def _run(self) -> None:
         fold_at = self._clock.monotonic() + FOLD_SECONDS * random.uniform(0.5, 1.5)
