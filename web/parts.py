@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from web.batch_service import BatchService
     from web.conversations import Conversations
@@ -58,20 +58,26 @@ class Parts:
         if self.published is not None:
             self.published.begin()
         self.batches.begin()
-        yield
-        await self.batches.close()
-        await self.conversations.close()
-        await self.limiter.close()
-        if self.known is not None:
-            await self.known.close()
-        await self.meter.close()
-        await self.turns.close()
-        await self.relay.close()
-        await self.exchanges.close()
-        await self.states.close()
-        if services.control is not None:
-            await services.control.close()
-        if self.published is not None:
-            await self.published.close()  # last: all that has ended by now is in it
-        if services.tracing is not None:
-            await asyncio.to_thread(services.tracing.close)
+        async with contextlib.AsyncExitStack() as ends:
+            for end in reversed(self._ends()):
+                ends.push_async_callback(end)
+            yield
+
+    def _ends(self) -> list[Callable[[], Awaitable[object]]]:
+        """What is done at the end, in this order, also when one of it fails."""
+        services, tracing = self.services, self.services.tracing
+        ends: list[Callable[[], Awaitable[object]] | None] = [
+            self.batches.close,
+            self.conversations.close,
+            self.limiter.close,
+            self.known.close if self.known is not None else None,
+            self.meter.close,
+            self.turns.close,
+            self.relay.close,
+            self.exchanges.close,
+            self.states.close,
+            services.control.close if services.control is not None else None,
+            self.published.close if self.published is not None else None,  # all that has ended by now is in it
+            (lambda: asyncio.to_thread(tracing.close)) if tracing is not None else None,
+        ]
+        return [end for end in ends if end is not None]
