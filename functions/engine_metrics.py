@@ -14,6 +14,7 @@ import time
 import urllib.request
 from typing import TYPE_CHECKING
 
+from functions.engines.asking import ask_directly
 from functions.engines.readings import read
 from functions.shared import metrics_store, shared_state
 from infra.metric_families import family
@@ -75,7 +76,7 @@ class EngineCounts:
         try:
             text = self._ask()
             self._last = without_gauges(self._last) if text is None else read(text, model=self._model)
-        except ValueError as error:
+        except (ValueError, LookupError, OverflowError) as error:  # no text of metrics, no `le`, no finite number
             log.warning("the engine's metrics cannot be read: %s", error)
         here = (self._model,)
         mine = {
@@ -158,8 +159,7 @@ def ask(address: Address, api_key: str | None) -> str | None:
     if api_key:
         request.add_header("authorization", f"Bearer {api_key}")
     try:
-        with urllib.request.urlopen(request, timeout=READ_SECONDS) as answer:  # noqa: S310
-            text: str = answer.read().decode(errors="replace")
-            return text
+        with ask_directly(request, timeout=READ_SECONDS) as answer:
+            return answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):
         return None

@@ -19,6 +19,7 @@ import urllib.request
 from typing import TYPE_CHECKING
 
 from functions.boot import Boot
+from functions.engines.asking import ask_directly
 from functions.engines.base import EngineStartError
 from functions.engines.tied import tied
 
@@ -146,8 +147,7 @@ class ServerProcess:
         if method == "POST":
             request.data = body
             request.add_header("content-type", "application/json")
-        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=timeout)  # noqa: S310 - http, ours
-        return answer
+        return ask_directly(request, timeout=timeout)
 
     def wait(self) -> None:
         """Return once it has ended, for whatever reason; at once before `start`."""

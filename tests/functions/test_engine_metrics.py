@@ -71,6 +71,15 @@ def test_an_engine_that_does_not_answer_has_counted_what_it_last_told_and_runs_n
     assert Shape.of(family("engine_requests_running")) not in silent
 
 
+@pytest.mark.parametrize("number_of_it", ["+Inf", "NaN", "many"])
+def test_an_engine_that_tells_no_numbers_has_counted_what_it_last_told(number_of_it: str) -> None:
+    texts = ["# TYPE sglang:num_requests_total counter\nsglang:num_requests_total 5.0\n"]
+    counts = EngineCounts("a", lambda: texts[-1])
+    counts.snapshot()
+    texts.append(texts[0].replace("5.0", number_of_it))
+    assert number(counts.snapshot(), "engine_requests_total", "a") == 5
+
+
 @pytest.mark.parametrize("failures", [0, 2])
 def test_an_engine_that_cannot_start_is_counted(failures: int) -> None:
     counts = EngineCounts("m", lambda: None)

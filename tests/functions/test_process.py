@@ -47,6 +47,19 @@ def test_it_is_ready_once_its_health_check_answers_and_gone_once_stopped() -> No
         pass
 
 
+def test_a_proxy_that_the_environment_names_is_not_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{free_address().host}:{free_port()}")  # nobody is there
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    server = process(SERVER, "200")
+    try:
+        server.start(timeout=20)
+        assert server.healthy()
+    finally:
+        server.stop()
+
+
 def test_a_process_that_ends_while_starting_is_reported_with_its_last_line() -> None:
     server = process("print('loading', flush=True); raise SystemExit('the weights are gone')")
     with pytest.raises(EngineStartError, match=r"test-engine exited with code 1 while starting: the weights are gone"):
