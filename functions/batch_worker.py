@@ -76,8 +76,6 @@ async def serving(application: ASGIApp) -> AsyncIterator[None]:
     # Not at import: the web function, which starts from the same file, has no use for it.
     import uvicorn
 
-    # Not at import: the web function, which starts from the same file, has no use for it.
-
     config = uvicorn.Config(application, lifespan="on", log_config=None)
     config.load()
     lifespan = config.lifespan_class(config)

@@ -36,13 +36,13 @@ class EngineLives:
 
     def over(self, address: Address, *, failed: bool) -> None:
         """The engine that was there, or was to be there, is gone. `failed`: it could not start."""
-        if failed:
+        if address == self._address and self._counts is not None:
+            self._past = without_gauges(self.snapshot())
+            self._address = self._text = self._counts = None
+        elif failed:
             counts = EngineCounts(self._model, lambda: None, monotonic=self._monotonic)
             counts.failed()
             self._past = total([self._past, without_gauges(counts.snapshot())])
-        elif address == self._address and self._counts is not None:
-            self._past = without_gauges(self.snapshot())
-            self._address = self._text = self._counts = None
 
     async def look(self) -> None:
         """Ask the engine that is there, if there is one."""

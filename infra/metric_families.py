@@ -105,8 +105,9 @@ _USAGE = (
            "Seconds for which engines had requests, each counted by itself"),
 )  # fmt: skip
 _CONTAINERS = (
-    Family("web_containers", "gauge", (), "Containers of the web endpoint that are alive"),
-    Family("web_container_starts_total", "counter", (), "Containers of the web endpoint that have started"),
+    Family("web_containers", "gauge", (), "Containers of the web endpoint, and of batches, that are alive"),
+    Family("web_container_starts_total", "counter", (),
+           "Containers of the web endpoint, and of batches, that have started"),
     Family("web_container_seconds_total", "counter", (), "For how long they have been there, added up"),
     Family("engine_containers", "gauge", MODEL, "Containers of a model's engine that are alive", origin="engine"),
     Family("engine_container_starts_total", "counter", MODEL, "Containers of it that have started", origin="engine"),

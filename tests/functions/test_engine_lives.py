@@ -41,3 +41,14 @@ async def test_each_process_counts_as_a_container_and_what_it_counted_stays_when
     lives.over(NOWHERE, failed=True)
     assert number(lives.snapshot(), "engine_boots_failed_total", "m") == 1
     assert lives.snapshot()[Shape.of(family("engine_boot_seconds"))][("m", "ready")][0] == 4 * UNIT
+
+
+async def test_an_engine_that_served_and_then_could_not_be_kept_has_counted_what_it_counted() -> None:
+    lives = EngineLives("m", api_key="key", monotonic=lambda: 1.0)
+    lives.ready(PHASES, NOWHERE)
+    lives.over(NOWHERE, failed=True)
+    lives.ready(PHASES, NOWHERE)
+    told = lives.snapshot()
+    assert number(told, "engine_containers", "m") == 1
+    assert number(told, "engine_container_starts_total", "m") == 2
+    assert number(told, "engine_boots_failed_total", "m") == 0, "it could start"
