@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from web.dialects.overheard import Overheard
-from web.errors import (
-    ModelNotFound,
-    ServiceError,
+from web.errors import ModelNotFound, ServiceError
+from web.interruption import Interruptible
+from web.session_errors import (
     SessionBusy,
     SessionConflict,
     SessionDeleted,
@@ -20,7 +20,6 @@ from web.errors import (
     SessionNotFound,
     StoreUnavailable,
 )
-from web.interruption import Interruptible
 from web.sessions import Session, SessionKey, context, fewer, fitting
 
 if TYPE_CHECKING:

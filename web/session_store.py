@@ -6,7 +6,7 @@ from collections import OrderedDict, defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from web.errors import SessionConflict, TooManySessions
+from web.session_errors import SessionConflict, TooManySessions
 from web.sessions import Listed
 from web.waiters import Waiters
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from infra.aws import ConditionFailed, ObjectMissing, StateUnavailable
 from infra.table import Add, Delete, Item, Put
-from web.errors import SessionConflict, StoreUnavailable, TooManySessions
 from web.session_archive import SessionArchive, read_body
+from web.session_errors import SessionConflict, StoreUnavailable, TooManySessions
 from web.session_items import (
     COUNTED_BY,
     INLINE_BYTES,

@@ -16,13 +16,7 @@ from tests.web.doubles import HandClock
 from tests.web.session_kit import configured
 from web.conversations import Conversations
 from web.dialects.service import parse_chat
-from web.errors import (
-    SessionBusy,
-    SessionExists,
-    SessionNotFound,
-    StoreUnavailable,
-    TooManySessions,
-)
+from web.session_errors import SessionBusy, SessionExists, SessionNotFound, StoreUnavailable, TooManySessions
 from web.session_table import LEASE_SECONDS
 from web.sessions import SessionKey
 

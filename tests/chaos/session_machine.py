@@ -14,12 +14,8 @@ from hypothesis.stateful import invariant, precondition, rule
 from tests.chaos.session_driver import Driver
 from tests.chaos.session_model import SYSTEM, ModelSession
 from tests.chaos.session_world import NAMES, OWNER, PROCESSES, TEXTS, WEATHER, Running, Weather
-from web.errors import (
-    EngineOverloaded,
-    SessionDeleted,
-    SessionNotFound,
-    TooManySessions,
-)
+from web.errors import EngineOverloaded
+from web.session_errors import SessionDeleted, SessionNotFound, TooManySessions
 from web.session_table import RENEW_SECONDS
 from web.sessions import SessionKey
 

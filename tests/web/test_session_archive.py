@@ -16,8 +16,8 @@ from infra.orphans import DAY, Orphans
 from infra.table import Bucket, Key, Table
 from tests.web.doubles import HandClock
 from web import session_archive
-from web.errors import SessionConflict, StoreUnavailable
 from web.session_archive import SessionArchive, archive_name
+from web.session_errors import SessionConflict, StoreUnavailable
 from web.session_items import OBJECTS
 from web.session_table import LEASE_SECONDS, SessionsInTable
 from web.sessions import Message, Session, SessionKey

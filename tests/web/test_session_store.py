@@ -11,7 +11,7 @@ import pytest
 from tests.aws_kit import StateOfTest
 from tests.web.doubles import HandClock
 from web import session_table
-from web.errors import SessionConflict, TooManySessions
+from web.session_errors import SessionConflict, TooManySessions
 from web.session_store import SessionsInMemory
 from web.session_table import SessionsInTable
 from web.sessions import Message, Session, SessionKey, SessionStore

@@ -11,7 +11,8 @@ import pytest
 from infra.aws import Clients, ConditionFailed
 from infra.table import Bucket, Item, Table
 from tests.web.doubles import HandClock
-from web.errors import SessionConflict, StoreUnavailable, TooManySessions, to_wire
+from web.errors import to_wire
+from web.session_errors import SessionConflict, StoreUnavailable, TooManySessions
 from web.session_table import LEASE_SECONDS, LOOK_SECONDS, RENEW_SECONDS, SessionsInTable
 from web.sessions import Message, Session, SessionKey
 

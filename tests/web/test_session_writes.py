@@ -16,7 +16,8 @@ from web.clock import RealClock
 from web.conversations import Conversations, Turn
 from web.dialects.pieces import Piece
 from web.dialects.service import parse_chat
-from web.errors import EngineOverloaded, SessionDeleted
+from web.errors import EngineOverloaded
+from web.session_errors import SessionDeleted
 from web.session_store import SessionsInMemory
 from web.sessions import Message, Session, SessionKey
 

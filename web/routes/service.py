@@ -13,7 +13,8 @@ from web.dialects.service import chat_dialect, parse_chat, parse_text, text_dial
 from web.dialects.service_answer import Elapsed, ServiceDialect, ServiceStream
 from web.dialects.service_device import device_headers, device_of, fallback
 from web.dialects.validation import json_object
-from web.errors import ModelNotFound, SessionDeleted, to_wire
+from web.errors import ModelNotFound, to_wire
+from web.session_errors import SessionDeleted
 from web.sessions import SessionKey, owner_of
 
 if TYPE_CHECKING:
