@@ -81,7 +81,9 @@ class JsonLines(logging.Formatter):
         }
         if told := exception_of(record, withhold=self._withhold):
             line["exception"] = told
-        return strike_out(_as_json(line))
+        text = _as_json(line)
+        struck = strike_out(text)
+        return struck if struck == text or _is_json(struck) else _as_json(_struck(line))
 
 
 class TextLines(logging.Formatter):
@@ -115,6 +117,25 @@ def _as_json(line: dict[str, Any]) -> str:
         if text.isascii() and "\x7f" not in text:
             return text
     return ENCODER.encode(line).replace("\x7f", "\\u007f")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _struck(line: dict[str, Any]) -> dict[str, Any]:
+    """The line with each value struck out by itself: what stands after the name of a key may be half of an escape, or
+    no text at all, and leave no JSON behind."""
+    left = dict(line)
+    for name, value in line.items():
+        told = f"{name}: {value}"
+        if value is not None and (struck := strike_out(told)) != told:
+            left[name] = struck[len(name) + 2 :]
+    return left
 
 
 def strike_out(text: str) -> str:

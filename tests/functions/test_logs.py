@@ -132,3 +132,18 @@ def test_an_error_is_told_with_what_it_came_from_but_without_words_that_may_quot
 )
 def test_what_is_spelled_as_a_key_is_struck_out(text: str, left: str) -> None:
     assert strike_out(text) == left
+
+
+@pytest.mark.parametrize(
+    ("fields", "left"),
+    [
+        ({"said": "--api-key\n=abcdef"}, {"said": "--api-key\n=***"}),
+        ({"said": 'api_key:\tabcdef "x"'}, {"said": 'api_key:\t*** "x"'}),
+        ({"said": "sk-abcdef123", "api_key": None}, {"said": "***", "api_key": None}),
+        ({"said": 1, "api_key": 12345}, {"said": 1, "api_key": "***"}),
+    ],
+)
+def test_a_line_of_which_a_key_was_struck_out_is_json_still(fields: dict[str, Any], left: dict[str, Any]) -> None:
+    record = logging.makeLogRecord({"msg": "x", **fields})
+    told = json.loads(JsonLines().format(record))
+    assert {name: told[name] for name in fields} == left
