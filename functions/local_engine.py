@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import socket
 import threading
@@ -19,6 +18,7 @@ from functions.engines.base import Address, EngineStartError
 from functions.watch import Watch
 from infra.health import Health
 from web.errors import EngineFailed, ModelBusy
+from web.record import apart
 from web.states import COLD, ModelState
 
 if TYPE_CHECKING:
@@ -276,6 +276,6 @@ class LocalEngine:
             life.engine.stop()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work, name=f"{self.model.id} of this machine", context=contextvars.Context())
+        task = asyncio.create_task(work, name=f"{self.model.id} of this machine", context=apart())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -4,8 +4,9 @@ request loads what that needs."""
 from __future__ import annotations
 
 import asyncio
-import contextvars
 from typing import TYPE_CHECKING
+
+from web.record import apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,10 +34,8 @@ class Lazily:
 
     async def _made(self) -> ASGIApp:
         if self._making is None:
-            # In no request's context: what is made serves all.
-            self._making = asyncio.create_task(
-                asyncio.to_thread(self._make), name="making", context=contextvars.Context()
-            )
+            # Apart from this request: what is made serves all.
+            self._making = asyncio.create_task(asyncio.to_thread(self._make), name="making", context=apart())
             self._making.add_done_callback(self._keep)
         return await asyncio.shield(self._making)
 

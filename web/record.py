@@ -7,7 +7,7 @@ context, which tasks, timers and threads that the request starts take along. At 
 from __future__ import annotations
 
 import contextlib
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,6 +71,14 @@ class Record:
 
 
 current: ContextVar[Record | None] = ContextVar("record", default=None)
+
+
+def apart() -> Context:
+    """A context for what serves more than the request that has begun it. Not an empty one: in a container that is a
+    thread of the emulator's, what is around a request says which container it is."""
+    context = copy_context()
+    context.run(current.set, None)
+    return context
 
 
 def note_error(wire: WireError) -> None:

@@ -7,7 +7,6 @@ process that is killed loses what it counted since. While the store cannot be re
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import secrets
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 from infra.aws import StateUnavailable
 from infra.usage import DAY_SECONDS, Tariff, day_of
 from web.budgets import Budgets
+from web.record import apart
 from web.usage_book import Book
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Meter:
     def _due(self) -> None:
         self._timer = None
         if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write(), name="usage", context=contextvars.Context())
+            self._writing = asyncio.create_task(self._write(), name="usage", context=apart())
 
     async def _write(self) -> None:
         if not await self.flush() and self._timer is None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from web.lazily import Lazily
+from web.record import Record, current, recorded
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -79,3 +81,21 @@ async def test_it_can_be_made_before() -> None:
     lazy.make()
     await ask(lazy)
     assert (maker.made, maker.served) == (1, 1)
+
+
+async def test_it_is_made_apart_from_the_request_that_asks_and_not_from_what_is_around_the_application() -> None:
+    around: ContextVar[str] = ContextVar("around", default="nothing")
+    around.set("a container")
+    seen: list[tuple[str, Record | None]] = []
+
+    def make() -> ASGIApp:
+        seen.append((around.get(), current.get()))
+        return _nothing
+
+    with recorded(Record(request_id="req_1")):
+        await ask(Lazily(make))
+    assert seen == [("a container", None)]
+
+
+async def _nothing(*_: Any) -> None:
+    return None
