@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.web.conftest import Served
     from tests.web.doubles import HandClock, HandEngine
 
+pytestmark = pytest.mark.slow
+
 PATIENCE = 30.0
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tests.aws_kit import StateOfTest
     from tests.web.conftest import Served
 
+pytestmark = pytest.mark.slow
+
 
 class Unreachable:
     """What stands in for the table when it cannot be reached."""
