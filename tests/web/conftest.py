@@ -204,13 +204,20 @@ def running(
     server.lifespan = config.lifespan_class(config)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     port = listener.getsockname()[1]
-    do(server.startup(sockets=[listener]))
+    do(_started(server, listener))
     try:
         yield Served(url=f"http://127.0.0.1:{port}", port=port)
     finally:
         server.force_exit = True  # connections are cut, not waited for
         do(server.shutdown(sockets=[listener]))
         do(server.lifespan.shutdown())
+
+
+async def _started(server: uvicorn.Server, listener: socket.socket) -> None:
+    try:
+        await server.startup(sockets=[listener])
+    except SystemExit:  # it would end the loop, and all tests after this one
+        raise AssertionError("the application did not start: the log says why") from None
 
 
 @pytest.fixture

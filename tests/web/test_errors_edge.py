@@ -201,6 +201,9 @@ async def test_an_exception_in_a_route_tells_nothing(
         def names(self) -> Any:
             raise RuntimeError("secret at http://10.0.0.7/internal")
 
+        async def close(self) -> None:
+            """The end of the application asks for it."""
+
         def __getattr__(self, name: str) -> Any:
             raise RuntimeError("secret at http://10.0.0.7/internal")
 
