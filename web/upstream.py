@@ -7,7 +7,6 @@ aiohttp's client, which wakes a task for every event and makes many objects for 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 import ssl
 from collections import deque
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from web.connection import Connection
+from web.record import apart
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -136,11 +136,11 @@ class Upstream:
             self._tls = await asyncio.to_thread(_trusting_the_system)
         try:
             async with self._clock.timeout(CONNECT_SECONDS):
-                # In no request's context: what the connection tells, it tells for all of those that it will serve.
+                # Apart from this request: what the connection tells, it tells for all of those that it will serve.
                 _, connection = await asyncio.create_task(loop.create_connection(
                     lambda: Connection(lambda freed: self._freed(origin, freed)), origin.host, origin.port,
                     ssl=self._tls if origin.tls else None,
-                ), context=contextvars.Context())  # fmt: skip
+                ), context=apart())  # fmt: skip
         except OSError as error:  # a timeout too
             raise NotConnected(str(error)) from error
         return connection

@@ -197,6 +197,8 @@ class HandEngine:
                 await talk.answer(200, b"")
                 return
             self._requests.put_nowait(talk)
-            await reader.read(1)
-            talk.closed.set()
+            try:
+                await reader.read(1)
+            finally:  # a connection that is closed over what it has not read is reset
+                talk.closed.set()
         writer.close()
