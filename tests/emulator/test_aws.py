@@ -20,6 +20,8 @@ from emulator.aws import Aws, BucketOwners, one_account
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def aws() -> Iterator[Aws]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from emulator.containers.runtime import SupervisedRuntime
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 TELL = "import json, os, sys\ndef tell(value):\n    print('told', json.dumps(value))\n"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from emulator.containers.runtime import SupervisedRuntime
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 KINDS = ("zygote", "zygote without namespaces", "process")
 

@@ -18,6 +18,8 @@ from emulator.testing.aws import AwsAccess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 ONCE = Config(retries={"total_max_attempts": 1}, read_timeout=0.5)
 """A client that does not try again."""
 AGAIN = Config(retries={"total_max_attempts": 3, "mode": "standard"})

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 HELLO: Any = [{"role": "user", "content": "hello"}]
 
 
