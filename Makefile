@@ -61,7 +61,6 @@ check: lint  ## everything slower than `make test`
 	$(BIN)/python -m pytest -m any_containers --emulator-containers zygote $(SIDE_BY_SIDE) $(RETRY)
 	$(BIN)/python -m pytest -m alone $(RETRY)
 	$(BIN)/python -m tests.pythons
-	$(BIN)/python -m pytest tests/sglang -m engines $(RETRY)
 
 test-sglang: .venv/.dev  ## real engines: SGLang, on the CPU in .venvs/sglang (1.3 GB), and llama.cpp before the same tests
 	$(BIN)/python -m tests.sglang.environment
