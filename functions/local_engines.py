@@ -21,7 +21,7 @@ from web.errors import ModelNotFound
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from functions.boot import Boot, BootPhases
+    from functions.boot import Boot
     from functions.engines.base import Address, Engine
     from infra.metric_snapshots import Snapshot
     from infra.settings import Model, Settings, Target
@@ -116,10 +116,6 @@ class LocalEngines:
     async def state(self, model: str) -> ModelState:
         """See `EngineControl.state`."""
         return self.known(model)
-
-    def boots(self) -> dict[str, BootPhases]:
-        """Model id -> the phases of its latest boot, of those that have booted."""
-        return {model: engine.boot for model, engine in self._engines.items() if engine.boot is not None}
 
     def metrics(self) -> Snapshot:
         """What the engines have told when they were last looked at, and how they came and went."""

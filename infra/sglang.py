@@ -15,6 +15,10 @@ from infra.section import Section
 Share = Annotated[float, Field(gt=0, lt=1)]
 Parallel = Annotated[int, Field(ge=1, le=64)]
 SpeculativeAlgorithm = Literal["EAGLE", "EAGLE3", "STANDALONE", "NEXTN", "NGRAM"]
+LoraBackend = Literal["csgmv", "triton", "triton_v2", "torch_native"]
+LoraEviction = Literal["lru", "fifo"]
+WritePolicy = Literal["write_back", "write_through", "write_through_selective"]
+Dtype = Literal["auto", "float16", "bfloat16", "float32"]
 FlagValue = bool | int | float | str | tuple[str | int | float, ...]
 
 
@@ -36,9 +40,9 @@ class Lora(Section):
     """Different adapters that are computed with at once; they are kept in the GPU's memory."""
     max_loaded: Annotated[int, Field(ge=1)] | None = None
     """Adapters that are kept in the container's memory; all unless set."""
-    backend: Literal["csgmv", "triton", "triton_v2", "torch_native"] | None = None
+    backend: LoraBackend | None = None
     """SGLang's kernels for them."""
-    eviction: Literal["lru", "fifo"] | None = None
+    eviction: LoraEviction | None = None
     """Which adapter leaves the GPU's memory for another."""
 
 
@@ -75,7 +79,7 @@ class HierarchicalCache(Section):
     """Its size as a multiple of the GPU's; SGLang's default unless set."""
     size_gb: Annotated[int, Field(ge=1)] | None = None
     """Its size in GB, of each GPU: in place of `ratio`."""
-    write_policy: Literal["write_back", "write_through", "write_through_selective"] | None = None
+    write_policy: WritePolicy | None = None
     """When what is computed is copied down."""
 
 
@@ -99,7 +103,7 @@ class SGLang(Section):
     """GPUs over which the experts of a mixture-of-experts model are spread."""
     quantization: str | None = None
     """As SGLang names it, in place of the model's `quantization`. A checkpoint that is quantized says so itself."""
-    dtype: Literal["auto", "float16", "bfloat16", "float32"] | None = None
+    dtype: Dtype | None = None
     """Of weights and activations; the checkpoint's unless set."""
     kv_cache_dtype: str | None = None
     """Of the KV cache: `fp8_e4m3` holds twice as many tokens as bfloat16. The model's unless set."""

@@ -22,11 +22,6 @@ QUANTIZATIONS: Final[dict[str, int]] = {
 }  # fmt: skip
 """Method -> the least compute capability (times ten) that it needs: `get_min_capability` of SGLang's class for it."""
 
-OTHER_HARDWARE: Final = frozenset(
-    {"petit_nvfp4", "modelslim", "mxfp_w4a8", "quark", "quark_int4fp8_moe", "quark_mxfp4", "mlx_q4", "mlx_q8"}
-)
-"""Quantizations of SGLang's that are made for AMD's, Huawei's and Apple's chips."""
-
 CPU_ONLY: Final = frozenset({"gptq"})
 """Quantizations whose kernels for GPUs are gone: a GPTQ checkpoint is `gptq_marlin` there, and says so itself."""
 
@@ -42,10 +37,6 @@ ATTENTION_BACKENDS: Final[dict[str, tuple[int, ...]]] = {
 CPU_ATTENTION_BACKENDS: Final = frozenset({"intel_amx", "torch_native"})
 
 KV_CACHE_DTYPES: Final = ("auto", "bfloat16", "fp8_e5m2", "fp8_e4m3", "mxfp8", "nvfp4", "fp4_mx_block16")
-DTYPES: Final = ("auto", "float16", "bfloat16", "float32")
-WRITE_POLICIES: Final = ("write_back", "write_through", "write_through_selective")
-LORA_BACKENDS: Final = ("csgmv", "triton", "triton_v2", "torch_native")
-LORA_EVICTION: Final = ("lru", "fifo")
 
 TOOL_CALL_PARSERS: Final = words(
     """

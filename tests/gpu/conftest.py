@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.gpu.engine import Place
+from tests.marked_folders import only_by_mark
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +28,7 @@ PROBE = "import sglang, torch; print(sglang.__version__, torch.cuda.is_available
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    ours = [item for item in items if HERE in item.path.parents]
-    if MARK not in config.option.markexpr:
-        config.hook.pytest_deselected(items=ours)
-        items[:] = [item for item in items if item not in ours]
-    for item in ours:
-        item.add_marker(MARK)
-        item.add_marker(pytest.mark.timeout(SECONDS))
+    only_by_mark(config, items, folder=HERE, mark=MARK, seconds=SECONDS)
 
 
 @pytest.fixture(scope="session")

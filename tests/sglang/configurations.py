@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
 from infra.settings import Settings
+from infra.sglang import Dtype, LoraBackend, LoraEviction, WritePolicy
 from infra.sglang_choices import (
     ATTENTION_BACKENDS,
     CPU_ONLY,
-    DTYPES,
     KV_CACHE_DTYPES,
-    LORA_BACKENDS,
-    LORA_EVICTION,
     QUANTIZATIONS,
     REASONING_PARSERS,
     TOOL_CALL_PARSERS,
-    WRITE_POLICIES,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +43,7 @@ OF_SGLANG: dict[str, list[Any]] = {
     "attention_data_parallel": [1, 2, 8],
     "expert_parallel": [1, 2, 4, 8],
     "quantization": [None, *QUANTIZATIONS],
-    "dtype": [None, *DTYPES],
+    "dtype": [None, *get_args(Dtype)],
     "kv_cache_dtype": [None, *KV_CACHE_DTYPES],
     "attention_backend": [None, *ATTENTION_BACKENDS],
     "tool_call_parser": [None, *sorted(TOOL_CALL_PARSERS)],
@@ -61,12 +58,12 @@ OF_SGLANG: dict[str, list[Any]] = {
     "trust_remote_code": [False, True],
     "hierarchical_cache": [
         {}, {"enabled": True}, {"enabled": True, "ratio": 2.5}, {"enabled": True, "size_gb": 16},
-        *({"enabled": True, "write_policy": policy} for policy in WRITE_POLICIES),
+        *({"enabled": True, "write_policy": policy} for policy in get_args(WritePolicy)),
     ],
     "lora": [
         {}, {"adapters": ADAPTERS}, {"adapters": ADAPTERS, "max_per_batch": 2, "max_loaded": 2},
-        *({"adapters": ADAPTERS, "backend": backend} for backend in LORA_BACKENDS),
-        *({"adapters": ADAPTERS, "eviction": policy} for policy in LORA_EVICTION),
+        *({"adapters": ADAPTERS, "backend": backend} for backend in get_args(LoraBackend)),
+        *({"adapters": ADAPTERS, "eviction": policy} for policy in get_args(LoraEviction)),
     ],
     "speculative": [
         {}, *({"algorithm": name, "draft_model": "org/draft"} for name in ("EAGLE", "EAGLE3", "STANDALONE")),

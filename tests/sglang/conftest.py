@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conformance.environments import NotOnThisMachine
+from tests.marked_folders import only_by_mark
 from tests.sglang.service import KINDS, Service, interpreter, running
 from tests.web.conftest import Served
 
@@ -21,14 +22,7 @@ SECONDS = 900
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of other files that are shared have marks of their own: those count for nothing here."""
-    ours = [item for item in items if HERE in item.path.parents]
-    if MARK not in config.option.markexpr:
-        config.hook.pytest_deselected(items=ours)
-        items[:] = [item for item in items if item not in ours]
-    for item in ours:
-        item.add_marker(MARK)
-        item.add_marker(pytest.mark.timeout(SECONDS), append=False)
+    only_by_mark(config, items, folder=HERE, mark=MARK, seconds=SECONDS)
 
 
 @pytest.fixture(scope="session", params=KINDS)

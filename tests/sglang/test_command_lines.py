@@ -8,7 +8,7 @@ import os
 import subprocess
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 
@@ -17,6 +17,7 @@ from functions.engines.base import Address
 from functions.engines.sglang import that_wakes
 from functions.engines.sglang_command import Sources, command_line
 from infra import sglang_choices as choices
+from infra.sglang import Dtype, LoraBackend, LoraEviction, WritePolicy
 from infra.sglang_flags import LISTS, PAIRS, SWITCHES, VALUES
 from tests.conformance.environments import NotOnThisMachine
 from tests.model_examples import examples
@@ -40,6 +41,10 @@ NO_GPU = (
     "non-CUDA",
 )
 """Of what SGLang misses here, where it has no GPU."""
+OTHER_HARDWARE = {
+    "petit_nvfp4", "modelslim", "mxfp_w4a8", "quark", "quark_int4fp8_moe", "quark_mxfp4", "mlx_q4", "mlx_q8",
+}  # fmt: skip
+"""Quantizations of SGLang's that are made for AMD's, Huawei's and Apple's chips."""
 
 
 LONGER = {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}
@@ -120,13 +125,13 @@ def test_the_parser_does_refuse(models: list[Model], verdict: dict[str, Any]) ->
     [
         ("--tool-call-parser", choices.TOOL_CALL_PARSERS),
         ("--reasoning-parser", choices.REASONING_PARSERS),
-        ("--quantization", choices.OTHER_HARDWARE | set(choices.QUANTIZATIONS)),
-        ("--speculative-draft-model-quantization", choices.OTHER_HARDWARE | set(choices.QUANTIZATIONS)),
+        ("--quantization", OTHER_HARDWARE | set(choices.QUANTIZATIONS)),
+        ("--speculative-draft-model-quantization", OTHER_HARDWARE | set(choices.QUANTIZATIONS)),
         ("--kv-cache-dtype", {*choices.KV_CACHE_DTYPES, "bf16"}),
-        ("--dtype", {*choices.DTYPES, "half", "float"}),
-        ("--hicache-write-policy", set(choices.WRITE_POLICIES)),
-        ("--lora-eviction-policy", set(choices.LORA_EVICTION)),
-        ("--lora-backend", {*choices.LORA_BACKENDS, "ascend"}),
+        ("--dtype", {*get_args(Dtype), "half", "float"}),
+        ("--hicache-write-policy", set(get_args(WritePolicy))),
+        ("--lora-eviction-policy", set(get_args(LoraEviction))),
+        ("--lora-backend", {*get_args(LoraBackend), "ascend"}),
     ],
 )
 def test_our_choices_are_sglangs(verdict: dict[str, Any], flag: str, ours: set[str]) -> None:
