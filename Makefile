@@ -8,7 +8,9 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --compile-bytecode --require-hashes \
 	-r requirements/$(1).txt || $(PIP) install --require-hashes -r requirements/$(1).txt
 
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+# The tests wait for processes and sockets about as long as they compute: twice as many workers as two cores have.
+WORKERS ?= 4
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
 # What fails is tried once more, and named at the end if it passes then: a machine that is busy with other things should
 # not fail a change. Such a test is still to be mended.
 RETRY := --reruns 1 --rerun-show-tracebacks -rfE
