@@ -17,10 +17,13 @@ from tests.benchmarks import bare_relay, our_service
 from tests.benchmarks.processes import NotStarted, running
 from tests.ports import free_port
 from tests.service.deployment import ROOT
+from tests.web.collector import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+
+    from tests.aws_kit import StateOfTest
 
 MODEL = "scripted/steady"
 KEY = "sk-benchmark-0123456789abcdef"
@@ -79,6 +82,27 @@ def ours(upstream: str) -> Iterator[Gateway]:
 @contextlib.contextmanager
 def ours_shared(upstream: str) -> Iterator[Gateway]:
     """The same, whose limits hold across containers: with the emulator's DynamoDB, in this process."""
+    with _ours_with_table("ours shared", upstream, {our_service.SHARED_LIMITS: "1"}) as (gateway, state):
+        yield gateway
+        assert any("requests" in item for item in state.items()), "the limits were not shared"
+
+
+@contextlib.contextmanager
+def ours_all_on(upstream: str) -> Iterator[Gateway]:
+    """The same, with all that its operator can turn on: limits and metrics shared, each request logged and traced."""
+    with Collector() as collector:
+        everything = {
+            our_service.SHARED_LIMITS: "1", our_service.SHARED_METRICS: "1", our_service.LOGGED: "1",
+            "OBSERVABILITY__OTLP_ENDPOINT": collector.url, "OBSERVABILITY__TRACE_SAMPLE_RATIO": "1",
+        }  # fmt: skip
+        with _ours_with_table("ours all on", upstream, everything) as (gateway, state):
+            yield gateway
+            assert any(item["pk"] == "metrics" for item in state.items()), "no metrics were written"
+    assert collector.bodies, "no spans were sent"
+
+
+@contextlib.contextmanager
+def _ours_with_table(name: str, upstream: str, variables: dict[str, str]) -> Iterator[tuple[Gateway, StateOfTest]]:
     from emulator.aws import Aws
     from tests.aws_kit import state_of
 
@@ -86,10 +110,9 @@ def ours_shared(upstream: str) -> Iterator[Gateway]:
         state = state_of(aws)
         port = free_port()
         command = [sys.executable, "-m", our_service.__name__, "--port", str(port)]
-        environment = {our_service.UPSTREAM: upstream, our_service.SHARED_LIMITS: "1", "STATE__TABLE": state.name}
+        environment = {our_service.UPSTREAM: upstream, "STATE__TABLE": state.name, **variables}
         with running(command, port=port, environment=environment | our_settings() | aws.environment()) as pid:
-            yield Gateway(name="ours shared", url=f"http://127.0.0.1:{port}", pid=pid)
-        assert any("requests" in item for item in state.items()), "the limits were not shared"
+            yield Gateway(name=name, url=f"http://127.0.0.1:{port}", pid=pid), state
 
 
 @contextlib.contextmanager
@@ -132,7 +155,8 @@ def litellm(upstream: str) -> Iterator[Gateway]:
 
 
 STARTS: dict[str, Callable[[str], AbstractContextManager[Gateway]]] = {
-    "direct": direct, "ours": ours, "ours shared": ours_shared, "bare relay": bare, "smg": smg, "LiteLLM": litellm,
+    "direct": direct, "ours": ours, "ours shared": ours_shared, "ours all on": ours_all_on,
+    "bare relay": bare, "smg": smg, "LiteLLM": litellm,
 }  # fmt: skip
 
 

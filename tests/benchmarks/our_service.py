@@ -6,8 +6,9 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from functions.logs import configure_logging
 from functions.shared import metrics_store, shared_state
-from functions.state import limiter
+from functions.state import limiter, tracing_of
 from infra.configuration import load_settings
 from web.application import create_application
 from web.clock import RealClock
@@ -31,6 +32,8 @@ SHARED_LIMITS = "BENCHMARK_SHARED_LIMITS"
 """And the one with which limits are shared, in the settings' table, which boto3's environment leads to…"""
 SHARED_METRICS = "BENCHMARK_SHARED_METRICS"
 """… and the one for metrics."""
+LOGGED = "BENCHMARK_LOGGED"
+"""And the one with which each request is logged, as the service does unless told otherwise."""
 
 
 def create(*, coalesce_seconds: float = 0.0, draining: Draining | None = None) -> ASGIApp:
@@ -40,12 +43,15 @@ def create(*, coalesce_seconds: float = 0.0, draining: Draining | None = None) -
     headers = {"Authorization": f"Bearer {os.environ[ENGINE_KEY]}"} if ENGINE_KEY in os.environ else {}
     target = EngineTarget(url=os.environ[UPSTREAM], kind=kind, model=model.name, headers=headers)
     engines = ConfiguredEngines(settings.models, {model.id: target})
+    if LOGGED in os.environ:
+        configure_logging(settings)
     state = shared_state(settings) if {SHARED_LIMITS, SHARED_METRICS} & os.environ.keys() else None
     return create_application(
         Services(
             settings=settings, engines=engines, coalesce_seconds=coalesce_seconds, draining=draining,
             limiter=limiter(state if SHARED_LIMITS in os.environ else None, settings, RealClock()),
             metrics=metrics_store(state if SHARED_METRICS in os.environ else None, settings),
+            tracing=tracing_of(settings),
         )
     )  # fmt: skip
 

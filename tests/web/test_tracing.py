@@ -6,17 +6,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.semconv._incubating.attributes import gen_ai_attributes, http_attributes
 from opentelemetry.semconv.attributes import error_attributes
 
 from functions.state import tracing_of
 from infra.settings import Observability, Settings
+from tests.web.collector import Collector
 from tests.web.conftest import MODEL, chat, running, settings_with, target_of, until
 from tests.web.log_kit import logged
 from tests.web.socket_kit import connected, prompt
@@ -43,46 +41,10 @@ KNOWN = {
 """The names of attributes that the conventions have, as their package lists them."""
 
 
-class Collector:
-    """Takes OTLP over HTTP, and keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.raw = b""
-        self.spans: dict[str, Span] = {}
-        self.service = ""
-        mine = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                mine.take(self.path, self.rfile.read(int(self.headers["content-length"])))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True, name="collector").start()
-
-    def take(self, path: str, body: bytes) -> None:
-        assert path == "/v1/traces"
-        self.raw += body
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            names = {one.key: one.value.string_value for one in resource.resource.attributes}
-            self.service = names["service.name"]
-            for scope in resource.scope_spans:
-                self.spans |= {span.name: span for span in scope.spans}
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    receiver = Collector()
-    yield receiver
-    receiver.stop()
+    with Collector() as receiver:
+        yield receiver
 
 
 @contextlib.contextmanager
