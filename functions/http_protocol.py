@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from web.clock import RealClock
 from web.errors import InvalidRequest, ServiceError
-from web.extensions import CONNECTION
+from web.extensions import CONNECTION, REFUSAL, REFUSED
 from web.receiving import MOST_HEAD_BYTES, HeadersTooLarge, RequestTooSlow, refusal, refuse_odd_hosts, seconds_left
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGI3Application, ASGISendEvent
 
     from web.clock import Clock, Timer
+    from web.extensions import Refused
 
 
 class Receiving(HttpToolsProtocol):
@@ -35,6 +37,7 @@ class Receiving(HttpToolsProtocol):
         self._received = 0
         self._head_bytes = 0
         self._in_head = self._coming = self._handed_over = False
+        self._method: str | None = None
         self._wrong: ServiceError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -58,9 +61,10 @@ class Receiving(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head = self._coming = True
         self._head_bytes = 0
+        self._method = None
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
+        self._method = self.parser.get_method().decode("ascii")
         try:
             if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MOST_HEAD_BYTES:
                 raise HeadersTooLarge
@@ -70,6 +74,7 @@ class Receiving(HttpToolsProtocol):
             self._wrong = error
             raise
         super().on_headers_complete()
+        self._in_head = False
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -113,17 +118,32 @@ class Receiving(HttpToolsProtocol):
         left = seconds_left(waited=waited, received=self._received, timeout=self.receive_timeout)
         if left > 0:
             self._due = self.clock.call_later(left, self._late)
-        elif self._coming and (self._in_head or not self.cycle.response_started):
+        elif self._coming:
             self._refuse(RequestTooSlow())
         else:
             self.transport.close()
 
     def _refuse(self, error: ServiceError) -> None:
         self._wait_no_more()
+        if self.transport.is_closing():
+            return
+        request_id = self._told(error)
         self._coming = False
-        if not self.transport.is_closing():
-            self.transport.write(refusal(error))
-            self.transport.close()
+        answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
+        if not answering and not self.pipeline:  # or it would be read as part of the answer that is under way
+            self.transport.write(refusal(error, request_id=request_id))
+        self.transport.close()
+
+    def _told(self, error: ServiceError) -> str:
+        """Tell who counts requests, once: the application, where that has begun to see this one. Its id."""
+        known = self._coming and not self._in_head and all(cycle is not self.cycle for cycle, _ in self.pipeline)
+        state: dict[str, Any] = self.scope["state"] if known else {}
+        request_id = state.get("request_id") or f"req_{os.urandom(16).hex()}"
+        if known:
+            state[REFUSAL] = error, request_id
+        elif (refused := cast("Refused | None", self.app_state.get(REFUSED))) is not None:
+            refused(error, request_id=request_id, method=self._method)
+        return request_id
 
 
 class HttpProtocol(Receiving):

@@ -49,10 +49,12 @@ class AccessLog:
             record.trace = self._tracing.begin(trace_headers(scope), now)
         return now
 
-    def end(self, record: Record, *, method: str, route: str | None, status: int, began: float) -> None:
-        """`route`: its template; None: there is none."""
+    def end(
+        self, record: Record, *, method: str, route: str | None, status: int, began: float | None = None
+    ) -> None:  # fmt: skip
+        """`route`: its template; None: there is none. `began`: None where nobody knows."""
         now = self._clock.monotonic()
-        seconds = now - began
+        seconds = None if began is None else now - began
         if record.trace is not None:
             told = request_attributes(method=method, route=route, status=status, request_id=record.ids["request_id"])
             record.trace.end(method if route is None else f"{method} {route}", told, record, now, failed=status >= 500)

@@ -13,6 +13,7 @@ from web.dialects.schemas import complete_schemas
 from web.draining import Doors, Draining
 from web.edge import LIMITED_PATHS, RequestLimits
 from web.errors import RouteNotFound
+from web.extensions import REFUSED
 from web.files import Files
 from web.gate import Gate
 from web.generation import Generator
@@ -104,8 +105,9 @@ def create_application(services: Services, *, whole: bool = False) -> ASGIApp:
     app = Errors(app, clock=services.clock)
     access = AccessLog(services)
     answered = None if metrics is None else metrics.answered
-    app = RequestIdentity(app, clock=services.clock, answered=answered, access=access)
-    return Lifespan(cross_origin(app, origins=services.settings.security.allowed_origins), parts.at_work)
+    identity = RequestIdentity(app, clock=services.clock, answered=answered, access=access)
+    app = cross_origin(identity, origins=services.settings.security.allowed_origins)
+    return Lifespan(app, parts.at_work, state={REFUSED: identity.refused})
 
 
 def _routed(parts: Parts) -> ASGIApp:

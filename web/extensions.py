@@ -1,8 +1,11 @@
-"""What a server may offer an application beside ASGI, in `scope["extensions"]`: used where it is, missed nowhere.
+"""What a server may offer an application beside ASGI, and what it may tell it: used where it is, missed nowhere.
 
 ASGI tells everything by coroutines: a write, however short, passes one of every layer of middleware, and a caller's
 leaving is only heard by a task that waits for nothing else. Both are paid for every event, or every request, of a
-service that does little more than write. A server that knows better offers a `Connection`.
+service that does little more than write. A server that knows better offers a `Connection` in `scope["extensions"]`.
+
+A server refuses what is no request before any application sees it. One that has its own protocol tells that to who
+counts requests: by what the application puts into the lifespan's state as `REFUSED`.
 """
 
 from __future__ import annotations
@@ -14,8 +17,20 @@ if TYPE_CHECKING:
 
     from starlette.types import Scope
 
+    from web.errors import ServiceError
+
 CONNECTION = "web.connection"
 """The extension's name; its value is a `Connection`."""
+REFUSED = "web.refused"
+"""In the lifespan's state: a `Refused`."""
+REFUSAL = "web.refusal"
+"""In a request's state: the ServiceError with which the server has refused the rest of it, which the application had
+begun to see, and the request id that it told."""
+
+
+class Refused(Protocol):
+    def __call__(self, error: ServiceError, *, request_id: str, method: str | None) -> None:
+        """A request that no application sees was refused. `method`: None: it did not come to that."""
 
 
 class Connection(Protocol):

@@ -13,8 +13,9 @@ from web.asgi import route_path as route_path
 from web.caller import request_id_of
 from web.dialects.errors import error_body, speaks_anthropic
 from web.errors import MethodNotAllowed, ServiceError, UpgradeRequired, to_wire
+from web.extensions import REFUSAL
 from web.metrics import LEFT, METHODS, OTHER
-from web.record import Record, current, note_error
+from web.record import Record, current, note_error, recorded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -129,6 +130,9 @@ class RequestIdentity:
             await self._app(scope, receive, identified)
         finally:
             route, method = route_of(scope), scope["method"]
+            if status == LEFT and (refusal := state.get(REFUSAL)) is not None:
+                wire = to_wire(refusal[0])
+                status, record.error, record.ids["request_id"] = wire.status, wire.code, refusal[1]
             if self._answered is not None:
                 self._answered(route, method, status)
             if self._access is not None:
@@ -137,6 +141,17 @@ class RequestIdentity:
                 record.left = record.left or status == LEFT
                 known = method if method in METHODS else OTHER
                 self._access.end(record, method=known, route=route, status=status, began=began)
+
+    def refused(self, error: ServiceError, *, request_id: str, method: str | None) -> None:
+        """A `web.extensions.Refused`: it is counted and told like what the application refuses."""
+        status = to_wire(error).status
+        if self._answered is not None:
+            self._answered(None, method or OTHER, status)
+        if self._access is not None:
+            known = method if method in METHODS else OTHER
+            with recorded(Record(request_id=request_id)) as record:
+                note_error(to_wire(error))
+                self._access.end(record, method=known, route=None, status=status)
 
 
 def route_of(scope: Scope) -> str | None:

@@ -6,7 +6,6 @@ for as long as it likes.
 
 from __future__ import annotations
 
-import os
 from http import HTTPStatus
 
 from web.dialects.errors import error_body
@@ -45,10 +44,9 @@ def refuse_odd_hosts(headers: list[tuple[bytes, bytes]]) -> None:
         raise InvalidRequest("The request must have one 'Host' header.", code="invalid_http")
 
 
-def refusal(error: ServiceError) -> bytes:
-    """A whole HTTP response that tells the error and closes the connection: for a request that no application sees."""
+def refusal(error: ServiceError, *, request_id: str) -> bytes:
+    """A whole HTTP response that tells the error and closes the connection: for what no application answers."""
     wire = to_wire(error)
-    request_id = f"req_{os.urandom(16).hex()}"
     body = error_body("/", wire, request_id=request_id)
     lines = [
         f"HTTP/1.1 {wire.status} {HTTPStatus(wire.status).phrase}", f"x-request-id: {request_id}", "connection: close",
