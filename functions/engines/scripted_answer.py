@@ -87,7 +87,8 @@ class Answer:
         if not self._body.get("stream"):
             return await self._plain()
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream; charset=utf-8"})
-        await response.prepare(self._request)
+        with contextlib.suppress(ConnectionError):  # as in `_write`
+            await response.prepare(self._request)
         try:
             await self._tell(response)
         except ScriptedFailure:

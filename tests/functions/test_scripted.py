@@ -145,7 +145,7 @@ async def test_a_closed_connection_aborts_and_is_counted(server: ScriptedServer,
     await response.content.readline()
     assert server.state()["active"] == 1
     response.close()
-    await until(lambda: server.state()["aborted"] == 1, seconds=1)
+    await until(lambda: server.state()["aborted"] == 1)
     record = server.state()["requests"][-1]
     assert (record["rid"], record["reason"], record["abort"]) == ("r1", "closed", None)
     assert record["closed"] is not None
@@ -164,10 +164,24 @@ async def test_an_abort_request_ends_the_stream_and_is_counted(
     assert (record["outcome"], record["reason"], record["abort_session"]) == ("aborted", "abort_request", "s2")
 
 
+async def test_a_deaf_engine_goes_on_for_nobody_until_it_is_told(http: aiohttp.ClientSession) -> None:
+    async with ScriptedServer(Options(deaf_to_close=True)) as deaf:
+        body = chat({"ttft": 0.1, "hang_after": 1}, rid="r4")
+        asked = asyncio.create_task(http.post(deaf.url + "/v1/chat/completions", json=body))
+        await until(lambda: deaf.state()["active"] == 1)
+        asked.cancel()
+        await until(lambda: deaf.state()["requests"][-1]["closed"] is not None)
+        await until(lambda: deaf.state()["requests"][-1]["tokens"] == 1)
+        async with http.post(deaf.url + "/abort_request", json={"rid": "r4"}):
+            pass
+        await until(lambda: deaf.state()["active"] == 0)
+        assert deaf.state()["requests"][-1]["outcome"] == "aborted"
+
+
 async def test_an_abort_that_follows_the_close_is_seen_too(server: ScriptedServer, http: aiohttp.ClientSession) -> None:
     response = await http.post(server.url + "/v1/chat/completions", json=chat({"hang_after": 1}, rid="r3"))
     response.close()
-    await until(lambda: server.state()["active"] == 0, seconds=1)
+    await until(lambda: server.state()["active"] == 0)
     async with http.post(server.url + "/abort_request", json={"rid": "r3"}):
         pass
     record = server.state()["requests"][-1]
@@ -180,12 +194,12 @@ async def test_an_engine_deaf_to_closing_needs_the_abort(http: aiohttp.ClientSes
         response = await http.post(server.url + "/v1/chat/completions", json=body)
         await response.content.readline()
         response.close()
-        await until(lambda: server.state()["requests"][-1]["closed"] is not None, seconds=1)
+        await until(lambda: server.state()["requests"][-1]["closed"] is not None)
         said = server.state()["requests"][-1]["tokens"]
         await until(lambda: server.state()["requests"][-1]["tokens"] > said + 3)
         async with http.post(server.url + "/abort_request", json={"rid": "r4"}):
             pass
-        await until(lambda: server.state()["active"] == 0, seconds=1)
+        await until(lambda: server.state()["active"] == 0)
 
 
 async def test_tools_are_called_until_their_results_have_come(
