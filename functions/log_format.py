@@ -1,7 +1,7 @@
 """How a line of the log is spelled: as a JSON object, or for people. Pure, but for the names of this container.
 
-Whatever is in a message stays on its line: control characters are escaped. What is spelled as a key of the service or
-one of its partners is struck out, wherever it comes from. What may quote a prompt, the words of an error that nobody
+Whatever is in a message stays on its line: control characters are escaped. What is spelled as a key is struck
+out (`functions.redaction`). What may quote a prompt, the words of an error that nobody
 expected while a request was served, is left out unless that is asked for.
 """
 
@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import socket
 import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from functions.redaction import strike_out
 from web.record import current
 
 try:
@@ -30,18 +30,6 @@ STANDARD: Final = frozenset({*logging.makeLogRecord({}).__dict__, "message", "as
 """What every record of `logging` has; the rest is what `extra=` gave. (`color_message` is uvicorn's.)"""
 LEVELS: Final = {"WARNING": "warn", "CRITICAL": "error"}
 """As the configuration spells them, which has no more than these."""
-SECRET: Final = re.compile(
-    r"""(?P<before>
-          \bbearer[ ]+ | \bopenai-insecure-api-key\.
-        | \b(?:x-)?api[-_]?key["'\s\\]{0,3}[:=][\s"'\\]{0,3} | --(?:admin-)?api-key[\s,="'\\]+
-        )
-        [^\s"'\\,;&)\]}]+
-      | \b(?:sk-|hf_|ak-|as-|wk-|ws-)[\w-]{6,}""",
-    re.VERBOSE | re.IGNORECASE,
-)
-"""What carries a key, and what looks like one: the service's and OpenAI's, Hugging Face's, Modal's."""
-SIGNS: Final = ("sk-", "hf_", "ak-", "as-", "wk-", "ws-", "bearer", "api-key", "api_key", "apikey")
-"""Without one of these there is none: an expression that looks everywhere takes longer than all else."""
 ENCODER: Final = json.JSONEncoder(default=str, separators=(",", ":"))
 CONTROL: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t", 0x2028: "\\u2028", 0x2029: "\\u2029",
@@ -136,17 +124,6 @@ def _struck(line: dict[str, Any]) -> dict[str, Any]:
         if value is not None and (struck := strike_out(told)) != told:
             left[name] = struck[len(name) + 2 :]
     return left
-
-
-def strike_out(text: str) -> str:
-    """`text` without what is spelled as a key."""
-    lower = text.lower()
-    for sign in SIGNS:
-        if sign in lower:
-            break
-    else:
-        return text
-    return SECRET.sub(lambda found: (found["before"] or "") + "***", text)
 
 
 def container() -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from functions.log_format import JsonLines, TextLines, strike_out
+from functions.log_format import JsonLines, TextLines
 from web.record import Record, recorded
 
 CODE = """
@@ -115,23 +115,6 @@ def test_an_error_is_told_with_what_it_came_from_but_without_words_that_may_quot
     assert "ValueError: the prompt" in open_
     text = TextLines().format(record_of("failed", error=caught(TypeError("1\n2"))))
     assert text.splitlines()[-1] == "  TypeError: 1\\n2" or text.endswith("  TypeError: 1\n  2")
-
-
-@pytest.mark.parametrize(
-    ("text", "left"),
-    [
-        ("Authorization: Bearer sk-live_0123456789", "Authorization: Bearer ***"),
-        ("ServerArgs(api_key='abcdef', host='x')", "ServerArgs(api_key='***', host='x')"),
-        ('{"x-api-key":"abcdef"}', '{"x-api-key":"***"}'),
-        ("launch --api-key abcdef --port 1", "launch --api-key *** --port 1"),
-        ("['--api-key', 'abcdef', '--port']", "['--api-key', '***', '--port']"),
-        ("chat, openai-insecure-api-key.abcdef", "chat, openai-insecure-api-key.***"),
-        ("for sk-abcdef123, hf_abcdefghij and wk-abcdefgh", "for ***, *** and ***"),
-        ("task-12345678 was asked as-is", "task-12345678 was asked as-is"),
-    ],
-)
-def test_what_is_spelled_as_a_key_is_struck_out(text: str, left: str) -> None:
-    assert strike_out(text) == left
 
 
 @pytest.mark.parametrize(
