@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from functions.engine_metrics import EngineCounts, ask
+from functions.engine_metrics import EngineCounts, readings
 from infra.metric_snapshots import Snapshot, total, without_gauges
 
 if TYPE_CHECKING:
@@ -25,20 +25,20 @@ class EngineLives:
         self._monotonic = monotonic
         self._past: Snapshot = {}
         self._address: Address | None = None
-        self._text: str | None = None
+        self._told: Snapshot | None = None
         self._counts: EngineCounts | None = None
 
     def ready(self, phases: BootPhases, address: Address) -> None:
         """An engine serves there."""
-        self._address, self._text = address, None
-        self._counts = EngineCounts(self._model, lambda: self._text, monotonic=self._monotonic)
+        self._address, self._told = address, None
+        self._counts = EngineCounts(self._model, lambda: self._told, monotonic=self._monotonic)
         self._counts.booted(phases)
 
     def over(self, address: Address, *, failed: bool) -> None:
         """The engine that was there, or was to be there, is gone. `failed`: it could not start."""
         if address == self._address and self._counts is not None:
             self._past = without_gauges(self.snapshot())
-            self._address = self._text = self._counts = None
+            self._address = self._told = self._counts = None
         elif failed:
             counts = EngineCounts(self._model, lambda: None, monotonic=self._monotonic)
             counts.failed()
@@ -48,9 +48,10 @@ class EngineLives:
         """Ask the engine that is there, if there is one."""
         address = self._address
         if address is not None:
-            text = await asyncio.to_thread(ask, address, self._key)
+            # Read there too: some milliseconds, in which the loop has streams to serve.
+            told = await asyncio.to_thread(readings, address, self._key, model=self._model)
             if address == self._address:
-                self._text = text
+                self._told = told
 
     def snapshot(self) -> Snapshot:
         """What all of them have counted; gauges of the one that is there."""

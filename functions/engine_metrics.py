@@ -39,19 +39,20 @@ log = logging.getLogger(__name__)
 
 
 class EngineCounts:
-    """What there is to be told of one container. `ask`: the text of the engine's metrics; None: it tells none now."""
+    """What there is to be told of one container. `told`: what the engine tells now; None: nothing."""
 
     def __init__(
-        self, model: str, ask: Callable[[], str | None], *, monotonic: Callable[[], float] = time.monotonic
+        self, model: str, told: Callable[[], Snapshot | None], *, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self.publish_errors = 0
         self._model = model
-        self._ask = ask
+        self._told = told
         self._monotonic = monotonic
         self._began = monotonic()
         self._boots = Distributions(family("engine_boot_seconds").bounds)
         self._failures = 0
-        self._before: Snapshot = {}
+        self._before: Snapshot | None = {}
+        """What it has counted, and not here. None: what it will have when it next tells something."""
         self._last: Snapshot = {}
 
     def booted(self, phases: BootPhases) -> None:
@@ -59,9 +60,10 @@ class EngineCounts:
             self._boots.of(self._model, phase).observe(seconds)
 
     def resumed(self) -> None:
-        """What the engine has counted until now was before a snapshot, and is in every container made of it."""
-        self.snapshot()
-        self._before = without_gauges(self._last)
+        """What the engine has counted until now was before a snapshot, and is in every container made of it. One that
+        does not tell how much that is has counted nothing here until it does."""
+        self._before = None
+        self._look()
 
     def failed(self) -> None:
         """The engine could not start."""
@@ -73,11 +75,7 @@ class EngineCounts:
     def snapshot(self) -> Snapshot:
         """All of it, now. Asks the engine, and blocks for that. One that does not answer has counted what it last told,
         and has no gauges."""
-        try:
-            text = self._ask()
-            self._last = without_gauges(self._last) if text is None else read(text, model=self._model)
-        except (ValueError, LookupError, OverflowError) as error:  # no text of metrics, no `le`, no finite number
-            log.warning("the engine's metrics cannot be read: %s", error)
+        self._look()
         here = (self._model,)
         mine = {
             "engine_containers": 1, "engine_container_starts_total": 1,
@@ -87,7 +85,13 @@ class EngineCounts:
         told: Snapshot = {Shape.of(family(name)): {here: (units(value),)} for name, value in mine.items()}
         told[Shape.of(family("metrics_publish_errors_total"))] = {(): (units(self.publish_errors),)}
         told[Shape.of(family("engine_boot_seconds"))] = self._boots.numbers()
-        return total([told, less(self._last, self._before)])
+        return total([told, less(self._last, self._before or {})])
+
+    def _look(self) -> None:
+        told = self._told()
+        self._last = without_gauges(self._last) if told is None else told
+        if self._before is None and told is not None:
+            self._before = without_gauges(told)
 
 
 class EngineReporter:
@@ -95,7 +99,7 @@ class EngineReporter:
     nothing."""
 
     def __init__(self, model: Model, settings: Settings, *, address: Address, api_key: str | None) -> None:
-        self.counts = EngineCounts(model.id, lambda: ask(address, api_key))
+        self.counts = EngineCounts(model.id, lambda: readings(address, api_key, model=model.id))
         self._settings = settings
         self._leave = threading.Event()
         self._wake: Callable[[], object] = self._leave.set
@@ -115,7 +119,7 @@ class EngineReporter:
 
     def _start(self) -> None:
         if self._settings.state.kind == "aws" and self._settings.observability.enable_metrics:
-            self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="metrics", daemon=True)
+            self._thread = threading.Thread(target=self._report, name="metrics", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
@@ -127,6 +131,19 @@ class EngineReporter:
             if self._thread.is_alive():
                 log.error("the last metrics of this container are lost: writing them takes too long")
             self._thread = None
+
+    def _report(self) -> None:
+        while True:
+            try:
+                asyncio.run(self._run())
+            except Exception:  # nothing was written yet, or it is leaving: a new row counts nothing twice
+                log.exception("the metrics of this container were not written")
+                self.counts.publish_failed()
+            else:
+                return
+            self._wake = self._leave.set
+            if self._leave.wait(self._settings.metrics.publish_interval):
+                return
 
     async def _run(self) -> None:
         loop, leave = asyncio.get_running_loop(), asyncio.Event()
@@ -153,8 +170,19 @@ class EngineReporter:
             await asyncio.to_thread(state.clients.close)
 
 
+def readings(address: Address, api_key: str | None, *, model: str) -> Snapshot | None:
+    """What an engine of `model` (its id) tells at `/metrics`, read; None where it tells nothing that can be. Blocks."""
+    text = ask(address, api_key)
+    if text is None:
+        return None
+    try:
+        return read(text, model=model)
+    except (ValueError, LookupError, OverflowError) as error:  # no text of metrics, no `le`, no finite number
+        log.warning("the engine's metrics cannot be read: %s", error)
+        return None
+
+
 def ask(address: Address, api_key: str | None) -> str | None:
-    """What an engine tells at `/metrics`; None where it does not."""
     request = urllib.request.Request(address.url + "/metrics")  # noqa: S310 - http, ours
     if api_key:
         request.add_header("authorization", f"Bearer {api_key}")

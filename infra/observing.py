@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from infra.section import Section
 
 LogFormat = Literal["auto", "json", "text"]
+
+
+def _without_password(url: str) -> str:
+    if "@" in urlsplit(url).netloc:
+        raise ValueError(
+            "expected an address without a user and a password, for it travels with the settings: what a collector "
+            "is to believe is a header, in OTEL_EXPORTER_OTLP_HEADERS (on Modal in the Secret that otlp_secret names)"
+        )
+    return url
 
 
 class Observability(Section):
@@ -19,7 +29,7 @@ class Observability(Section):
     enable_tracing: bool = True
     """Whether traces are recorded, where there is an `otlp_endpoint` for them."""
     metrics_path: Annotated[str, Field(pattern=r"^/")] = "/metrics"
-    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$")] | None = None
+    otlp_endpoint: Annotated[str, Field(pattern=r"^https?://[^\s]+$"), AfterValidator(_without_password)] | None = None
     """Of an OpenTelemetry collector that takes OTLP over HTTP (`http://collector:4318`); no traces unless set."""
     otlp_secret: str | None = None
     """A Modal Secret with `OTEL_EXPORTER_OTLP_HEADERS`, for a collector that asks for a key."""

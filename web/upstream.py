@@ -134,15 +134,19 @@ class Upstream:
         loop = asyncio.get_running_loop()
         if origin.tls and self._tls is None:
             self._tls = await asyncio.to_thread(_trusting_the_system)
+        # Apart from this request: what the connection tells, it tells for all of those that it will serve.
+        connecting = asyncio.create_task(loop.create_connection(
+            lambda: Connection(lambda freed: self._freed(origin, freed)), origin.host, origin.port,
+            ssl=self._tls if origin.tls else None,
+        ), context=apart())  # fmt: skip
         try:
             async with self._clock.timeout(CONNECT_SECONDS):
-                # Apart from this request: what the connection tells, it tells for all of those that it will serve.
-                _, connection = await asyncio.create_task(loop.create_connection(
-                    lambda: Connection(lambda freed: self._freed(origin, freed)), origin.host, origin.port,
-                    ssl=self._tls if origin.tls else None,
-                ), context=apart())  # fmt: skip
-        except OSError as error:  # a timeout too
-            raise NotConnected(str(error)) from error
+                _, connection = await connecting
+        except BaseException as error:
+            connecting.add_done_callback(_unwanted)
+            if isinstance(error, OSError):  # a timeout too
+                raise NotConnected(str(error)) from error
+            raise
         return connection
 
     def _take(self, origin: Origin) -> Connection | None:
@@ -174,6 +178,12 @@ class Upstream:
         now = self._clock.monotonic()
         while self._settling and (self._settling[0][1].over or self._settling[0][0] <= now):
             self._settling.popleft()[1].close()
+
+
+def _unwanted(connecting: asyncio.Task[tuple[object, Connection]]) -> None:
+    """Whoever wanted it left in the moment in which it was made."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result()[1].cut()
 
 
 def _split(url: str) -> tuple[Origin, str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from infra.doctor.findings import FORMS, Finding
-from infra.doctor.machine import ANSWER_SECONDS, got, service_url
+from infra.doctor.machine import got, opened, service_url
 from infra.model_files import model_files
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def check_hub(case: Case) -> Iterator[Finding]:
     url = f"{hub}/api/whoami-v2" if token else f"{hub}/api/models?limit=1"
     headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
     try:
-        with urlopen(Request(url, headers=headers), timeout=ANSWER_SECONDS):  # noqa: S310 - the operator's own address
+        with opened(Request(url, headers=headers)):  # noqa: S310 - the operator's own address
             yield Finding("hugging face", "OK", "takes the token" if token else "answers; there is no HF_TOKEN")
     except HTTPError as error:
         if token and error.code in (401, 403):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import ipaddress
 import json
 import re
 import socket
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
+from urllib.parse import urlsplit
+from urllib.request import ProxyHandler, build_opener
 
 from infra.doctor.findings import Finding
 from infra.model_files import ROOT
@@ -17,6 +19,7 @@ from infra.model_files import ROOT
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from urllib.request import Request
 
     from infra.doctor.findings import Case
 
@@ -112,12 +115,38 @@ def is_the_service(url: str) -> bool:
 def got(url: str) -> object:
     """The JSON there, of any status. Raises OSError, ValueError."""
     try:
-        with urlopen(url, timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - the operator's own address
+        with opened(url) as answer:
             return json.loads(answer.read(1 << 20))
     except HTTPError as error:
         return json.loads(error.read(1 << 20))
     except URLError as error:
         raise OSError(str(error.reason)) from None
+
+
+def opened(request: Request | str) -> Any:
+    """The answer there, which is to be closed: by the proxy that the environment names, but for this machine's own
+    addresses, which that would look for on its own. Raises OSError (urllib's errors are ones)."""
+    url = request if isinstance(request, str) else request.full_url
+    opener = build_opener(ProxyHandler({})) if is_here(urlsplit(url).hostname or "") else build_opener()
+    return opener.open(request, timeout=ANSWER_SECONDS)
+
+
+def is_here(host: str) -> bool:
+    """Whether a host's name or address is this machine's own, as far as that is seen without asking."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if address.is_loopback or address.is_unspecified:
+        return True
+    with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
 
 
 def _some(names: list[str]) -> str:

@@ -7,10 +7,11 @@ from contextlib import closing
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 from infra.aws import Clients, StateUnavailable
 from infra.doctor.findings import Finding
+from infra.doctor.machine import opened
 from infra.provision import Provision, ProvisionError
 from infra.table import Key, Table
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 SKEW_WARNS, SKEW_FAILS = 60.0, 300.0
 """Seconds. DynamoDB refuses a signature whose time is five minutes off its own."""
-ANSWER_SECONDS = 3.0
 
 
 def check_state(case: Case) -> Iterator[Finding]:
@@ -93,7 +93,7 @@ def clock_finding(skew: float, bad: Level) -> Finding:
 def _date_of(url: str) -> float:
     """What time it is there, by the header `Date` of any answer. Raises OSError, ValueError."""
     try:
-        with urlopen(Request(url, method="HEAD"), timeout=ANSWER_SECONDS) as answer:  # noqa: S310 - boto3's own address
+        with opened(Request(url, method="HEAD")) as answer:  # noqa: S310 - boto3's own address
             date = answer.headers["Date"]
     except HTTPError as error:
         date = error.headers["Date"]

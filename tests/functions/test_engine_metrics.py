@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
+from functions import engine_metrics
 from functions.boot import BootPhases
-from functions.engine_metrics import EngineCounts
+from functions.engine_metrics import EngineCounts, EngineReporter, readings
+from functions.engines.base import Address
 from functions.engines.readings import NAMES, buckets, read
+from infra.measuring import Measuring
 from infra.metric_families import family
 from infra.metric_snapshots import UNIT, Shape, Snapshot
+from infra.settings import Settings, State
 
 SGLANG = """\
 # TYPE sglang:num_running_reqs gauge
@@ -59,11 +64,11 @@ def test_every_name_of_an_engine_s_is_one_of_the_service_s() -> None:
 
 
 def test_an_engine_that_does_not_answer_has_counted_what_it_last_told_and_runs_nothing() -> None:
-    answers: list[str | None] = [SGLANG, None, "{not metrics", SGLANG]
+    answers = [read(SGLANG, model="m"), None, read(SGLANG, model="m")]
     counts = EngineCounts("m", lambda: answers.pop(0), monotonic=lambda: 5.0)
     counts.booted(BootPhases(seconds={"import": 2.0, "ready": 3.5}))
-    first, silent, broken, again = (counts.snapshot() for _ in range(4))
-    for told in (first, silent, broken, again):
+    first, silent, again = (counts.snapshot() for _ in range(3))
+    for told in (first, silent, again):
         assert number(told, "engine_cached_tokens_total", "m") == 42
         assert number(told, "engine_containers", "m") == number(told, "engine_container_starts_total", "m") == 1
         assert told[Shape.of(family("engine_boot_seconds"))][("m", "ready")][0] == 3.5 * UNIT
@@ -71,13 +76,13 @@ def test_an_engine_that_does_not_answer_has_counted_what_it_last_told_and_runs_n
     assert Shape.of(family("engine_requests_running")) not in silent
 
 
-@pytest.mark.parametrize("number_of_it", ["+Inf", "NaN", "many"])
-def test_an_engine_that_tells_no_numbers_has_counted_what_it_last_told(number_of_it: str) -> None:
-    texts = ["# TYPE sglang:num_requests_total counter\nsglang:num_requests_total 5.0\n"]
-    counts = EngineCounts("a", lambda: texts[-1])
-    counts.snapshot()
-    texts.append(texts[0].replace("5.0", number_of_it))
-    assert number(counts.snapshot(), "engine_requests_total", "a") == 5
+@pytest.mark.parametrize("text", ["{not metrics", *(f"sglang:num_requests_total {n}\n" for n in ("+Inf", "NaN", "x"))])
+def test_an_engine_that_tells_no_numbers_tells_nothing(
+    text: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(engine_metrics, "ask", lambda address, key: "# TYPE sglang:num_requests_total counter\n" + text)
+    assert readings(Address(host="127.0.0.1", port=9), None, model="m") is None
+    assert "cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize("failures", [0, 2])
@@ -90,9 +95,34 @@ def test_an_engine_that_cannot_start_is_counted(failures: int) -> None:
 
 def test_what_an_engine_counted_before_a_snapshot_is_not_counted_in_each_container_made_of_it() -> None:
     later = SGLANG.replace('"device",model_name="m"} 40.0', '"device",model_name="m"} 47.0')
-    answers = [SGLANG, later]
-    counts = EngineCounts("m", lambda: answers.pop(0))
-    counts.resumed()
-    told = counts.snapshot()
-    assert number(told, "engine_cached_tokens_total", "m") == 7
-    assert number(told, "engine_requests_running", "m") == 5, "a gauge is what it is"
+    for silences in (0, 2):
+        answers = [*silences * [None], read(SGLANG, model="m"), read(later, model="m")]
+        counts = EngineCounts("m", lambda answers=answers: answers.pop(0))  # type: ignore[misc]
+        counts.resumed()
+        for _ in range(silences):
+            assert not counts.snapshot().get(Shape.of(family("engine_cached_tokens_total")), {("m",): (0,)})[("m",)][0]
+        told = counts.snapshot()
+        assert number(told, "engine_cached_tokens_total", "m") == 7
+        assert number(told, "engine_requests_running", "m") == 5, "a gauge is what it is"
+
+
+def test_what_cannot_be_reported_is_logged_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried = threading.Semaphore(0)
+
+    def shared_state(_settings: Settings) -> None:
+        tried.release()
+        raise RuntimeError("no credentials yet")
+
+    monkeypatch.setattr(engine_metrics, "shared_state", shared_state)
+    settings = Settings(state=State(kind="aws"), metrics=Measuring.model_construct(publish_interval=0.02))
+    reporter = EngineReporter(
+        settings.models.available_models[0], settings, address=Address(host="127.0.0.1", port=9), api_key=None
+    )
+    reporter.failed()
+    for _ in range(2):
+        assert tried.acquire(timeout=30)
+    reporter.stop()
+    assert "RuntimeError: no credentials yet" in caplog.text
+    assert number(reporter.counts.snapshot(), "metrics_publish_errors_total") >= 1

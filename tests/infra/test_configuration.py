@@ -140,6 +140,11 @@ def test_section_and_key_win_over_a_short_name(tmp_path: Path) -> None:
             {},
             "config.toml: security.allowed_origins[0]: expected origins as browsers tell them (https://example.com)",
         ),
+        (
+            None,
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://user:pass@c"},
+            "environment: observability.otlp_endpoint: expected an address without a user and a password",
+        ),
         (None, {"CONFIG_FILE": "absent.toml"}, "absent.toml: CONFIG_FILE names this file, and it does not exist"),
     ],
 )
@@ -164,6 +169,9 @@ def test_one_typo_is_one_mistake_and_comes_before_what_it_left_missing(tmp_path:
 def test_a_wrong_secret_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path, "[models]\nhf_token = 12345")
+    assert "12345" not in str(caught.value)
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, "[observability]\notlp_endpoint = 'https://user:12345@c'")
     assert "12345" not in str(caught.value)
 
 

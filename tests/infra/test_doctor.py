@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +19,7 @@ from infra.doctor.__main__ import main
 from infra.doctor.engines import wrong_with
 from infra.doctor.examination import examine
 from infra.doctor.findings import Case, Finding
-from infra.doctor.machine import packages, port, python
+from infra.doctor.machine import got, packages, port, python
 from infra.doctor.protection import check_protection, config_file
 from infra.doctor.state import check_state, clock_finding
 from infra.model_files import ROOT
@@ -67,6 +68,34 @@ def test_a_port_that_something_else_has_fails() -> None:
         assert finding.level == "FAIL"
         assert "SERVER_PORT" in finding.do
     assert port("127.0.0.1", taken).level == "OK"
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """Tells what it was asked for: a path, or a whole address by whom it takes for its proxy."""
+
+    def do_GET(self) -> None:
+        body = json.dumps(self.path).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_a_proxy_is_asked_for_what_is_elsewhere_and_not_for_this_machine_s_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with HTTPServer(("127.0.0.1", 0), _Proxy) as here:
+        threading.Thread(target=here.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{here.server_port}"
+        monkeypatch.setenv("HTTP_PROXY", url)
+        assert got(f"{url}/health") == "/health"
+        assert got(f"http://localhost:{here.server_port}/health") == "/health"
+        assert got("http://elsewhere.invalid/health") == "http://elsewhere.invalid/health"
+        here.shutdown()
 
 
 def test_a_clock_is_right_to_a_minute_and_useless_from_five_on() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import re
 import ssl
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from cryptography import x509
@@ -298,3 +298,28 @@ async def test_tls_is_spoken_with_who_is_trusted_and_nobody_else(
     assert engine.connections == 1, "the second request came over the first one's connection"
     await trusting.close()
     server.close()
+
+
+async def test_a_connection_that_is_made_in_the_moment_in_which_nobody_wants_it_any_more_is_closed(
+    engine: RawEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream = Upstream(clock=HandClock())
+    loop = asyncio.get_running_loop()
+    connect = loop.create_connection
+    made = asyncio.Event()
+
+    async def and_leave(*arguments: Any, **options: Any) -> Any:
+        connection = await connect(*arguments, **options)
+        await until(lambda: engine.open)
+        loop.call_soon(asked.cancel)  # before the task that waits for this one is told
+        made.set()
+        return connection
+
+    monkeypatch.setattr(loop, "create_connection", and_leave)
+    asked = asyncio.create_task(upstream.ask(f"http://127.0.0.1:{engine.port}/x", body=b"{}", headers={}))
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert made.is_set()
+    assert not engine.requests
+    await until(lambda: not engine.open)
+    await upstream.close()
