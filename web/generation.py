@@ -169,9 +169,9 @@ class Generator:
             raise ModelNotFound(label)
         if (record := current.get()) is not None:
             record.model = model.id
+        counted = None if self._metrics is None else self._metrics.of(model.id, kind or "chat")
         return Passage(
-            lane=self._lanes[model.id], record=record,
-            metrics=None if self._metrics is None or kind is None else self._metrics.of(model.id, kind),
+            lane=self._lanes[model.id], record=record, metrics=None if kind is None else counted, cold=counted,
             clock=self._clock, web=self._web, draining=self._draining, outlet=outlet,
             charge=None if prompt is None else functools.partial(self._meter.charge, caller, model.id, prompt),
         )  # fmt: skip

@@ -45,15 +45,15 @@ class Used(NamedTuple):
 
 class Passage:
     """A context around all that is done for one request. It is an Observation; `metrics` is None where nothing of the
-    request is counted but its presence (a plain exchange; metrics are off). `charge` is told what the request has
+    request is counted but its presence, and that it was cold, in `cold` (a plain exchange). `charge` is told what the request has
     used, once, if an engine had it.
 
     It ends its body with DeadlinePassed, ReaderStalled or ServerShuttingDown when it is time for that.
     """
 
     def __init__(
-        self, *, lane: Lane, metrics: ModelMetrics | None, clock: Clock, web: Web, draining: Draining,
-        outlet: Outlet | None = None, charge: Charge | None = None, record: Record | None = None,
+        self, *, lane: Lane, metrics: ModelMetrics | None, cold: ModelMetrics | None, clock: Clock, web: Web,
+        draining: Draining, outlet: Outlet | None = None, charge: Charge | None = None, record: Record | None = None,
     ) -> None:  # fmt: skip
         self.arrived = clock.monotonic()
         self._record = record
@@ -62,6 +62,7 @@ class Passage:
         self.pieces = 0
         self._lane = lane
         self._metrics = metrics
+        self._cold = cold
         self._clock = clock
         self._web = web
         self._draining = draining
@@ -132,8 +133,8 @@ class Passage:
             self._lane.found_cold(now)
             if self._story.cold is None:
                 self._story.cold = now
-                if self._metrics is not None:
-                    self._metrics.cold_requests.value += 1
+                if self._cold is not None:
+                    self._cold.cold_requests.value += 1
 
     def sent(self, now: float | None) -> None:
         self._sent = now
@@ -141,8 +142,8 @@ class Passage:
     def opened(self, now: float) -> None:
         self._opened = now
         booted = self._lane.found_warm(now)
-        if booted is not None and self._metrics is not None:
-            self._metrics.cold_starts.observe(booted)
+        if booted is not None and self._cold is not None:
+            self._cold.cold_starts.observe(booted)
         self._move("running")
 
     def heard(self, pieces: int, now: float) -> None:

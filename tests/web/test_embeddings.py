@@ -160,13 +160,19 @@ class TestTheEngine:
         served: Served = serve(engine.url, settings=SETTINGS, engines=Woken(engine.url), **services)
         return served
 
-    async def test_one_that_boots_is_asked_again(self, serve: Any, hand_engine: HandEngine) -> None:
+    async def test_one_that_boots_is_asked_again_and_is_a_cold_start(
+        self, serve: Any, hand_engine: HandEngine, http: aiohttp.ClientSession
+    ) -> None:
         served = self.start(serve, hand_engine)
         response = await served.raw(self.BODY, "/v1/embeddings")
         await (await hand_engine.next()).answer(503, b"modal-http: no running containers\n")
         await (await hand_engine.next()).answer(200, self.ANSWER)
         assert (await response.head())[0] == 200
         assert json.loads(await response.rest())["data"][0]["embedding"] == [0.6, 0.8]
+        told = await (await http.get(served.url + "/metrics")).text()
+        assert 'cold_start_requests_total{model="embeds"} 1.0' in told
+        assert 'cold_start_seconds_count{model="embeds"} 1.0' in told
+        assert 'chat_completions_requests_total{model="embeds"} 0.0' in told, "it is no chat"
 
     async def test_one_that_boots_for_too_long_is_a_503_to_try_again(
         self, serve: Any, hand_engine: HandEngine, clock: HandClock
