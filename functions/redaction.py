@@ -23,17 +23,18 @@ SECRET: Final = re.compile(
       | (?P<scheme>\bbearer[ ]+)(?:(?-i:[a-z]{{0,15}})(?![\w.~+/=-])|(?P<token>[^\s"'\\,;&)\]}}]+))
       | (?-i:\b(?:
             sk-(?=[\w-]{{0,40}}[0-9A-Z])[\w-]{{6,}} | sk-[\w-]{{20,}}
-          | hf_[A-Za-z0-9]{{30,}}
+          | hf_[A-Za-z0-9]{{30,}} | ek-[\w-]{{40,}}
           | (?:ak|as|wk|ws)-(?=[\w-]{{0,40}}[0-9A-Z])(?:[\w-]{{32,}}|[A-Za-z0-9]{{20,}})
           | (?:AKIA|ASIA)[A-Z0-9]{{16}}\b
         ))""",
     re.VERBOSE | re.IGNORECASE,
 )
-"""Of the shapes: the service's and OpenAI's keys (`sk-`), Hugging Face's tokens (34 letters), Modal's tokens and proxy
-tokens (ids and secrets: 22 letters and digits; the emulator's secrets: 32 characters), AWS's access key ids."""
+"""Of the shapes: the service's and OpenAI's keys (`sk-`), engines' (`ek-`, 43 characters), Hugging Face's tokens
+(34 letters), Modal's tokens and proxy tokens (ids and secrets: 22 letters and digits; the emulator's secrets: 32
+characters), AWS's access key ids."""
 SIGNS: Final = (
-    "sk-", "hf_", "ak-", "as-", "wk-", "ws-", "akia", "asia", "bearer", "api-key", "api_key", "apikey", "authorization",
-    "secret", "x-amz-", "session_token", "session-token", "sessiontoken",
+    "sk-", "ek-", "hf_", "ak-", "as-", "wk-", "ws-", "akia", "asia", "bearer", "api-key", "api_key", "apikey",
+    "authorization", "secret", "x-amz-", "session_token", "session-token", "sessiontoken",
 )  # fmt: skip
 """Without one of these there is none: an expression that looks everywhere takes longer than all else."""
 STRUCK: Final = "***"

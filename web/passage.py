@@ -45,8 +45,8 @@ class Used(NamedTuple):
 
 class Passage:
     """A context around all that is done for one request. It is an Observation; `metrics` is None where nothing of the
-    request is counted but its presence, and that it was cold, in `cold` (a plain exchange). `charge` is told what the request has
-    used, once, if an engine had it.
+    request is counted but its presence, and in `cold` that it found no engine (a plain exchange). `charge` is told
+    what the request has used, once, if an engine had it.
 
     It ends its body with DeadlinePassed, ReaderStalled or ServerShuttingDown when it is time for that.
     """

@@ -15,6 +15,8 @@ OURS = "sk-" + 23 * "a1"
 HUB = "hf_" + 17 * "aB"
 MODAL = 11 * "a1"
 AWS = "AKIA" + 8 * "Q7"
+SECRETS = {"ek": 32, "ws": 24, "as": 24}
+"""What is made for engines, and by the emulator: bytes of randomness."""
 STRUCK_OUT = {
     f"for {OURS} and sk-abcdef123.": "for *** and ***.",
     "sk-proj-Ab_cd-ef, sk-ant-api03-x1": "***, ***",
@@ -65,7 +67,8 @@ def test_ordinary_words_stay(text: str) -> None:
 
 def test_no_key_that_is_made_here_gets_past_it() -> None:
     for _ in range(500):
-        for key in (made_secret(), new_id("wk"), f"ws-{secrets.token_urlsafe(24)}", f"as-{secrets.token_urlsafe(24)}"):
+        engine, proxy, client = (f"{kind}-{secrets.token_urlsafe(size)}" for kind, size in SECRETS.items())
+        for key in (made_secret(), new_id("wk"), engine, proxy, client):
             assert strike_out(json.dumps({"message": f"x {key} y"})) == '{"message": "x *** y"}', key
 
 
