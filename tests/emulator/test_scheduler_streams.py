@@ -129,7 +129,7 @@ async def test_a_stream_that_nobody_has_ever_read_holds_a_bounded_amount(monkeyp
 
 async def test_a_writer_with_no_reader_in_sight_does_not_wait() -> None:
     stream = DataStream(expects_reader=False)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await stream.put([chunk(bytes(AHEAD_BYTES)), chunk(b"x")])
 
 

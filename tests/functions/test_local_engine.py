@@ -258,7 +258,7 @@ async def test_unloading_it_while_it_boots_ends_the_boot_and_is_no_failure(bench
 async def test_unloading_does_not_wait_for_a_download_and_what_was_downloaded_is_not_started(bench: Bench) -> None:
     bench.weights.clear()
     bench.engine.demand()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await bench.engine.unload()
     bench.weights.set()
     await until(lambda: bench.made)

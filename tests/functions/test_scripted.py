@@ -276,7 +276,7 @@ class TestProcess:
             with pytest.raises(aiohttp.ClientError):
                 async with http.post(address.url + "/v1/chat/completions", json=body) as response:
                     await response.read()
-            await asyncio.wait_for(asyncio.to_thread(engine.wait), 5)
+            await asyncio.wait_for(asyncio.to_thread(engine.wait), 30)
             assert not engine.healthy()
         finally:
             await asyncio.to_thread(engine.stop)

@@ -245,7 +245,7 @@ def test_a_second_signal_does_not_wait_for_streams(tmp_path: Path) -> None:
         service.process.wait(10)
         with pytest.raises(openai.APIError):
             list(stream)
-        until(lambda: not any(os.path.exists(f"/proc/{engine}") for engine in engines), within=5)  # noqa: PTH110
+        until(lambda: not any(os.path.exists(f"/proc/{engine}") for engine in engines), within=30)  # noqa: PTH110
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's promise is Linux's")
@@ -258,7 +258,7 @@ def test_engines_do_not_outlive_a_service_that_is_killed(tmp_path: Path) -> None
         engines = service.engines()
         assert len(engines) == 2
         service.process.kill()
-        until(lambda: not any(os.path.exists(f"/proc/{engine}") for engine in engines), within=5)  # noqa: PTH110
+        until(lambda: not any(os.path.exists(f"/proc/{engine}") for engine in engines), within=30)  # noqa: PTH110
         assert not list(processes(marker))
 
 

@@ -81,4 +81,4 @@ def test_an_application_is_told_at_once_that_its_client_has_left(app: DeployedAp
     url = app.url("site")
     with httpx2.stream("GET", url + "/ticks/leaver", timeout=30) as response:
         assert next(response.iter_raw()) == b"tick "
-    until(lambda: "leaver" in get(url + "/left").json(), seconds=5)
+    until(lambda: "leaver" in get(url + "/left").json(), seconds=30)

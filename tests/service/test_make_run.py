@@ -50,7 +50,7 @@ def test_make_run_answers_and_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
         code = up.wait(30)
     assert code in (0, 130)
     assert not list(processes(marker))
-    until(lambda: not list(processes(str(state))) and not in_session(session), within=5)
+    until(lambda: not list(processes(str(state))) and not in_session(session), within=30)
 
 
 def in_session(session: int) -> list[str]:

@@ -76,7 +76,7 @@ async def test_a_place_given_to_one_who_is_leaving_goes_to_the_next() -> None:
     lane.leave()
     leaver.cancel()  # it has been granted the place, and has not run since
     await asyncio.gather(leaver, return_exceptions=True)
-    await asyncio.wait_for(next_one, 1)
+    await asyncio.wait_for(next_one, 30)
     lane.leave()
     assert (lane.taken, lane.queued) == (0, 0)
 
