@@ -36,6 +36,8 @@ PORT_VARIABLE: Final = "ENGINE_PORT"
 WARM_UPS: Final = 3
 """Requests before a snapshot is taken: what they compile and capture need not be compiled after it."""
 WARM_UP_SECONDS: Final = 120.0
+FAILURE_SECONDS: Final = 300.0
+"""For so long callers are told why an engine could not start; then its container leaves, so that another may try."""
 
 log = logging.getLogger(__name__)
 
@@ -180,6 +182,14 @@ class EngineContainer:
         except OSError as taken:
             log.error("and port %d cannot tell so to callers: %s", self.address.port, taken)
             raise
+        threading.Thread(target=self._leave_after, args=(FAILURE_SECONDS,), name="engine-failed", daemon=True).start()
+
+    def _leave_after(self, seconds: float) -> None:
+        """What kept the engine from starting may pass (a hub that is down, a GPU), and a container whose callers come
+        back would stay for ever."""
+        if not self._leaving.wait(seconds):
+            log.error("the container leaves, so that another can try to start %s", self.model.id)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _drop(self) -> None:
         engine, self.engine = self.engine, None

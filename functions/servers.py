@@ -57,6 +57,9 @@ def server_of(model: Model, settings: Settings) -> type[EngineServer | SnapshotS
 class EngineServer:
     """Starts the engine of the model that `MODEL_ID` names, on the port `ENGINE_PORT`, and leaves with it."""
 
+    container: EngineContainer | None = None
+    """None until it is known what it is for: Modal has its end told also where that failed."""
+
     @modal.enter()
     def start(self) -> None:
         boot = Boot(container=container_seconds())
@@ -65,11 +68,14 @@ class EngineServer:
 
     @modal.exit()
     def stop(self) -> None:
-        self.container.stop()
+        if self.container is not None:
+            self.container.stop()
 
 
 class SnapshotServer:
     """The same, where Modal takes a snapshot of the container between the two: the engine is in it, asleep."""
+
+    container: EngineContainer | None = None
 
     @modal.enter(snap=True)
     def prepare(self) -> None:
@@ -78,8 +84,10 @@ class SnapshotServer:
 
     @modal.enter()
     def resume(self) -> None:
+        assert self.container is not None
         self.container.resume()
 
     @modal.exit()
     def stop(self) -> None:
-        self.container.stop()
+        if self.container is not None:
+            self.container.stop()

@@ -9,6 +9,7 @@ from functions.engines.sglang_command import Sources
 from functions.weights import Hub, Local, fetch, folder_patterns
 
 if TYPE_CHECKING:
+    from functions.boot import Boot
     from functions.weights import Source
     from infra.settings import Model
 
@@ -31,16 +32,23 @@ def beside(model: Model) -> list[Hub]:
     return [source for source in all_of_it if isinstance(source, Hub)]
 
 
-def with_beside(model: Model, source: str, *, token: str | None, endpoint: str | None) -> Sources:
-    """All that SGLang loads for `model`, whose own weights lie at `source`. Blocks while it downloads.
+def with_beside(
+    model: Model, source: str, *, token: str | None, endpoint: str | None, boot: Boot | None = None
+) -> Sources:
+    """All that SGLang loads for `model`, whose own weights lie at `source`. Blocks while it downloads, which
+    `boot` is told of.
 
     Raises EngineStartError when something cannot be had.
     """
+
+    def taken(one: Source) -> str:
+        return str(fetch(one, token=token, endpoint=endpoint, boot=boot))
+
     draft = draft_of(model)
     return Sources(
         model=source,
-        draft=None if draft is None else str(fetch(draft, token=token, endpoint=endpoint)),
-        adapters={name: str(fetch(one, token=token, endpoint=endpoint)) for name, one in adapters_of(model).items()},
+        draft=None if draft is None else taken(draft),
+        adapters={name: taken(one) for name, one in adapters_of(model).items()},
     )
 
 

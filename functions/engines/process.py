@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from functions.engines.base import Address
 
 POLL_SECONDS = 0.05
+READY_SECONDS = 2.0
+"""How long a server that starts may take to say whether it is ready; then it is asked again."""
 LINES_KEPT = 12
 STOP_SECONDS = 5.0
 BUSY_STATUSES = (408, 429, 503)
@@ -77,6 +80,8 @@ class ServerProcess:
         self._reader: threading.Thread | None = None
         self._lock = threading.Lock()
         self._stopped = False
+        self._group: int | None = None
+        """That of the process and of what it starts, until all of it was ended."""
 
     @property
     def pid(self) -> int | None:
@@ -97,15 +102,16 @@ class ServerProcess:
                 raise EngineStartError(f"{self.name} was stopped before it started")
             self.boot.begins("import")
             self._process = self._start()
-        polls = max(1, int(timeout / POLL_SECONDS))
-        for _ in range(polls):
+            self._group = self._process.pid if OWN_SESSION else None
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
             try:
                 code = self._process.wait(POLL_SECONDS)
             except subprocess.TimeoutExpired:
-                if self._answers(self.ready_path, 2.0):
+                if self._answers(self.ready_path, max(POLL_SECONDS, min(READY_SECONDS, left))):
                     return
             else:
-                self._end_what_is_left(self._process.pid)
+                self._end_what_is_left()
                 if self._reader is not None:
                     self._reader.join(timeout=STOP_SECONDS)
                 raise EngineStartError(self._epitaph(code))
@@ -153,7 +159,7 @@ class ServerProcess:
         """Return once it has ended, for whatever reason; at once before `start`."""
         if self._process is not None:
             self._process.wait()
-            self._end_what_is_left(self._process.pid)
+            self._end_what_is_left()
 
     def stop(self) -> None:
         """Stop it: SIGTERM, then SIGKILL, to it and to what it has started. Returns when it is gone. Idempotent."""
@@ -167,12 +173,14 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._end_what_is_left(self._process.pid)
+        self._end_what_is_left()
 
-    @staticmethod
-    def _end_what_is_left(group: int) -> None:
-        """Kill what a process has started, once it is gone itself: it had its time to see to that."""
-        if OWN_SESSION:
+    def _end_what_is_left(self) -> None:
+        """Kill what the process has started, once it is gone itself: it had its time to see to that. Once only: after
+        that its number may be another's."""
+        with self._lock:
+            group, self._group = self._group, None
+        if group is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
 

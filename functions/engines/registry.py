@@ -53,7 +53,7 @@ def make_engine(
     return SGLangEngine(
         model,
         device=model.runs_on(settings.models, settings.deploy.target),
-        sources=with_beside(model, source, token=hf_token, endpoint=settings.models.hf_endpoint),
+        sources=with_beside(model, source, token=hf_token, endpoint=settings.models.hf_endpoint, boot=boot),
         address=address,
         api_key=api_key,
         max_requests=most,

@@ -27,12 +27,16 @@ MEMORY_SECONDS = 120.0
 
 
 def that_wakes(command: list[str], *, snapshot: bool) -> list[str]:
-    """The command line of a server that is to be in a snapshot: when it gives back the GPU's memory, its weights (and
-    those of a model that drafts for it) go to the CPU's, and come back from there. Pure."""
+    """The command line of a server that is to be in a snapshot: it can give back the GPU's memory; its weights
+    (and those of a model that drafts for it) go to the CPU's then, and come back from there. Pure.
+
+    Elsewhere nothing asks for that: SGLang allocates in another way then, and refuses some of what loads it faster.
+    """
     if not snapshot:
         return command
     drafts = any(part.partition("=")[0] == "--speculative-algorithm" for part in command)
-    return [*command, "--enable-weights-cpu-backup", *(["--enable-draft-weights-cpu-backup"] if drafts else [])]
+    command = [*command, "--enable-memory-saver", "--enable-weights-cpu-backup"]
+    return [*command, "--enable-draft-weights-cpu-backup"] if drafts else command
 
 
 class SGLangEngine:
@@ -67,7 +71,7 @@ class SGLangEngine:
                 command_line(
                     model, device=device, sources=sources, address=address, api_key=api_key, max_requests=max_requests
                 ),
-                snapshot=model.snapshot,
+                snapshot=self.can_sleep,
             ),
             address=address,
             environment=variables,
@@ -83,7 +87,7 @@ class SGLangEngine:
 
     @property
     def can_sleep(self) -> bool:
-        return self.device == "cuda"
+        return self.device == "cuda" and self.model.snapshot
 
     def start(self) -> None:
         self.process.start(self.startup_timeout)
@@ -108,7 +112,8 @@ class SGLangEngine:
 
     def _memory(self, verb: str) -> None:
         if not self.can_sleep:
-            raise EngineSleepError(f"SGLang has no memory saver on {self.device}")
+            why = "the model has no `snapshot = true`" if self.device == "cuda" else f"it has none on {self.device}"
+            raise EngineSleepError(f"SGLang has no memory saver: {why}")
         try:
             self.process.request("POST", f"/{verb}_memory_occupation", timeout=MEMORY_SECONDS).close()
         except OSError as error:

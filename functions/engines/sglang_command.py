@@ -54,7 +54,7 @@ def command_line(
     command += _switch("--enable-metrics", on=sglang.metrics)
     command += _switch("--is-embedding", on=model.embedding)
     if device == "cuda":
-        command += ["--enable-memory-saver", *_parallel(sglang, gpus.split(model.gpu)[1])]
+        command += _parallel(sglang, gpus.split(model.gpu)[1])
         command += _value("--max-total-tokens", sglang.max_total_tokens)
     else:
         command += ["--sleep-on-idle"]

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,29 @@ def test_one_that_never_gets_healthy_is_stopped() -> None:
     with pytest.raises(EngineStartError, match="was not ready within 1 s"):
         server.start(timeout=1)
     server.wait()
+
+
+def test_one_that_takes_connections_and_never_answers_is_stopped_in_time() -> None:
+    silent = "import socket, sys, time; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); time.sleep(600)"
+    server = process(silent)
+    began = time.monotonic()
+    with pytest.raises(EngineStartError, match="was not ready within 1 s"):
+        server.start(timeout=1)
+    assert time.monotonic() - began < 20  # a look at it takes two seconds, and there were to be twenty of them
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it has a group of its own on Linux")
+def test_what_it_has_started_is_killed_once_and_never_what_has_its_number_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    killed: list[int] = []
+    server = process(SERVER, "200")
+    server.start(timeout=20)
+    monkeypatch.setattr(os, "killpg", lambda group, _: killed.append(group))
+    server.stop()
+    server.stop()
+    server.wait()
+    assert killed == [server.pid]
 
 
 def test_stopping_while_it_starts_ends_the_wait(tmp_path: Path) -> None:

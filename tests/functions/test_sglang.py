@@ -29,7 +29,7 @@ def test_the_plain_command_line() -> None:
     assert line(Model(id="m", name="org/m")) == (
         "-m sglang.launch_server --model-path /models/m --served-model-name m --host 0.0.0.0 --port 8000 "
         "--device cuda --context-length 4096 --max-running-requests 10 --constrained-json-disable-any-whitespace "
-        "--enable-cache-report --enable-metrics --enable-memory-saver --tensor-parallel-size 1"
+        "--enable-cache-report --enable-metrics --tensor-parallel-size 1"
     )
 
 
@@ -102,18 +102,16 @@ def test_what_is_loaded_beside_a_model_is_pinned_as_the_model_is() -> None:
     assert adapters["here"] == Local(path=Path("/adapters/x"))
 
 
-def test_an_api_key_is_asked_for_and_the_cpu_has_no_memory_saver() -> None:
-    text = line(Model(id="m", name="n"), device="cpu", api_key="ek-1")
-    assert "--api-key ek-1" in text
-    assert "--enable-memory-saver" not in text
+def test_an_api_key_is_asked_for() -> None:
+    assert "--api-key ek-1" in line(Model(id="m", name="n"), device="cpu", api_key="ek-1")
 
 
 def test_on_the_cpu_its_cache_holds_what_all_requests_could_and_it_sleeps_between_them() -> None:
     assert "--sleep-on-idle --max-total-tokens 40960" in line(Model(id="m", name="n"), device="cpu")
 
 
-def engine(device: Device, address: Address) -> SGLangEngine:
-    model = Model(id="m", name="n")
+def engine(device: Device, address: Address, *, snapshot: bool = False) -> SGLangEngine:
+    model = Model(id="m", name="n", snapshot=snapshot)
     return SGLangEngine(
         model, device=device, sources=Sources(model="/m"), address=address, api_key="ek-1", max_requests=1
     )
@@ -131,7 +129,7 @@ def test_sleep_and_wake_speak_to_the_server_with_its_key() -> None:
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        sglang = engine("cuda", Address(host="127.0.0.1", port=server.server_port))
+        sglang = engine("cuda", Address(host="127.0.0.1", port=server.server_port), snapshot=True)
         sglang.sleep()
         with pytest.raises(EngineSleepError, match="did not resume its memory"):
             sglang.wake()
@@ -145,8 +143,15 @@ def test_it_does_not_ask_hugging_face_unless_it_is_told_to(monkeypatch: pytest.M
     assert (engine("cuda", ADDRESS).process.environment or {})["HF_HUB_OFFLINE"] == "0"
 
 
-def test_on_the_cpu_it_cannot_sleep() -> None:
-    sglang = engine("cpu", ADDRESS)
+@pytest.mark.parametrize(
+    ("device", "snapshot", "why"), [("cpu", True, "it has none on cpu"), ("cuda", False, "the model has no `snapshot")]
+)
+def test_where_it_is_in_no_snapshot_it_has_no_memory_saver_and_cannot_sleep(
+    device: Device, snapshot: bool, why: str
+) -> None:
+    sglang = engine(device, ADDRESS, snapshot=snapshot)
     assert not sglang.can_sleep
-    with pytest.raises(EngineSleepError, match="no memory saver on cpu"):
+    assert "--enable-memory-saver" not in sglang.process.command
+    with pytest.raises(EngineSleepError, match=f"no memory saver: {why}"):
         sglang.sleep()
+    assert "--enable-memory-saver" in engine("cuda", ADDRESS, snapshot=True).process.command

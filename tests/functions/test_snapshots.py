@@ -59,7 +59,7 @@ def test_what_cannot_be_in_a_snapshot_is_refused_with_the_reason(changes: dict[s
 
 def test_the_weights_of_a_sleeping_server_are_kept_and_those_of_its_draft() -> None:
     assert that_wakes(["serve"], snapshot=False) == ["serve"]
-    assert that_wakes(["serve"], snapshot=True) == ["serve", "--enable-weights-cpu-backup"]
+    assert that_wakes(["serve"], snapshot=True) == ["serve", "--enable-memory-saver", "--enable-weights-cpu-backup"]
     for flag in (["--speculative-algorithm", "EAGLE3"], ["--speculative-algorithm=EAGLE3"]):
         assert that_wakes(flag, snapshot=True)[-1] == "--enable-draft-weights-cpu-backup"
 

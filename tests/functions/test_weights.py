@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 from huggingface_hub import constants
 
+from functions.boot import Boot
 from functions.weight_files import explain
 from functions.weights import FOLDER_PATTERNS, Hub, Local, WeightsError, choose, fetch, plan, take
+from functions.weights_beside import with_beside
 from infra.settings import Model
 from tests.functions.fake_hub import COMMIT, FakeHub
 
@@ -255,6 +257,18 @@ def test_a_disk_that_fills_up_is_told_and_the_next_attempt_with_room_succeeds(
             take(source, cache=tmp_path)
     assert not list(tmp_path.rglob("*.incomplete"))
     assert take(source, cache=tmp_path).path.read_bytes() == Q4
+
+
+def test_a_draft_that_is_still_to_be_downloaded_is_in_the_phase_of_downloads(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    model = qwen(sglang={"speculative": {"algorithm": "EAGLE3", "draft_model": QWEN}})
+    for phases in ({"download", "import", "ready"}, {"import", "ready"}):  # the second time it is there
+        boot = Boot()
+        assert with_beside(model, "/weights", token=None, endpoint=None, boot=boot).draft is not None
+        boot.begins("import")
+        assert set(boot.is_ready().seconds) == phases
 
 
 def test_the_command_fetches_what_is_configured_and_shows_its_progress(hub: FakeHub, tmp_path: Path) -> None:

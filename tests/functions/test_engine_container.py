@@ -1,0 +1,67 @@
+"""An engine's container: how it ends where its engine could not start, and where it was never known what it is for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from functions import engine_container
+from functions.boot import Boot
+from functions.engine_container import EngineContainer
+from functions.engines.base import Address
+from functions.servers import EngineServer, SnapshotServer
+from infra.settings import Deploy, Model, Models, Settings
+from tests.ports import free_port
+
+NOWHERE = Model(id="gone", name="gone", path="/nowhere", engine="llamacpp", device="cpu")
+
+
+@pytest.fixture
+def signals(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """What this process would have been sent by itself."""
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    return sent
+
+
+def container(model: Model = NOWHERE) -> EngineContainer:
+    settings = Settings(models=Models(available_models=(model,)), deploy=Deploy(target="modal"))
+    return EngineContainer(settings, model, address=Address(host="127.0.0.1", port=free_port()))
+
+
+def leaving() -> threading.Thread:
+    return next(thread for thread in threading.enumerate() if thread.name == "engine-failed")
+
+
+def test_a_container_whose_engine_could_not_start_leaves_so_that_another_may_try(
+    signals: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_container, "FAILURE_SECONDS", 0.2)
+    failed = container()
+    try:
+        failed.start(Boot())
+        assert signals == [], "its callers are told first"
+        leaving().join(20)
+        assert signals == [(os.getpid(), signal.SIGTERM)]
+    finally:
+        failed.stop()
+
+
+def test_one_that_is_told_to_end_sooner_does_not_tell_itself_later(signals: list[tuple[int, int]]) -> None:
+    failed = container()
+    failed.start(Boot())
+    thread = leaving()
+    failed.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert signals == []
+
+
+@pytest.mark.parametrize("server", [EngineServer, SnapshotServer])
+def test_the_end_of_a_container_that_never_knew_its_model_is_no_further_error(
+    server: type[EngineServer | SnapshotServer],
+) -> None:
+    server().stop()
