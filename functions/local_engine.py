@@ -268,12 +268,15 @@ class LocalEngine:
         self._life, self._ending = None, life
         self._failures = 0
         life.unwanted = True
-        threading.Thread(target=self._end, args=(life,), name=f"stop-{self.model.id}", daemon=True).start()
+        threading.Thread(
+            target=self._end, args=(life, self._seen.active > 0), name=f"stop-{self.model.id}", daemon=True
+        ).start()
 
     @staticmethod
-    def _end(life: _Life) -> None:
+    def _end(life: _Life, busy: bool) -> None:
+        """`busy`: those who are answered wait to be told that it ends."""
         if life.engine is not None:
-            life.engine.stop()
+            life.engine.stop(at_once=busy)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name=f"{self.model.id} of this machine", context=apart())

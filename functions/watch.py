@@ -78,7 +78,7 @@ class Watch:
             if verdict is not None:
                 self.verdict = verdict
                 log.error("the engine of %s is ended: %s", self.name, verdict, extra={"model": self.name})
-                self.engine.stop()
+                self.engine.stop(at_once=True)  # its callers wait to be told, and it would not see to its end
                 return
             if pulse.unhealthy or pulse.senseless:
                 log.warning("the engine of %s did not answer as it should; it is asked again", self.name)

@@ -167,6 +167,8 @@ class Models(Section):
     """Whether what SGLang compiles in a container is kept in a Volume for the next one."""
     cuda_visible_devices: str | None = None
     """Handed to the engines as `CUDA_VISIBLE_DEVICES`."""
+    engine_environment: tuple[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], ...] = ()
+    """Names of further environment variables that engines are handed, beside those that they are known to need."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -102,6 +102,9 @@ class Engine(Protocol):
     def wake(self) -> None:
         """Undo `sleep`; return once requests are answered. Raises EngineSleepError when it does not come back."""
 
-    def stop(self) -> None:
+    def stop(self, *, at_once: bool = False) -> None:
         """Stop serving, and return once the process, its children and the port are gone. Idempotent; never raises;
-        aborts what is running. A `start` that is waiting in another thread raises EngineStartError."""
+        aborts what is running. A `start` that is waiting in another thread raises EngineStartError.
+
+        `at_once`: without the time in which it could see to its own end (of one that serves nobody, or whose callers
+        wait to be told)."""

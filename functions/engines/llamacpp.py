@@ -21,9 +21,10 @@ from functions.engines import llamacpp_server
 from functions.engines.base import EngineSleepError, EngineStartError, smallest_request
 from functions.engines.llamacpp_server import API_KEY_VARIABLE, IMPORTED, Options
 from functions.engines.process import ServerProcess
+from functions.engines.surroundings import handed_on
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from functions.boot import Boot
     from functions.engines.base import Address
@@ -112,6 +113,7 @@ class LlamaCppEngine:
         batch: int = BATCH,
         cache_mib: int = CACHE_MIB,
         boot: Boot | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.address = address
         self.model = model
@@ -122,6 +124,7 @@ class LlamaCppEngine:
         self.batch = batch
         self.cache_mib = cache_mib
         self.boot = boot
+        self.environment = environment or {}
         self.process: ServerProcess | None = None
         self._lock = threading.Lock()
         self._stopped = False
@@ -178,11 +181,11 @@ class LlamaCppEngine:
         if self.process is not None:
             self.process.wait()
 
-    def stop(self) -> None:
+    def stop(self, *, at_once: bool = False) -> None:
         with self._lock:
             self._stopped = True
         if self.process is not None:
-            self.process.stop()
+            self.process.stop(at_once=at_once)
 
     def _try_to_embed(self, file: Path) -> None:
         """Embed a word: a file that does not say how its embeddings are pooled loads, and refuses every request."""
@@ -215,7 +218,7 @@ class LlamaCppEngine:
             name=f"llamacpp ({self.model.id})",
             command=[sys.executable, "-P", llamacpp_server.__file__, *options.arguments()],
             address=self.address,
-            environment={**os.environ, API_KEY_VARIABLE: self.api_key or ""},
+            environment={**handed_on(os.environ), **self.environment, API_KEY_VARIABLE: self.api_key or ""},
             health_path="/slots",  # told by the loop that computes: /health is answered by whoever listens
             ready_path="/health",
             boot=self.boot,

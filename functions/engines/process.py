@@ -63,9 +63,11 @@ class ServerProcess:
         headers: Mapping[str, str] | None = None,
         boot: Boot | None = None,
         landmarks: Mapping[str, Phase] | None = None,
+        stop_seconds: float = STOP_SECONDS,
     ) -> None:
-        """`ready_path`: what `start` asks in the place of `health_path`. `boot` is told what its log says of it:
-        `landmarks` are parts of lines, and the phase that begins with them."""
+        """`environment`: all of it; None: this process's. `ready_path`: what `start` asks in the place of
+        `health_path`. `boot` is told what its log says of it: `landmarks` are parts of lines, and the phase that begins
+        with them. `stop_seconds`: what it is given to end by itself when it is told to."""
         self.name = name
         self.command = command
         self.address = address
@@ -75,6 +77,7 @@ class ServerProcess:
         self.headers = headers or {}
         self.boot = boot or Boot()
         self.landmarks = landmarks or {}
+        self.stop_seconds = stop_seconds
         self._lines: collections.deque[str] = collections.deque(maxlen=LINES_KEPT)
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -161,15 +164,17 @@ class ServerProcess:
             self._process.wait()
             self._end_what_is_left()
 
-    def stop(self) -> None:
-        """Stop it: SIGTERM, then SIGKILL, to it and to what it has started. Returns when it is gone. Idempotent."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Stop it: SIGTERM (unless `at_once`), then SIGKILL, to it and to what it has started. Returns when it is gone.
+        Idempotent."""
         with self._lock:
             self._stopped = True
         if self._process is None:
             return
-        self._process.terminate()
         try:
-            self._process.wait(STOP_SECONDS)
+            if not at_once:
+                self._process.terminate()
+            self._process.wait(0 if at_once else self.stop_seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

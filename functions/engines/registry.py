@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from functions.engines.llamacpp import LlamaCppEngine
@@ -37,6 +38,8 @@ def make_engine(
     variables for an engine that compiles. Raises EngineStartError when the weights cannot be had.
     """
     kind = model.engine_for(settings.models, settings.deploy.target)
+    named = {name: os.environ[name] for name in settings.models.engine_environment if name in os.environ}
+    environment = {**named, **(environment or {})}
     if kind == "scripted":
         return ScriptedEngine(
             address=address, model_name=model.id, arguments=model.scripted_args, api_key=api_key,
@@ -49,7 +52,15 @@ def make_engine(
     )
     most = model.concurrency(settings.models)
     if kind == "llamacpp":
-        return LlamaCppEngine(model, source=source, address=address, api_key=api_key, max_requests=most, boot=boot)
+        return LlamaCppEngine(
+            model,
+            source=source,
+            address=address,
+            api_key=api_key,
+            max_requests=most,
+            boot=boot,
+            environment=environment,
+        )
     return SGLangEngine(
         model,
         device=model.runs_on(settings.models, settings.deploy.target),

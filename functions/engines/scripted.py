@@ -27,6 +27,7 @@ from functions.engines.base import EngineSleepError, smallest_request
 from functions.engines.process import ServerProcess
 from functions.engines.script import Script, ScriptError
 from functions.engines.scripted_server import Options, ScriptedServer
+from functions.engines.surroundings import handed_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,7 +63,7 @@ class ScriptedEngine:
             sys.executable, "-m", "functions.engines.scripted", "--host", address.host, "--port", str(address.port),
             "--model-name", model_name, "--exit-with-parent", *arguments,
         ]  # fmt: skip
-        variables = {**os.environ, **(environment or {})}
+        variables = {**handed_on(os.environ), **(environment or {})}
         variables.pop(API_KEY_VARIABLE, None)
         if api_key is not None:
             variables[API_KEY_VARIABLE] = api_key
@@ -101,8 +102,8 @@ class ScriptedEngine:
     def wake(self) -> None:
         self._memory("resume")
 
-    def stop(self) -> None:
-        self._process.stop()
+    def stop(self, *, at_once: bool = False) -> None:
+        self._process.stop(at_once=at_once)
 
     def _memory(self, verb: str) -> None:
         try:

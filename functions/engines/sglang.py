@@ -5,12 +5,18 @@ Its routes are those of SGLang 0.5.23; `sglang_command` makes its command line.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import secrets
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from functions.engines.base import EngineSleepError, smallest_request
+from functions.engines.base import EngineSleepError, EngineStartError, smallest_request
 from functions.engines.process import ServerProcess
 from functions.engines.sglang_command import Sources, command_line
+from functions.engines.surroundings import handed_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +30,9 @@ LANDMARKS: dict[str, Phase] = {"Load weight begin": "weights", "Load weight end"
 then in that of each GPU; after them come the KV cache, CUDA graphs and a first request."""
 MEMORY_SECONDS = 120.0
 """How long releasing or resuming the accelerator's memory may take."""
+STOP_SECONDS = 12.0
+"""What it is given to end in order: it looks for SIGTERM every 5 s, lets requests end, and has its schedulers release
+what they hold on the GPU and in shared memory, a second or two. The end of a container may take 30 s in all."""
 
 
 def that_wakes(command: list[str], *, snapshot: bool) -> list[str]:
@@ -60,16 +69,24 @@ class SGLangEngine:
         self.device = device
         self.startup_timeout = float(model.startup_timeout)
         # All that it loads lies on this disk: it is not to ask Hugging Face about it, nor to wait where that is down.
-        variables = {"HF_HUB_OFFLINE": "1", **os.environ, **(environment or {})}
+        variables = {"HF_HUB_OFFLINE": "1", **handed_on(os.environ), **(environment or {})}
         if device == "cpu":
             variables["SGLANG_USE_CPU_ENGINE"] = "1"  # without it, SGLang looks for a GPU whatever `--device` says
         if cuda_visible_devices is not None:
             variables["CUDA_VISIBLE_DEVICES"] = cuda_visible_devices
+        self.api_key = api_key
+        self.key_file = Path(tempfile.gettempdir()) / f"sglang-{secrets.token_hex(8)}.yaml"
+        """Where SGLang reads its key from, while it runs: a command line is for every user to see."""
         self.process = ServerProcess(
             name=f"sglang ({model.id})",
             command=that_wakes(
                 command_line(
-                    model, device=device, sources=sources, address=address, api_key=api_key, max_requests=max_requests
+                    model,
+                    device=device,
+                    sources=sources,
+                    address=address,
+                    max_requests=max_requests,
+                    further_file=str(self.key_file) if api_key else None,
                 ),
                 snapshot=self.can_sleep,
             ),
@@ -79,6 +96,7 @@ class SGLangEngine:
             boot=boot,
             landmarks=LANDMARKS,
             headers={"authorization": f"Bearer {api_key}"} if api_key else None,
+            stop_seconds=STOP_SECONDS,
         )
 
     @property
@@ -90,7 +108,12 @@ class SGLangEngine:
         return self.device == "cuda" and self.model.snapshot
 
     def start(self) -> None:
-        self.process.start(self.startup_timeout)
+        self._write_key()
+        try:
+            self.process.start(self.startup_timeout)
+        except EngineStartError:
+            self._remove_key()
+            raise
 
     def healthy(self, timeout: float = 2.0) -> bool:
         return self.process.healthy(timeout)
@@ -106,9 +129,26 @@ class SGLangEngine:
 
     def wait(self) -> None:
         self.process.wait()
+        self._remove_key()
 
-    def stop(self) -> None:
-        self.process.stop()
+    def stop(self, *, at_once: bool = False) -> None:
+        self.process.stop(at_once=at_once)
+        self._remove_key()
+
+    def _write_key(self) -> None:
+        """For this user alone to read. Raises EngineStartError."""
+        if not self.api_key:
+            return
+        try:
+            with os.fdopen(os.open(self.key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                json.dump({"api-key": self.api_key}, file)  # which is YAML
+        except OSError as error:
+            self._remove_key()
+            raise EngineStartError(f"SGLang's key cannot be written to {self.key_file}: {error.strerror}") from None
+
+    def _remove_key(self) -> None:
+        with contextlib.suppress(OSError):
+            self.key_file.unlink(missing_ok=True)
 
     def _memory(self, verb: str) -> None:
         if not self.can_sleep:

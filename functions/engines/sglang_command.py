@@ -35,9 +35,10 @@ class Sources:
 
 
 def command_line(
-    model: Model, *, device: Device, sources: Sources, address: Address, api_key: str | None, max_requests: int
+    model: Model, *, device: Device, sources: Sources, address: Address, max_requests: int, further_file: str | None
 ) -> list[str]:
-    """SGLang's command line for `model`, whose engine gets `max_requests` requests at once at most.
+    """SGLang's command line for `model`, whose engine gets `max_requests` requests at once at most. `further_file`: a
+    YAML file with further arguments, which whoever lists processes does not see.
 
     Constrained JSON is compact: where any white space is allowed, a small model may write nothing else until its limit.
     On a CPU its cache would take most of the machine's memory, and its scheduler half of a CPU while there is nothing
@@ -65,7 +66,7 @@ def command_line(
     command += _cache(sglang.hierarchical_cache)
     command += _lora(sglang.lora, sources.adapters)
     command += _speculative(sglang.speculative, sources.draft)
-    command += _value("--api-key", api_key)
+    command += _value("--config", further_file)
     return [*command, *further(sglang.flags)]
 
 

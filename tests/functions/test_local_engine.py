@@ -49,7 +49,7 @@ class HandProcess:
     def wait(self) -> None:
         self.ends.wait(10)
 
-    def stop(self) -> None:
+    def stop(self, *, at_once: bool = False) -> None:
         self.stopped = True
         self.boots.set()
         self.ends.set()
@@ -224,7 +224,7 @@ async def test_one_with_a_minimum_of_containers_is_never_idle_and_comes_back_by_
 
 async def test_a_demand_while_it_is_being_stopped_starts_the_next_one_elsewhere_once_it_is_gone(bench: Bench) -> None:
     process = await bench.ready()
-    process.stop = lambda: None  # type: ignore[method-assign]
+    process.stop = lambda *, at_once=False: None  # type: ignore[method-assign]
     unloading = asyncio.create_task(bench.engine.unload())
     await until(lambda: bench.engine.state().state == "cold")
     assert bench.engine.demand() != process.address

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from functions.engines.base import Address, EngineSleepError
+from functions.engines.base import Address, EngineSleepError, EngineStartError
 from functions.engines.sglang import SGLangEngine
 from functions.engines.sglang_command import Sources, command_line
 from functions.weights import Hub, Local, plan
@@ -19,9 +21,9 @@ from infra.settings import Device, Model
 ADDRESS = Address(host="0.0.0.0", port=8000)
 
 
-def line(model: Model, device: Device = "cuda", api_key: str | None = None) -> str:
+def line(model: Model, device: Device = "cuda") -> str:
     sources = Sources(model="/models/m", draft="/draft", adapters={"fr": "/adapters/fr"})
-    command = command_line(model, device=device, sources=sources, address=ADDRESS, api_key=api_key, max_requests=10)
+    command = command_line(model, device=device, sources=sources, address=ADDRESS, max_requests=10, further_file=None)
     return " ".join(command[1:])
 
 
@@ -102,8 +104,41 @@ def test_what_is_loaded_beside_a_model_is_pinned_as_the_model_is() -> None:
     assert adapters["here"] == Local(path=Path("/adapters/x"))
 
 
-def test_an_api_key_is_asked_for() -> None:
-    assert "--api-key ek-1" in line(Model(id="m", name="n"), device="cpu", api_key="ek-1")
+def test_its_key_is_in_a_file_for_this_user_alone_while_it_runs_and_not_on_its_command_line(tmp_path: Path) -> None:
+    sglang = engine("cpu", ADDRESS)
+    told = sglang.process.command
+    assert "ek-1" not in " ".join(told)
+    assert told[told.index("--config") + 1] == str(sglang.key_file)
+    assert not sglang.key_file.exists()
+    seen: list[tuple[int, object]] = []
+
+    def start(_: float) -> None:
+        seen.append((sglang.key_file.stat().st_mode & 0o777, json.loads(sglang.key_file.read_text())))
+
+    with mock.patch.object(sglang.process, "start", start):
+        sglang.start()
+    assert seen == [(0o600, {"api-key": "ek-1"})]
+    sglang.stop()
+    assert not sglang.key_file.exists()
+
+
+def test_its_key_is_gone_with_one_that_could_not_start_and_is_written_over_nothing(tmp_path: Path) -> None:
+    sglang = engine("cpu", ADDRESS)
+    with (
+        mock.patch.object(sglang.process, "start", side_effect=EngineStartError("no")),
+        pytest.raises(EngineStartError),
+    ):
+        sglang.start()
+    assert not sglang.key_file.exists()
+    sglang.key_file = tmp_path / "there.yaml"
+    sglang.key_file.symlink_to(tmp_path / "of another")
+    with pytest.raises(EngineStartError, match="key cannot be written"):
+        sglang.start()
+    assert not (tmp_path / "of another").exists()
+
+
+def test_it_is_given_the_time_in_which_it_looks_for_the_word_to_end() -> None:
+    assert 5 + 5 < engine("cuda", ADDRESS).process.stop_seconds < 30 - 15, "of the end of a container"
 
 
 def test_on_the_cpu_its_cache_holds_what_all_requests_could_and_it_sleeps_between_them() -> None:

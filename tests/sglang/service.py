@@ -87,12 +87,14 @@ class Inside:
 
     @classmethod
     def of(cls, kind: Kind, model: str, *, port: int) -> Inside:
-        """The engine process of this model that the service at `port` has started: its environment tells."""
+        """The engine process of this model that the service at `port` has started: the service's environment tells."""
         name = f"--served-model-name {model} " if kind == "sglang" else f"--alias {model} "
-        ours = {pid: variables for pid in processes(name) if (variables := _environment_of(pid)).get(PORT) == str(port)}
-        pid, variables = next(iter(ours.items()))
+        pid = next(pid for pid in processes(name) if _environment_of(_parent_of(pid)).get(PORT) == str(port))
         words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-        key = words[words.index("--api-key") + 1] if "--api-key" in words else variables[API_KEY_VARIABLE]
+        if kind == "sglang":
+            key = json.loads(Path(words[words.index("--config") + 1]).read_text(encoding="utf-8"))["api-key"]
+        else:
+            key = _environment_of(pid)[API_KEY_VARIABLE]
         return cls(kind=kind, pid=pid, url=f"http://127.0.0.1:{words[words.index('--port') + 1]}", key=key)
 
     def get(self, path: str) -> tuple[int, str]:
@@ -107,6 +109,13 @@ class Inside:
             return Load(running=len(working), queued=0, tokens=decoded)
         (told,) = json.loads(self.get("/v1/loads?include=core")[1])["loads"]
         return Load(running=told["num_running_reqs"], queued=told["num_waiting_reqs"], tokens=told["num_used_tokens"])
+
+
+def _parent_of(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _environment_of(pid: int) -> dict[str, str]:

@@ -51,7 +51,7 @@ LONGER = {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}
 """The demo's weights stand in for those of models whose contexts are longer."""
 
 
-def arguments(model: Model) -> list[str]:
+def arguments(model: Model, further_file: str = "key.yaml") -> list[str]:
     """The command line of a model, whose weights are the demo's: SGLang reads what kind of model it is."""
     folder = str(MODEL_FOLDER)
     sources = Sources(
@@ -61,7 +61,7 @@ def arguments(model: Model) -> list[str]:
     )
     line = command_line(
         model, device=model.device or "cuda", sources=sources, address=Address(host="0.0.0.0", port=8000),
-        api_key="ek-1", max_requests=10,
+        max_requests=10, further_file=further_file,
     )  # fmt: skip
     return that_wakes(line, snapshot=model.snapshot)[3:]
 
@@ -72,13 +72,15 @@ def models() -> list[Model]:
 
 
 @pytest.fixture(scope="module")
-def verdict(models: list[Model]) -> dict[str, Any]:
+def verdict(models: list[Model], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All that SGLang says, in one process: it takes half a minute to be imported."""
     try:
         python = environment.python()
     except NotOnThisMachine as reason:
         pytest.skip(f"SGLang cannot be run here: {reason}")
-    lines = [arguments(model) for model in models]
+    key_file = tmp_path_factory.mktemp("keys") / "key.yaml"
+    key_file.write_text('{"api-key": "ek-1"}', encoding="utf-8")
+    lines = [arguments(model, str(key_file)) for model in models]
     resolved = [index for index in range(len(lines)) if index < 8 or index % RESOLVED_EACH == 0]
     done = subprocess.run(
         [python, JUDGE], input=json.dumps({"lines": lines, "resolved": resolved}), capture_output=True, text=True,
