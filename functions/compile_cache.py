@@ -21,6 +21,7 @@ import subprocess
 import tarfile
 import tempfile
 import threading
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 COMPILERS: Final = ("sglang", "sgl-kernel", "torch", "triton", "flashinfer-python", "deep-gemm", "apache-tvm-ffi")
 """The packages that make code or run it: what one version has compiled is nothing to another."""
 ASK_SECONDS: Final = 20.0
+ABANDONED_SECONDS: Final = 3600.0
+"""For how long nothing was written into an archive that nobody is at any more."""
 DRIVER: Final = Path("/proc/driver/nvidia/gpus")
 _FOLDERS: Final = {
     "SGLANG_CACHE_DIR": "",
@@ -106,14 +109,16 @@ class CompileCache:
         self._commit = commit
         self._kept: frozenset[tuple[str, int]] = frozenset()
         self._lock = threading.Lock()
+        self._given_up = threading.Event()
 
     def restore(self) -> bool:
         """Have the folder hold what the archive does; whether it does. A folder that holds something is left alone."""
         try:
+            self._remove_leftovers()
             if not self._files() and self.archive.is_file():
                 self._unpack()
                 self._kept = self._files()
-        except (OSError, tarfile.TarError, EOFError) as error:
+        except Exception as error:  # what a broken archive can raise is anybody's guess: the engine starts all the same
             log.warning("compiled kernels cannot be taken from %s, and are compiled anew: %s", self.archive, error)
         return bool(self._kept)
 
@@ -122,10 +127,13 @@ class CompileCache:
         with self._lock:
             try:
                 found = self._files()
-                if found == self._kept:
+                if found == self._kept or self._given_up.is_set():
                     return False
                 self._pack()
                 self._commit()
+            except _GivenUpError:
+                log.warning("compiled kernels are not kept in %s: the container ends before they are", self.archive)
+                return False
             except Exception as error:  # a full Volume, a container that is leaving: the engine serves all the same
                 log.warning("compiled kernels cannot be kept in %s: %s", self.archive, error)
                 return False
@@ -133,14 +141,25 @@ class CompileCache:
         log.info("%d files of compiled kernels are kept in %s", len(found), self.archive)
         return True
 
-    def keep_soon(self) -> None:
+    def keep_soon(self) -> threading.Thread:
         """The same, in a thread: whoever waits for the engine does not wait for this."""
-        threading.Thread(target=self.keep, name="compile-cache", daemon=True).start()
+        thread = threading.Thread(target=self.keep, name="compile-cache", daemon=True)
+        thread.start()
+        return thread
+
+    def give_up(self) -> None:
+        """For good, with what is being written: a container that is killed meanwhile leaves half of it behind."""
+        self._given_up.set()
 
     def _files(self) -> frozenset[tuple[str, int]]:
         """What there is: names below the folder and sizes, without locks, which say nothing."""
-        found = (file for file in self.folder.rglob("*") if file.is_file() and not _is_passing(file))
-        return frozenset((str(file.relative_to(self.folder)), file.stat().st_size) for file in found)
+        found = set()
+        for file in self.folder.rglob("*"):
+            name = file.relative_to(self.folder)
+            with contextlib.suppress(FileNotFoundError):  # gone since
+                if file.is_file() and not _is_passing(name):
+                    found.add((str(name), file.stat().st_size))
+        return frozenset(found)
 
     def _unpack(self) -> None:
         """All of it, or nothing."""
@@ -158,12 +177,26 @@ class CompileCache:
         written = self.archive.with_name(f"{self.archive.name}.{os.getpid()}.partial")
         try:
             with tarfile.open(written, "w") as packed:
-                packed.add(
-                    self.folder, arcname=".", filter=lambda entry: None if _is_passing(Path(entry.name)) else entry
-                )
+                for path in sorted(self.folder.rglob("*")):
+                    if self._given_up.is_set():
+                        raise _GivenUpError
+                    with contextlib.suppress(FileNotFoundError):  # the engine still compiles: it was passing, too
+                        if not _is_passing(path.relative_to(self.folder)):
+                            packed.add(path, arcname=str(path.relative_to(self.folder)), recursive=False)
             written.replace(self.archive)
         finally:
             written.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        """What containers have left that were killed while they wrote. One that writes now is younger."""
+        for file in self.archive.parent.glob("*.partial"):
+            with contextlib.suppress(OSError):
+                if time.time() - file.stat().st_mtime > ABANDONED_SECONDS:
+                    file.unlink()
+
+
+class _GivenUpError(Exception):
+    """Nobody has the time for it any more."""
 
 
 def _is_passing(file: Path) -> bool:

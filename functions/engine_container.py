@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -36,6 +37,9 @@ PORT_VARIABLE: Final = "ENGINE_PORT"
 WARM_UPS: Final = 3
 """Requests before a snapshot is taken: what they compile and capture need not be compiled after it."""
 WARM_UP_SECONDS: Final = 120.0
+KEEP_SECONDS: Final = 24.0
+"""Of the 30 s that the end of a container may take: until then it may write what it has compiled."""
+GIVE_UP_SECONDS: Final = 3.0
 FAILURE_SECONDS: Final = 300.0
 """For so long callers are told why an engine could not start; then its container leaves, so that another may try."""
 
@@ -116,8 +120,9 @@ class EngineContainer:
         self.start(Boot())
 
     def stop(self) -> None:
-        """End, and keep what was compiled since."""
+        """End, and keep what was compiled since, as far as the time for both is enough."""
         self._leaving.set()
+        keeping, ends = None if self._cache is None else self._cache.keep_soon(), time.monotonic() + KEEP_SECONDS
         if self._reporter is not None:
             self._reporter.stop()  # while there is an engine to be asked
         if self._watch is not None:
@@ -125,8 +130,10 @@ class EngineContainer:
         if self._failure is not None:
             self._failure.stop()
         self._drop()
-        if self._cache is not None:
-            self._cache.keep()
+        if keeping is not None and self._cache is not None:
+            keeping.join(max(0.0, ends - time.monotonic()))
+            self._cache.give_up()
+            keeping.join(GIVE_UP_SECONDS)
 
     def _start(self, boot: Boot) -> Engine:
         if self._cache is not None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import tarfile
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -89,6 +93,55 @@ def test_an_archive_that_was_cut_short_leaves_nothing_half(volume: Volume, tmp_p
     assert not second.restore()
     assert not list(second.folder.rglob("*"))
     assert [path.name for path in second.folder.parent.iterdir()] in ([], ["qwen"])
+
+
+def test_a_container_that_has_no_more_time_leaves_the_archive_that_was_there(volume: Volume, tmp_path: Path) -> None:
+    first = volume.cache(tmp_path / "one")
+    compiled(first)
+    assert first.keep()
+    before = volume.archive.read_bytes()
+    compiled(first, "triton/cd/other.so")
+
+    add = tarfile.TarFile.add
+
+    def ends(*arguments: Any, **options: Any) -> None:
+        first.give_up()
+        add(*arguments, **options)
+
+    with mock.patch.object(tarfile.TarFile, "add", ends):
+        assert not first.keep()
+    assert [file.name for file in volume.archive.parent.iterdir()] == [volume.archive.name]
+    assert volume.archive.read_bytes() == before
+    assert not first.keep(), "that was for good"
+    assert volume.commits == 1
+
+
+def test_what_a_killed_container_has_left_is_removed_by_a_later_one(volume: Volume, tmp_path: Path) -> None:
+    volume.archive.parent.mkdir(parents=True)
+    left, written_now = (volume.archive.with_name(f"h100.tar.{pid}.partial") for pid in (1, 2))
+    for file in (left, written_now):
+        file.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    volume.cache(tmp_path).restore()
+    assert not left.exists()
+    assert written_now.exists()
+
+
+def test_a_file_that_goes_while_the_others_are_packed_takes_none_of_them_along(volume: Volume, tmp_path: Path) -> None:
+    first = volume.cache(tmp_path / "one")
+    compiled(first)
+    compiled(first, "triton/ab/passing")
+    add = tarfile.TarFile.add
+
+    def goes(*arguments: Any, **options: Any) -> None:
+        (first.folder / "triton/ab/passing").unlink(missing_ok=True)
+        add(*arguments, **options)
+
+    with mock.patch.object(tarfile.TarFile, "add", goes):
+        assert first.keep()
+    second = volume.cache(tmp_path / "two")
+    assert second.restore()
+    assert [file.name for file in second.folder.rglob("*") if file.is_file()] == ["kernel.so"]
 
 
 def test_a_volume_that_cannot_be_written_is_logged_and_no_more(

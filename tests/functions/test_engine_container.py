@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from functions import engine_container
 from functions.boot import Boot
+from functions.compile_cache import CompileCache
 from functions.engine_container import EngineContainer
 from functions.engines.base import Address
 from functions.servers import EngineServer, SnapshotServer
 from infra.settings import Deploy, Model, Models, Settings
 from tests.ports import free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOWHERE = Model(id="gone", name="gone", path="/nowhere", engine="llamacpp", device="cpu")
 
@@ -58,6 +64,27 @@ def test_one_that_is_told_to_end_sooner_does_not_tell_itself_later(signals: list
     thread.join(20)
     assert not thread.is_alive()
     assert signals == []
+
+
+def test_its_end_does_not_wait_for_an_archive_longer_than_there_is_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(engine_container, "KEEP_SECONDS", 0.1)
+    ended = container()
+    given_up = threading.Event()
+
+    class Slow(CompileCache):
+        def keep(self) -> bool:
+            return not given_up.wait(60)
+
+        def give_up(self) -> None:
+            given_up.set()
+
+    ended._cache = Slow(archive=tmp_path / "a.tar", folder=tmp_path / "compiled", commit=lambda: None)
+    began = time.monotonic()
+    ended.stop()
+    assert given_up.is_set()
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize("server", [EngineServer, SnapshotServer])
