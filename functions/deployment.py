@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import modal
 
 from infra.configuration import ConfigurationError, load_settings
-from infra.model_files import refuse_missing_files
+from infra.model_files import refuse_missing_files, refuse_unfit_files
 from infra.refusals import (
     refuse_impossible_snapshots,
     refuse_unprotected_deploy,
@@ -34,6 +34,7 @@ def settings_for_deploy() -> Settings:
             refuse_impossible_snapshots(settings)
             refuse_without_image(settings)
             refuse_missing_files(settings)
+            refuse_unfit_files(settings)
     except ConfigurationError as error:
         sys.exit(str(error))
     return settings

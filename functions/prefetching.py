@@ -13,8 +13,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final, TypedDict
 
-from functions.weights import Local, WeightsError, plan, take
-from functions.weights_beside import beside
+from functions.weights import Local, WeightsError, fetch, plan, take
+from functions.weights_beside import beside, refuse_unfit, with_beside
+from infra.checkpoint import LONGER_ALLOWED
 from infra.configuration import load_settings
 from infra.secrets import HF_TOKEN
 
@@ -68,7 +69,26 @@ def work(model_id: str, commit: Callable[[], None]) -> Told:
         )
         if not is_commit(source.revision):
             lines.append(f'its revision is not pinned: revision = "{taken.commit}" in its configuration keeps it so')
+    try:
+        _refuse_unfit(model, settings)
+    except WeightsError as error:
+        return {"model": model.id, "lines": [*lines, f"cannot be served so: {error.message}"], "failed": True}
     return {"model": model.id, "lines": lines, "failed": False}
+
+
+def _refuse_unfit(model: Model, settings: Settings) -> None:
+    """Raise WeightsError where SGLang could not serve what lies in the cache now as it is configured."""
+    engine = model.engine_for(settings.models, settings.deploy.target)
+    if engine != "sglang" or model.path is not None:  # files that travel in an image are looked at where it is made
+        return
+    token, endpoint = os.environ.get(HF_TOKEN) or None, settings.models.hf_endpoint
+    sources = with_beside(
+        model, str(fetch(plan(model, engine), token=token, endpoint=endpoint)), token=token, endpoint=endpoint
+    )
+    # What an image of one's own says to its SGLang is not known here.
+    environment = os.environ if model.sglang.image is None else {LONGER_ALLOWED: "1"}
+    device = model.runs_on(settings.models, settings.deploy.target)
+    refuse_unfit(model, sources, device=device, environment=environment)
 
 
 def sources_of(model: Model, settings: Settings) -> list[Hub]:

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functions.engines.sglang_command import Sources
-from functions.weights import Hub, Local, fetch, folder_patterns
+from functions.weights import Hub, Local, WeightsError, fetch, folder_patterns
+from infra.checkpoint import LONGER_ALLOWED, objections, read
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from functions.boot import Boot
     from functions.weights import Source
-    from infra.settings import Model
+    from infra.settings import Device, Model
 
 
 def draft_of(model: Model) -> Source | None:
@@ -50,6 +53,18 @@ def with_beside(
         draft=None if draft is None else taken(draft),
         adapters={name: taken(one) for name, one in adapters_of(model).items()},
     )
+
+
+def refuse_unfit(model: Model, sources: Sources, *, device: Device, environment: Mapping[str, str]) -> None:
+    """Raise WeightsError where the weights' own `config.json` says that SGLang could not serve `model` so: at once, and
+    with the setting at fault. `environment`: of the engine."""
+    found = read(Path(sources.model))
+    if found is None:
+        return
+    longer = environment.get(LONGER_ALLOWED, "").lower() in ("1", "true", "yes", "y")
+    draft = None if sources.draft is None else read(Path(sources.draft))
+    for objection in objections(model, found, device=device, longer=longer, draft=draft):
+        raise WeightsError(f"{objection} (says config.json in {sources.model})")
 
 
 def _folder(model: Model, name: str, revision: str | None) -> Source:

@@ -9,7 +9,7 @@ from functions.engines.llamacpp import LlamaCppEngine
 from functions.engines.scripted import ScriptedEngine
 from functions.engines.sglang import SGLangEngine
 from functions.weights import fetch, plan
-from functions.weights_beside import with_beside
+from functions.weights_beside import refuse_unfit, with_beside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ def make_engine(
 
     `files` is where the files of a model that has a `path` lie on this machine; the weights of others are downloaded
     here, unless they are in the cache. `boot` is told of that, and of what the engine does then. `environment`: more
-    variables for an engine that compiles. Raises EngineStartError when the weights cannot be had.
+    variables for an engine that compiles. Raises EngineStartError when the weights cannot be had, or served so.
     """
     kind = model.engine_for(settings.models, settings.deploy.target)
     named = {name: os.environ[name] for name in settings.models.engine_environment if name in os.environ}
@@ -61,10 +61,13 @@ def make_engine(
             boot=boot,
             environment=environment,
         )
+    sources = with_beside(model, source, token=hf_token, endpoint=settings.models.hf_endpoint, boot=boot)
+    device = model.runs_on(settings.models, settings.deploy.target)
+    refuse_unfit(model, sources, device=device, environment={**os.environ, **environment})
     return SGLangEngine(
         model,
-        device=model.runs_on(settings.models, settings.deploy.target),
-        sources=with_beside(model, source, token=hf_token, endpoint=settings.models.hf_endpoint, boot=boot),
+        device=device,
+        sources=sources,
         address=address,
         api_key=api_key,
         max_requests=most,

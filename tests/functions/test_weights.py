@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING
 import pytest
 from huggingface_hub import constants
 
+from functions import prefetching
 from functions.boot import Boot
+from functions.engines.base import Address, EngineStartError
+from functions.engines.registry import make_engine
 from functions.weight_files import explain
 from functions.weights import FOLDER_PATTERNS, Hub, Local, WeightsError, choose, fetch, plan, take
 from functions.weights_beside import with_beside
-from infra.settings import Model
+from infra.settings import Deploy, Model, Models, Settings
 from tests.functions.fake_hub import COMMIT, FakeHub
 
 if TYPE_CHECKING:
@@ -257,6 +260,25 @@ def test_a_disk_that_fills_up_is_told_and_the_next_attempt_with_room_succeeds(
             take(source, cache=tmp_path)
     assert not list(tmp_path.rglob("*.incomplete"))
     assert take(source, cache=tmp_path).path.read_bytes() == Q4
+
+
+def test_weights_that_sglang_could_not_serve_so_are_told_by_a_prefetch_and_by_the_start(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    hub.files[QWEN]["config.json"] = b'{"model_type": "qwen2", "max_position_embeddings": 2048}'
+    model = qwen(context_length=4096)
+    given = Settings(models=Models(available_models=(model,)), deploy=Deploy(target="modal"))
+    monkeypatch.setattr(prefetching, "load_settings", lambda: given)
+    told = prefetching.work("qwen", lambda: None)
+    assert told["failed"]
+    assert told["lines"][-1].startswith("cannot be served so: context_length: 4096 is above the model's own, 2048")
+    address = Address(host="127.0.0.1", port=9)
+    with pytest.raises(EngineStartError, match="context_length: 4096 is above the model's own, 2048"):
+        make_engine(model, given, address=address, api_key=None, files=tmp_path)
+    monkeypatch.setenv("SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN", "1")
+    assert make_engine(model, given, address=address, api_key=None, files=tmp_path).kind == "sglang"
+    assert not prefetching.work("qwen", lambda: None)["failed"]
 
 
 def test_a_draft_that_is_still_to_be_downloaded_is_in_the_phase_of_downloads(
