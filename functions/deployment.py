@@ -15,6 +15,7 @@ from infra.refusals import (
     refuse_without_credentials,
     refuse_without_image,
 )
+from infra.revisions import advice, unpinned
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -35,6 +36,17 @@ def settings_for_deploy() -> Settings:
             refuse_without_image(settings)
             refuse_missing_files(settings)
             refuse_unfit_files(settings)
+            _advise(settings)
     except ConfigurationError as error:
         sys.exit(str(error))
     return settings
+
+
+def _advise(settings: Settings) -> None:
+    """Say on stderr what is no mistake, and better otherwise, in a deploy to Modal."""
+    models, target = settings.models, settings.deploy.target
+    for model in models.available_models if target == "modal" else ():
+        if keys := unpinned(model, models, target=target):
+            print(
+                f"model {model.id!r}: {advice(model, keys)} (`modal run app.py::prefetch` says which)", file=sys.stderr
+            )

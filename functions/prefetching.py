@@ -17,6 +17,7 @@ from functions.weights import Local, WeightsError, fetch, plan, take
 from functions.weights_beside import beside, refuse_unfit, with_beside
 from infra.checkpoint import LONGER_ALLOWED
 from infra.configuration import load_settings
+from infra.revisions import is_commit
 from infra.secrets import HF_TOKEN
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ TIMEOUT_SECONDS: Final = 24 * 3600
 """Modal's longest: the largest models take hours on a slow day."""
 RETRIES: Final = 3
 """Of a container that was taken away in the midst of it. What the hub refuses is told, not tried again."""
-COMMIT_DIGITS: Final = frozenset("0123456789abcdef")
 
 
 class Told(TypedDict):
@@ -97,11 +97,6 @@ def sources_of(model: Model, settings: Settings) -> list[Hub]:
     source = plan(model, engine)
     own = [] if isinstance(source, Local) else [source]
     return [*own, *(beside(model) if engine == "sglang" else [])]
-
-
-def is_commit(revision: str | None) -> bool:
-    """Whether a revision is one commit for ever, and no branch or tag that may move."""
-    return revision is not None and len(revision) == 40 and set(revision) <= COMMIT_DIGITS
 
 
 def why_not(model: Model, settings: Settings) -> str | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from functions.engines.sglang_command import Sources
 from functions.weights import Hub, Local, WeightsError, fetch, folder_patterns
 from infra.checkpoint import LONGER_ALLOWED, objections, read
+from infra.revisions import HERE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -69,6 +70,6 @@ def refuse_unfit(model: Model, sources: Sources, *, device: Device, environment:
 
 def _folder(model: Model, name: str, revision: str | None) -> Source:
     """A path where the engine runs, or a repository on Hugging Face."""
-    if name.startswith(("/", "~", ".")):
+    if name.startswith(HERE):
         return Local(path=Path(name).expanduser())
     return Hub(repository=name, revision=revision, patterns=folder_patterns(model), alternatives=False)

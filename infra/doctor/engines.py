@@ -10,6 +10,7 @@ from urllib.request import Request
 from infra.doctor.findings import FORMS, Finding
 from infra.doctor.machine import got, opened, service_url
 from infra.model_files import model_files
+from infra.revisions import advice, unpinned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,6 +54,9 @@ def _well(model: Model, case: Case) -> Finding:
     if kind == "scripted":
         return Finding(f"model {model.id}", "WARN", "the scripted engine serves it, which is no model",
                        "for anything but tests and load, set the model's engine")  # fmt: skip
+    if keys := unpinned(model, settings.models, target=settings.deploy.target):
+        do = "pin it; `modal run app.py::prefetch` says which commit there is"
+        return Finding(f"model {model.id}", "WARN", f"{kind} serves it, from Hugging Face; {advice(model, keys)}", do)
     source = model.path or f"{model.name}, from Hugging Face"
     return Finding(f"model {model.id}", "OK", f"{kind} serves {source}")
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from functions.deployment import settings_for_deploy
 from functions.images import needs_weights
-from functions.prefetching import is_commit
 from functions.servers import gpu_of, port_of, scale_and_place
 from infra.configuration import ConfigurationError
 from infra.model_files import refuse_missing_files
 from infra.refusals import refuse_unprotected_deploy, refuse_without_credentials, refuse_without_image
+from infra.revisions import is_commit
 from infra.settings import Deploy, Model, Models, Security, Settings, State
 from tests.model_examples import FILES, example
 
@@ -54,6 +55,23 @@ def test_a_wrong_configuration_ends_the_process_with_one_line(monkeypatch: pytes
     monkeypatch.setenv("SERVER__PORT", "none")
     with pytest.raises(SystemExit, match=r"^environment: server\.port: expected a valid integer"):
         settings_for_deploy()
+
+
+def test_a_deploy_to_modal_names_the_models_whose_weights_may_change_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pinned = {"id": "pinned", "name": "org/pinned", "revision": "0" * 40}
+    models = [{"id": "moving", "name": "org/moving", "revision": "main"}, pinned]
+    for name, value in {
+        "MODELS__AVAILABLE_MODELS": json.dumps(models), "SECURITY__ALLOW_PUBLIC": "true", "STATE__KIND": "memory",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    settings_for_deploy()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("model 'moving': revision: expected a commit, without which what is fetched may change")
+    monkeypatch.setenv("DEPLOY__TARGET", "local")
+    settings_for_deploy()
+    assert capsys.readouterr().err == ""
 
 
 def test_a_model_whose_path_leads_to_nothing_is_refused_by_name() -> None:

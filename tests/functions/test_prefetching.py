@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from functions.prefetching import Told, is_commit, prefetch, why_not
+from functions.prefetching import Told, prefetch, why_not
 from infra.settings import Deploy, Model, Models, Settings
 
 if TYPE_CHECKING:
@@ -76,11 +76,3 @@ def test_one_that_fails_ends_the_process_with_1_after_the_others_were_told(capsy
 def test_a_model_that_is_not_configured_is_refused_with_those_that_are() -> None:
     with pytest.raises(SystemExit, match="none: is not among the configured models, which are qwen, demo"):
         asked(settings(QWEN, DEMO), "none", Containers())
-
-
-@pytest.mark.parametrize(
-    ("revision", "pinned"),
-    [(None, False), ("main", False), ("v1.0", False), ("0" * 39, False), ("0123456789" * 4, True)],
-)
-def test_only_a_whole_commit_is_pinned(revision: str | None, pinned: bool) -> None:
-    assert is_commit(revision) is pinned
