@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from fnmatch import fnmatch
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from functions.images import SGLANG_IMAGE
 from functions.standalone import settings_here
 from infra.model_files import ROOT
 from infra.settings import Web
+from tests.ports import free_port
 
 DOCKER = ROOT / "infra/docker"
 COMPOSE = DOCKER / "compose.yaml"
@@ -38,8 +43,15 @@ def judged(*command: str | Path) -> None:
 
 @pytest.mark.slow
 def test_the_compose_file_and_the_workflow_are_ones_by_their_specifications() -> None:
-    judged(BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
-    judged(BIN / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", ROOT / "infra/ci/github-deploy.yml")
+    judged(sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE)
+    judged(
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.github-workflows",
+        ROOT / "infra/ci/github-deploy.yml",
+    )
 
 
 @pytest.mark.slow
@@ -118,6 +130,30 @@ def test_the_images_are_those_that_the_service_is_tested_with_and_run_as_nobody(
         assert "\nUSER 10001:10001\n" in of_stage
         assert "\nHEALTHCHECK " in of_stage
         assert "--require-hashes" in text
+
+
+class _Healthy(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.mark.slow
+def test_the_images_health_is_asked_of_the_service_itself_whatever_proxy_there_is() -> None:
+    checks = re.findall(r"HEALTHCHECK .*\\\n\s+CMD (.*)", DOCKERFILE.read_text())
+    assert len(checks) == 2
+    with HTTPServer(("127.0.0.1", 0), _Healthy) as service:
+        threading.Thread(target=service.serve_forever, daemon=True).start()
+        proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "no_proxy": "", "NO_PROXY": ""}
+        for port, status in ((service.server_port, 0), (free_port(), 1)):
+            for check in set(checks):
+                _, *command = json.loads(check)
+                variables = {**os.environ, **proxy, "SERVER_PORT": str(port)}
+                done = subprocess.run([sys.executable, *command], env=variables, capture_output=True, check=False)
+                assert done.returncode == status, done.stderr
+        service.shutdown()
 
 
 @pytest.mark.parametrize("name", ["config.toml", "config.gpu.toml"])

@@ -64,6 +64,14 @@ def test_each_alert_has_a_section_that_says_what_to_do_and_a_test_that_it_fires(
         assert rule["labels"]["severity"] in ("page", "ticket")
 
 
+def test_the_panels_that_operators_are_sent_to_are_there() -> None:
+    told = " ".join((ROOT / "docs/operations.md").read_text().split())
+    named = set(re.findall(r"(?<!\*)\*([A-Z][^*]+)\*(?!\*)", told))
+    boards = [json.loads(file.read_text()) for file in (MONITORING / "grafana/dashboards").glob("*.json")]
+    assert len(named) > 5
+    assert named <= {panel["title"] for board in boards for panel in board["panels"]}
+
+
 def test_the_dashboards_are_ones_that_grafana_provisions() -> None:
     uids = set()
     for file in (MONITORING / "grafana/dashboards").glob("*.json"):
