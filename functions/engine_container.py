@@ -61,6 +61,7 @@ class EngineContainer:
         self._failure: FailureServer | None = None
         self._reporter: EngineReporter | None = None
         self._leaving = threading.Event()
+        self._lock = threading.Lock()
 
     @classmethod
     def here(cls) -> Self:
@@ -76,10 +77,16 @@ class EngineContainer:
 
     def start(self, boot: Boot) -> None:
         """Start and serve; or say why not, to whoever asks. Raises OSError where nothing can listen on the port."""
+        message: str | None = None
         try:
             self._start(boot)
         except EngineStartError as error:
-            self._answer_for_it(error.message)
+            message = error.message
+        except Exception:
+            log.exception("the engine of %s could not be started", self.model.id)
+            message = "the service could not run its engine; its log says more"
+        if message is not None:
+            self._answer_for_it(message)
             return
         self._serve(boot.is_ready())
         if self._cache is not None:
@@ -97,8 +104,10 @@ class EngineContainer:
             if self._cache is not None:
                 self._cache.keep()
             engine.sleep()
-        except EngineError as error:
-            log.error("model %s is in no snapshot: %s", self.model.id, error.message)
+        except Exception as error:
+            log.error(
+                "model %s is in no snapshot: %s", self.model.id, error, exc_info=not isinstance(error, EngineError)
+            )
             self._drop()
             return
         told = {"model": self.model.id, "boot_seconds": dict(phases.seconds)}
@@ -157,7 +166,7 @@ class EngineContainer:
         told = {"model": self.model.id, "boot_seconds": dict(phases.seconds)}
         log.info("model %s is ready: %s", self.model.id, phases, extra=told)
         self._report().ready(phases, resumed=resumed)
-        self._watch = Watch(self.engine, self.settings.health, name=self.model.id)
+        self._watch = Watch(self.engine, self.settings.health, name=self.model.id, then=self._leave)
         self._watch.begin()
         leave = threading.Thread(
             target=self._leave_with, args=(self.engine, self._watch), name="engine-end", daemon=True
@@ -167,10 +176,17 @@ class EngineContainer:
     def _leave_with(self, engine: Engine, watch: Watch) -> None:
         engine.wait()
         watch.end()
-        if not self._leaving.is_set():
-            why = watch.verdict or "it ended by itself"
-            log.error("the engine is gone (%s): the container leaves, so that another can come", why)
-            os.kill(os.getpid(), signal.SIGTERM)
+        self._leave()
+
+    def _leave(self) -> None:
+        """End the container, once; not where it ends already."""
+        with self._lock:
+            if self._leaving.is_set():
+                return
+            self._leaving.set()
+        why = (self._watch and self._watch.verdict) or "it ended by itself"
+        log.error("the engine is gone (%s): the container leaves, so that another can come", why)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _report(self) -> EngineReporter:
         """Not before a snapshot: it begins with a container's own life."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from functions.engines.base import Engine
     from infra.health import Health
 
@@ -49,10 +51,12 @@ class Pulse:
 class Watch:
     """Watches one engine from a thread of its own, from `begin` to `end` or until it has ended the engine."""
 
-    def __init__(self, engine: Engine, health: Health, *, name: str) -> None:
+    def __init__(self, engine: Engine, health: Health, *, name: str, then: Callable[[], object] | None = None) -> None:
+        """`then` is called when it has ended the engine, or has tried to: not every process can be killed."""
         self.engine = engine
         self.health = health
         self.name = name
+        self._then = then
         self.verdict: str | None = None
         """Why it ended the engine, once it has."""
         self._over = threading.Event()
@@ -79,6 +83,8 @@ class Watch:
                 self.verdict = verdict
                 log.error("the engine of %s is ended: %s", self.name, verdict, extra={"model": self.name})
                 self.engine.stop(at_once=True)  # its callers wait to be told, and it would not see to its end
+                if self._then is not None:
+                    self._then()
                 return
             if pulse.unhealthy or pulse.senseless:
                 log.warning("the engine of %s did not answer as it should; it is asked again", self.name)

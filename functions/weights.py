@@ -216,8 +216,11 @@ class _Download:
             verified = self._download()
             self.record.parent.mkdir(parents=True, exist_ok=True)
             written = self.record.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-            written.write_text(json.dumps(asdict(verified)), "utf-8")
-            written.replace(self.record)
+            try:
+                written.write_text(json.dumps(asdict(verified)), "utf-8")
+                written.replace(self.record)
+            finally:
+                written.unlink(missing_ok=True)
         except WeightsError:
             raise
         except Exception as error:
@@ -275,23 +278,22 @@ class _Download:
 
 
 def main() -> None:
-    """Fetch the weights of the configured models that are named, or of all, for the engine that serves each."""
+    """Fetch the weights of the configured models that are named, or of all, for the engine that serves each, and what
+    it loads beside them."""
+    from functions.weights_beside import beside
     from infra.configuration import ConfigurationError, load_settings
 
     try:
         settings = load_settings()
-        token = settings.models.hf_token
+        secret, endpoint = settings.models.hf_token, settings.models.hf_endpoint
+        token = secret.get_secret_value() if secret else None
         for label in sys.argv[1:] or [model.id for model in settings.models.available_models]:
             model = settings.models.find(label)
             if model is None:
                 sys.exit(f"{label}: is not among the configured models")
             engine = model.engine_for(settings.models, settings.deploy.target)
-            path = fetch(
-                plan(model, engine),
-                token=token.get_secret_value() if token else None,
-                endpoint=settings.models.hf_endpoint,
-            )
-            print(f"{model.id}: {path}")
+            for source in (plan(model, engine), *(beside(model) if engine == "sglang" else ())):
+                print(f"{model.id}: {fetch(source, token=token, endpoint=endpoint)}")
     except (ConfigurationError, WeightsError) as error:
         sys.exit(str(error))
 

@@ -35,6 +35,10 @@ READY_SECONDS = 2.0
 """How long a server that starts may take to say whether it is ready; then it is asked again."""
 LINES_KEPT = 12
 STOP_SECONDS = 5.0
+KILL_SECONDS = 8.0
+"""After which what was killed and is still there is in the kernel's hands: a driver that does not return."""
+LONGEST_ANSWER = 1 << 20
+"""Bytes of the answer to the smallest request, above which it is none."""
 BUSY_STATUSES = (408, 429, 503)
 LOWEST_FAILURE = 500
 log = logging.getLogger("functions.engines.output")
@@ -131,21 +135,21 @@ class ServerProcess:
         try:
             with self.request("GET", path, timeout=timeout) as answer:
                 return bool(answer.status == 200)
-        except (OSError, http.client.HTTPException):
+        except OSError:
             return False
 
     def answers(self, path: str, body: Mapping[str, object], timeout: float) -> bool | None:
         """See `Engine.answers`: the request that is made. A refusal of it (4xx) is an answer, too."""
         try:
             with self.request("POST", path, timeout=timeout, body=json.dumps(body).encode()) as answer:
-                document = json.load(answer)
+                document = json.loads(answer.read(LONGEST_ANSWER))
         except urllib.error.HTTPError as error:
             return None if error.code in BUSY_STATUSES else error.code < LOWEST_FAILURE
         except urllib.error.URLError as error:
             return None if isinstance(error.reason, TimeoutError) else False
         except TimeoutError:
             return None
-        except (OSError, http.client.HTTPException, ValueError):
+        except (OSError, http.client.HTTPException, ValueError, RecursionError):
             return False
         return isinstance(document, dict) and bool(document.get("choices") or document.get("data"))
 
@@ -156,7 +160,10 @@ class ServerProcess:
         if method == "POST":
             request.data = body
             request.add_header("content-type", "application/json")
-        return ask_directly(request, timeout=timeout)
+        try:
+            return ask_directly(request, timeout=timeout)
+        except http.client.HTTPException as error:
+            raise OSError(f"what it answers is no HTTP ({type(error).__name__})") from error
 
     def wait(self) -> None:
         """Return once it has ended, for whatever reason; at once before `start`."""
@@ -166,7 +173,7 @@ class ServerProcess:
 
     def stop(self, *, at_once: bool = False) -> None:
         """Stop it: SIGTERM (unless `at_once`), then SIGKILL, to it and to what it has started. Returns when it is gone.
-        Idempotent."""
+        Idempotent. One that cannot be killed is told of in the log."""
         with self._lock:
             self._stopped = True
         if self._process is None:
@@ -177,7 +184,10 @@ class ServerProcess:
             self._process.wait(0 if at_once else self.stop_seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                log.error("%s (process %d) was killed, and is still there", self.name, self._process.pid)
         self._end_what_is_left()
 
     def _end_what_is_left(self) -> None:

@@ -109,6 +109,22 @@ def test_what_it_has_started_is_killed_once_and_never_what_has_its_number_later(
     assert killed == [server.pid]
 
 
+def test_one_that_cannot_be_killed_is_told_of_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("functions.engines.process.KILL_SECONDS", 0.2)
+    server = process(SERVER, "200")
+    server.start(timeout=20)
+    assert server._process is not None
+    with monkeypatch.context() as kernel:  # that does not come back from a driver
+        kernel.setattr(server._process, "kill", lambda: None)
+        kernel.setattr(os, "killpg", lambda *_: None)
+        server.stop(at_once=True)
+        assert f"(process {server.pid}) was killed, and is still there" in caplog.text
+    server.stop(at_once=True)
+    server.wait()
+
+
 def test_stopping_while_it_starts_ends_the_wait(tmp_path: Path) -> None:
     flag = tmp_path / "up"
     server = process(f"import pathlib, time; pathlib.Path({str(flag)!r}).touch(); time.sleep(60)")

@@ -17,6 +17,7 @@ from functions.engines.sglang_command import Sources, command_line
 from functions.weights import Hub, Local, plan
 from functions.weights_beside import adapters_of, draft_of
 from infra.settings import Device, Model
+from tests.functions.test_watch import NOT_HTTP, listening
 
 ADDRESS = Address(host="0.0.0.0", port=8000)
 
@@ -170,6 +171,12 @@ def test_sleep_and_wake_speak_to_the_server_with_its_key() -> None:
             sglang.wake()
         server.shutdown()
     assert seen == [("/release_memory_occupation", "Bearer ek-1"), ("/resume_memory_occupation", "Bearer ek-1")]
+
+
+def test_one_that_answers_no_http_is_one_that_does_not_sleep() -> None:
+    for server in listening(NOT_HTTP):
+        with pytest.raises(EngineSleepError, match="did not release its memory: what it answers is no HTTP"):
+            engine("cuda", server.address, snapshot=True).sleep()
 
 
 def test_it_does_not_ask_hugging_face_unless_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,8 @@ def answer(status: str, body: str) -> bytes:
         (answer("500 Internal Server Error", "{}"), False),
         (answer("200 OK", '{"choices": []}'), False),
         (answer("200 OK", "[1]"), False),
+        (answer("200 OK", "[" * 200_000), False),
+        (answer("200 OK", '{"choices": ["' + "a" * 2_000_000 + '"]}'), False),
         (answer("200 OK", "\x00\x01 garbage"), False),
         (NOT_HTTP, False),
         (b"", False),

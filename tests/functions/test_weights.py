@@ -262,6 +262,19 @@ def test_a_disk_that_fills_up_is_told_and_the_next_attempt_with_room_succeeds(
     assert take(source, cache=tmp_path).path.read_bytes() == Q4
 
 
+def test_a_disk_that_is_full_at_the_last_byte_leaves_no_half_of_a_record(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", full)
+        with pytest.raises(WeightsError, match=f"{QWEN}-GGUF: the disk is full"):
+            fetch(plan(qwen(), "llamacpp"), cache=tmp_path)
+    assert not list((tmp_path / "verified").iterdir())
+
+
 def test_weights_that_sglang_could_not_serve_so_are_told_by_a_prefetch_and_by_the_start(
     hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
