@@ -41,8 +41,17 @@ SHARES_KEYS_AND_VALUES: Final = frozenset(
 """Kinds of models whose heads of keys and values are spread over the GPUs, or copied, evenly or not at all."""
 NO_FP8: Final = frozenset({"awq", "gptq", "bitsandbytes", "compressed-tensors"})
 """What a checkpoint may have been quantized by, so that it cannot be quantized to fp8 when it is loaded."""
-MADE_UP: Final = ("load-format", "cpu-offload-gb", "quantization-param-path", "model-loader-extra-config")
-"""Flags with which the size of the files says nothing of the memory."""
+OVERRIDES: Final = "json-model-override-args"
+"""The flag that may say anything else than the file."""
+ELSEWHERE: Final = frozenset(
+    ["load-format", "cpu-offload-gb", "offload-group-size", "ple-offload-embedding", "kt-weight-path", "dwdp-size",
+     "encoder-only", "language-only", "language-model-only", "quantization-param-path", "model-loader-extra-config"]
+)  # fmt: skip
+"""Flags with which the size of the files says nothing of the GPUs' memory."""
+ALONG_THE_PROMPT: Final = frozenset(["attn-cp-size", "attention-context-parallel-size"])
+"""Flags with which attention's GPUs share prompts, not heads alone."""
+HALVES: Final = frozenset(["float16", "half", "bfloat16"])
+"""Types of weights that SGLang loads as they are; `float32`, or none, it loads as one of these."""
 GIB: Final = 1 << 30
 
 
@@ -68,6 +77,12 @@ class Checkpoint:
         """The first of these that is there; None also where it is no positive number."""
         found = next((self.text[key] for key in keys if self.text.get(key) is not None), None)
         return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+
+    @property
+    def dtype(self) -> object:
+        """Of the weights, as far as it is told."""
+        told = (part.get(key) for part in (self.text, self.config) for key in ("dtype", "torch_dtype"))
+        return next((dtype for dtype in told if dtype is not None), None)
 
     @property
     def context(self) -> int | None:
@@ -109,6 +124,8 @@ def objections(
 ) -> Iterator[str]:
     """What stands against serving `model` on `device` with this checkpoint, and `draft` beside it. `longer`: SGLang is
     told to take a longer context than the model's (`LONGER_ALLOWED`)."""
+    if OVERRIDES in model.sglang.flags:
+        return
     yield from _of_one(model, checkpoint, device=device, longer=longer, whose="the model's")
     if draft is not None:
         yield from _of_one(model, draft, device=device, longer=longer, whose="the drafting model's")
@@ -118,14 +135,14 @@ def objections(
 
 
 def _of_one(model: Model, checkpoint: Checkpoint, *, device: Device, longer: bool, whose: str) -> Iterator[str]:
-    if "json-model-override-args" in model.sglang.flags:
-        return  # it may say anything
     context = checkpoint.context
     if context is not None and model.context_length > context and not longer:
         yield (
             f"context_length: {model.context_length} is above {whose} own, {context}; expected at most that (or "
             f"{LONGER_ALLOWED}=1 in the engine's environment)"
         )
+    if not ALONG_THE_PROMPT.isdisjoint(model.sglang.flags):
+        return
     tensor = max(1, _over(model, device) // model.sglang.attention_data_parallel)
     heads, shared = checkpoint.number("num_attention_heads"), checkpoint.number("num_key_value_heads")
     if heads is not None and heads % tensor:
@@ -162,12 +179,13 @@ def _quantization(model: Model, checkpoint: Checkpoint) -> Iterator[str]:
 
 def _memory(model: Model, checkpoint: Checkpoint, *, device: Device) -> Iterator[str]:
     """Whether the weights alone are more than the GPUs hold: the least that can be said against it."""
-    if device != "cuda" or checkpoint.size is None or any(flag in model.sglang.flags for flag in MADE_UP):
+    if device != "cuda" or checkpoint.size is None or not ELSEWHERE.isdisjoint(model.sglang.flags):
         return
     quantized_now = method_of(model) is not None and "quantization_config" not in checkpoint.config
+    halved = checkpoint.dtype not in HALVES and model.sglang.dtype != "float32"
     name, _ = gpus.split(model.gpu)
     count, holds = _over(model, device), gpus.GPUS[name].memory_gb
-    least = checkpoint.size / (4 if quantized_now else 1) / count
+    least = checkpoint.size / (4 if quantized_now else 1) / (2 if halved else 1) / count
     if least > holds * GIB:
         yield (
             f"gpu: the weights are {checkpoint.size / GIB:.1f} GiB, {least / GIB:.1f} on each GPU, and {name} has "

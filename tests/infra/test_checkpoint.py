@@ -38,7 +38,7 @@ PHI_35_MINI = {
 }  # fmt: skip
 QWEN3_8B = {
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "num_attention_heads": 32, "num_key_value_heads": 8,
-    "head_dim": 128, "max_position_embeddings": 40960, "rope_scaling": None,
+    "head_dim": 128, "max_position_embeddings": 40960, "rope_scaling": None, "torch_dtype": "bfloat16",
 }  # fmt: skip
 QWEN3_30B = {
     "architectures": ["Qwen3MoeForCausalLM"], "model_type": "qwen3_moe", "num_attention_heads": 32,
@@ -47,6 +47,19 @@ QWEN3_30B = {
 }  # fmt: skip
 LINEAR = {**LLAMA_1B, "max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 4.0}}
 SEES = {"architectures": ["Qwen3VLForConditionalGeneration"], "text_config": QWEN3_8B, "vision_config": {}}
+SINGLE = {**QWEN3_8B, "torch_dtype": "float32"}
+GEMMA3 = {
+    "architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3", "torch_dtype": "bfloat16",
+    "text_config": {"model_type": "gemma3_text", "num_attention_heads": 32, "num_key_value_heads": 16, "head_dim": 128,
+                    "rope_scaling": {"factor": 8.0, "rope_type": "linear"}},
+    "vision_config": {"model_type": "siglip_vision_model", "num_attention_heads": 16},
+}  # fmt: skip
+LLAMA4 = {
+    "model_type": "llama4", "vision_config": {"model_type": "llama4_vision_model"}, "text_config": {
+        "model_type": "llama4_text", "num_attention_heads": 40, "num_key_value_heads": 8, "num_local_experts": 16,
+        "max_position_embeddings": 10485760, "rope_scaling": {
+            "factor": 16.0, "original_max_position_embeddings": 8192, "rope_type": "llama3"}},
+}  # fmt: skip
 AWQ = {**QWEN_05B, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}
 DEEPSEEK = {
     "model_type": "deepseek_v3", "num_attention_heads": 128, "num_key_value_heads": 128, "kv_lora_rank": 512,
@@ -80,6 +93,8 @@ def told(
         (QWEN3_8B, {"size": 16 * GIB, "gpu": "T4", "draft": {**LLAMA_1B, "max_position_embeddings": 2048}},
          "context_length: 4096 is above the drafting model's own, 2048"),
         (QWEN3_8B, {"size": 61 * GIB, "gpu": "L4:2"}, "the weights are 61.0 GiB, 30.5 on each GPU, and L4 has 24"),
+        (SINGLE, {"size": 61 * GIB, "gpu": "L4"}, "the weights are 61.0 GiB, 30.5 on each GPU, and L4 has 24"),
+        (SINGLE, {"size": 30 * GIB, "gpu": "L4", "sglang": {"dtype": "float32"}}, "30.0 on each GPU, and L4 has 24"),
     ],
 )  # fmt: skip
 def test_what_sglang_could_not_serve_is_told_with_the_key_at_fault(
@@ -105,6 +120,14 @@ def test_what_sglang_could_not_serve_is_told_with_the_key_at_fault(
         (DEEPSEEK, {"gpu": "H200:8", "context_length": 163840, "sglang": {"expert_parallel": 8}}),
         (QWEN3_8B, {"size": 30 * GIB, "gpu": "L4", "quantization": "q8"}),
         (QWEN3_8B, {"size": 61 * GIB, "gpu": "L4", "sglang": {"flags": {"cpu-offload-gb": 50}}}),
+        (SINGLE, {"size": 30 * GIB, "gpu": "L4"}),
+        ({**QWEN3_8B, "torch_dtype": None}, {"size": 30 * GIB, "gpu": "L4"}),
+        (QWEN3_8B, {"size": 61 * GIB, "gpu": "L4", "sglang": {"flags": {"offload-group-size": 8}}}),
+        (QWEN3_8B, {"size": 61 * GIB, "gpu": "L4", "sglang": {"flags": {"json-model-override-args": "{}"}}}),
+        (QWEN_05B, {"gpu": "L4:4", "sglang": {"flags": {"attn-cp-size": 2}}}),
+        (GEMMA3, {"gpu": "H100:8", "context_length": 131072, "size": 51 * GIB}),
+        (LLAMA4, {"gpu": "H100:8", "context_length": 10**6, "sglang": {"expert_parallel": 8}}),
+        (DEEPSEEK, {"gpu": "H200:8", "sglang": {"attention_data_parallel": 8, "expert_parallel": 8}}),
         ({"model_type": "mamba"}, {"gpu": "L4:4", "context_length": 10**6}),
         ({"max_position_embeddings": "long", "rope_scaling": [], "quantization_config": "x"}, {}),
     ],
