@@ -127,16 +127,20 @@ class Receiving(HttpToolsProtocol):
         self._wait_no_more()
         if self.transport.is_closing():
             return
-        request_id = self._told(error)
+        known = self._coming and not self._in_head and all(cycle is not self.cycle for cycle, _ in self.pipeline)
+        request_id = self._told(error, known=known)
         self._coming = False
-        answering = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
-        if not answering and not self.pipeline:  # or it would be read as part of the answer that is under way
+        # Answers come in the order of requests: it would be read as that to one before it, or as part of its own.
+        if known:
+            its_turn = not self.cycle.response_started
+        else:
+            its_turn = (self.cycle is None or self.cycle.response_complete) and not self.pipeline
+        if its_turn:
             self.transport.write(refusal(error, request_id=request_id))
         self.transport.close()
 
-    def _told(self, error: ServiceError) -> str:
-        """Tell who counts requests, once: the application, where that has begun to see this one. Its id."""
-        known = self._coming and not self._in_head and all(cycle is not self.cycle for cycle, _ in self.pipeline)
+    def _told(self, error: ServiceError, *, known: bool) -> str:
+        """Tell who counts requests, once: the application, where that has begun to see this one (`known`). Its id."""
         state: dict[str, Any] = self.scope["state"] if known else {}
         request_id = state.get("request_id") or f"req_{os.urandom(16).hex()}"
         if known:

@@ -83,3 +83,19 @@ async def test_a_refusal_is_not_read_as_part_of_an_answer_that_is_under_way(
     writer.close()
     assert got.count(b"HTTP/1.1 ") == 1
     assert told == [(200, None), (400, "invalid_http")]
+
+
+async def test_nor_as_the_answer_to_a_request_before_it(serve: Any, hand_engine: HandEngine, clock: HandClock) -> None:
+    served = serve(hand_engine.url)
+    body = json.dumps(chat()).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(POST + f"Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    await hand_engine.next()
+    with logged() as log:
+        writer.write(b"\x16\x03\x01\x02")
+        got = await reader.read()
+        await until(lambda: len(log.lines("web.access")) == 2)
+        told = sorted((line["status"], line.get("error")) for line in log.lines("web.access"))
+    writer.close()
+    assert got == b""
+    assert told == [(400, "invalid_http"), (499, None)]
