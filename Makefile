@@ -11,6 +11,7 @@ install = $(BIN)/uv pip install --quiet --system-certs --python $(BIN)/python --
 # The tests wait for processes and sockets about as long as they compute: twice as many workers as two cores have.
 WORKERS ?= 4
 SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile
+ENGINES_SIDE_BY_SIDE := -n 2 --dist loadscope
 # What fails is tried once more, and named at the end if it passes then: a machine that is busy with other things should
 # not fail a change. Such a test is still to be mended.
 RETRY := --reruns 1 --rerun-show-tracebacks -rfE
@@ -63,10 +64,12 @@ check: lint  ## everything slower than `make test`
 	$(BIN)/python -m pytest -m any_containers --emulator-containers zygote $(SIDE_BY_SIDE) $(RETRY)
 	$(BIN)/python -m pytest -m alone $(RETRY)
 	$(BIN)/python -m tests.pythons
+	$(BIN)/python -m tests.sglang.environment --or-without
+	$(BIN)/python -m pytest tests/sglang -m engines $(ENGINES_SIDE_BY_SIDE) $(RETRY)
 
 test-sglang: .venv/.dev  ## real engines: SGLang, on the CPU in .venvs/sglang (1.3 GB), and llama.cpp before the same tests
 	$(BIN)/python -m tests.sglang.environment
-	$(BIN)/python -m pytest tests/sglang -m engines $(RETRY) $(ARGS)
+	$(BIN)/python -m pytest tests/sglang -m engines $(ENGINES_SIDE_BY_SIDE) $(RETRY) $(ARGS)
 
 test-gpu: .venv/.dev  ## SGLang on a machine with CUDA (SGLANG_PYTHON=… has it); says so where there is none
 	$(BIN)/python -m pytest tests/gpu -m gpu -s $(ARGS)

@@ -275,6 +275,8 @@ class LocalEngine:
     @staticmethod
     def _end(life: _Life, busy: bool) -> None:
         """`busy`: those who are answered wait to be told that it ends."""
+        if life.watch is not None:  # while it ends it says that it is not well
+            life.watch.end()
         if life.engine is not None:
             life.engine.stop(at_once=busy)
 

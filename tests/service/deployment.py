@@ -98,13 +98,14 @@ class Service:
         return [c.pid for c in self.emulator.containers(app=APP, function=f"engine-{model_id}") if c.pid is not None]
 
 
-def until(condition: Callable[[], bool], *, within: float = 20.0) -> float:
-    """Wait for a condition; the seconds that it took. Raises TimeoutError."""
+def until(condition: Callable[[], bool], *, within: float = 20.0, pause: float = 0.002) -> float:
+    """Wait for a condition; the seconds that it took. Raises TimeoutError. `pause`: seconds between two looks, more
+    where a look takes the processor from what is waited for."""
     started = time.perf_counter()
     while not condition():
         if time.perf_counter() - started > within:
             raise TimeoutError(f"the condition did not hold within {within} s")
-        time.sleep(0.002)
+        time.sleep(pause)
     return time.perf_counter() - started
 
 

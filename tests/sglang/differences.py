@@ -52,6 +52,10 @@ DIFFERENCES: dict[str, Difference] = {
             "sglang": (False, "only with `--enable-deterministic-inference`"),
         },
     ),
+    "penalty above two": Difference(
+        what="A `repetition_penalty` above 2",
+        values={"llamacpp": ("taken", "taken as it is"), "sglang": ("refused", "400")},
+    ),
     "queue": Difference(
         what="Who keeps the requests that find every place taken",
         values={

@@ -32,6 +32,8 @@ WAITING = 2
 """And that the service sends it beside them, where the engine keeps them."""
 CONTEXT = 2048
 PORT = "SERVER__PORT"
+HEALTH_SECONDS = 12
+"""An engine that took longer twice in a row to say that it is well is replaced. SGLang takes a second at least."""
 BOOT_SECONDS = 500
 """SGLang takes 20 s on a quiet machine with two CPUs, and twenty times that on a busy one."""
 
@@ -56,6 +58,10 @@ def settings(kind: Kind) -> dict[str, str]:
         "LIMITS__DEFAULT_RATE_LIMIT_PER_MINUTE": "1000000",
         "LIMITS__MAX_PROMPT_LENGTH": "1000000",
         "LIMITS__MAX_RESPONSE_TOKENS": str(CONTEXT),
+        "WEB__PLAIN_DEADLINE": "149",
+        "HEALTH__PROBE_SECONDS": "1",
+        "HEALTH__PROBE_TIMEOUT": str(HEALTH_SECONDS),
+        "HEALTH__FAILURES": "2",
         "STATE__KIND": "memory",
         "OMP_NUM_THREADS": "1",  # so small a model computes less than threads wait for each other
     }
@@ -160,7 +166,7 @@ class Service:
     def loaded(self, model: str) -> Inside:
         """Its engine, once it has booted."""
         self.post(f"/models/{model}/load")
-        until(lambda: self.state(model) != "booting", within=BOOT_SECONDS)
+        until(lambda: self.state(model) != "booting", within=BOOT_SECONDS, pause=0.25)
         assert self.state(model) == "ready", self.last_words()
         return Inside.of(self.kind, model, port=self.port)
 
@@ -173,10 +179,11 @@ def running(kind: Kind, log: Path) -> Iterator[Service]:
     """The service, once it answers; its engines start when they are asked for. Ended with all that it has started."""
     port = free_port()
     variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    place = {"SERVER__HOST": "127.0.0.1", PORT: str(port), "HF_HUB_OFFLINE": "1"}
+    place = {"SERVER__HOST": "127.0.0.1", PORT: str(port)}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [interpreter(kind), "-m", "functions.standalone"], cwd=ROOT, env=variables | settings(kind) | place,
+            [interpreter(kind), "-m", "functions.standalone"], cwd=ROOT,
+            env=variables | environment.ON_A_CPU | settings(kind) | place,
             stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         service = Service(kind=kind, process=process, url=f"http://127.0.0.1:{port}", port=port, log=log)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import openai
+import pytest
 
 from tests.functions import test_llamacpp_answers as shared
 from tests.functions.test_llamacpp_answers import (
@@ -20,6 +21,31 @@ if TYPE_CHECKING:
     from tests.web.conftest import Served
 
 __all__ = ["TestLogprobs", "TestToolsAreCalledWhenTheyMustBe", "test_a_stop_string_ends_it_and_is_not_told"]
+
+
+@pytest.mark.parametrize(
+    "penalty", [{"frequency_penalty": 2}, {"presence_penalty": 2}, {"extra_body": {"repetition_penalty": 2}}],
+    ids=["frequency", "presence", "repetition"],
+)  # fmt: skip
+async def test_a_penalty_changes_what_is_said_and_leaves_the_engine_well(
+    served: Served, service: Service, penalty: Any
+) -> None:
+    """SGLang has torch compile one of them when it is first asked for: one that cannot be ends its scheduler."""
+    before = service.loaded("demo").pid
+    forced = {"max_tokens": 60, "logit_bias": {"0": -100, "2": -100}}  # no end: what repeats itself does so
+    plain, penalized = [(await ask(served, **forced, **more)).choices[0].message.content for more in ({}, penalty)]
+    assert plain != penalized
+    assert service.loaded("demo").pid == before
+
+
+async def test_a_repetition_penalty_above_two(served: Served, service: Service) -> None:
+    try:
+        await ask(served, max_tokens=1, extra_body={"repetition_penalty": 2.5})
+        outcome = "taken"
+    except openai.BadRequestError as error:
+        assert "repetition_penalty" in error.message
+        outcome = "refused"
+    assert outcome == expected("penalty above two", service.kind)
 
 
 class TestJson(shared.TestJson):

@@ -45,8 +45,6 @@ OTHER_HARDWARE = {
     "petit_nvfp4", "modelslim", "mxfp_w4a8", "quark", "quark_int4fp8_moe", "quark_mxfp4", "mlx_q4", "mlx_q8",
 }  # fmt: skip
 """Quantizations of SGLang's that are made for AMD's, Huawei's and Apple's chips."""
-
-
 LONGER = {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}
 """The demo's weights stand in for those of models whose contexts are longer."""
 

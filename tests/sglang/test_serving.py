@@ -51,8 +51,9 @@ def test_a_seed_makes_it_repeat_itself_or_not(service: Service, sdk: openai.Open
 
 def test_more_tokens_than_the_context_has_room_for(service: Service, sdk: openai.OpenAI) -> None:
     bias = {"0": -100, "2": -100}
+    most_of_it = " ".join(f"w{number}" for number in range(500))
     try:
-        told = sdk.completions.create(model="demo", prompt="Hello", max_tokens=CONTEXT, logit_bias=bias)
+        told = sdk.completions.create(model="demo", prompt=most_of_it, max_tokens=CONTEXT, logit_bias=bias)
         outcome = str(told.choices[0].finish_reason)
     except openai.BadRequestError as error:
         assert error.code == "context_length_exceeded"
