@@ -32,6 +32,8 @@ SECRET: Final = re.compile(
 """Of the shapes: the service's and OpenAI's keys (`sk-`), engines' (`ek-`, 43 characters), Hugging Face's tokens
 (34 letters), Modal's tokens and proxy tokens (ids and secrets: 22 letters and digits; the emulator's secrets: 32
 characters), AWS's access key ids."""
+PASSWORD: Final = re.compile(r"""(://[^\s/:@"']*:)[^\s/@"']+@""")
+"""In an address: of a proxy, say."""
 SIGNS: Final = (
     "sk-", "ek-", "hf_", "ak-", "as-", "wk-", "ws-", "akia", "asia", "bearer", "api-key", "api_key", "apikey",
     "authorization", "secret", "x-amz-", "session_token", "session-token", "sessiontoken",
@@ -42,6 +44,8 @@ STRUCK: Final = "***"
 
 def strike_out(text: str) -> str:
     """`text` without what is spelled as a key."""
+    if "@" in text and "://" in text:
+        text = PASSWORD.sub(rf"\1{STRUCK}@", text)
     lower = text.lower()
     for sign in SIGNS:
         if sign in lower:

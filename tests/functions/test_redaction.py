@@ -38,6 +38,7 @@ STRUCK_OUT = {
     "AWS_SECRET_ACCESS_KEY=ab/cd+ef AWS_SESSION_TOKEN=xyz": "AWS_SECRET_ACCESS_KEY=*** AWS_SESSION_TOKEN=***",
     '{"SecretAccessKey": "ab/cd+ef", "SessionToken": "xyz"}': '{"SecretAccessKey": "***", "SessionToken": "***"}',
     "GET /x?X-Amz-Security-Token=xyz&X-Amz-Signature=0f&a=b": "GET /x?X-Amz-Security-Token=***&X-Amz-Signature=***&a=b",
+    "by http://me:pa55:w0rd@proxy:3128/x, redis://:pa55@h": "by http://me:***@proxy:3128/x, redis://:***@h",
     "MODAL_TOKEN_SECRET=abc; Modal-Secret: abc": "MODAL_TOKEN_SECRET=***; Modal-Secret: ***",
 }
 LEFT = [
@@ -51,6 +52,7 @@ LEFT = [
     "ServerArgs(hf_token=None, session_token=None)",
     "a secret is missing: modal secret create",
     "POST /v1/chat/completions 200",
+    "http://127.0.0.1:3000/v1 for me@example.com, ssh://git@host:22/x, http://[::1]:80/a:b@c",
 ]  # fmt: skip
 
 
