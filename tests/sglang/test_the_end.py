@@ -66,7 +66,7 @@ def test_engines_that_hang_and_that_are_killed_are_replaced_and_callers_are_told
     assert replaced(service, dies, "vectors")
     log = service.log.read_text(errors="replace")
     assert "the engine of demo is ended: it did not answer" in log
-    assert "the engine of vectors is gone: it ended by itself" in log
+    assert "the engine of vectors is gone: " in log
 
 
 def test_a_service_that_is_told_to_stop_lets_answers_end_and_leaves_no_process_behind(service: Service) -> None:
