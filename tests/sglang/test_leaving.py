@@ -24,7 +24,7 @@ LIMIT = 1800
 """Tokens of an answer after which a request ends that nobody has aborted."""
 MOST = 1500
 """An engine that was seen with as many had not heard that its caller has left."""
-ATTEMPTS = 8
+ATTEMPTS = 30
 """A prefill is short: on a busy machine it may be over before its caller has noticed that it began."""
 LONG_PROMPT = " ".join(f"w{number}" for number in range(250))
 LONG_LIMIT = 1000
