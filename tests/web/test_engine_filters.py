@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from web.dialects.engines import engine_call
 from web.dialects.forced_tools import CallReader, OneCall, call_schema
-from web.dialects.logprobs import LogprobsOf
+from web.dialects.logprobs import LogprobsOf, OffsetsOf
 from web.dialects.openai import parse_chat
 from web.dialects.openai_answer import OpenAIStream
 from web.dialects.pieces import Piece
@@ -142,6 +142,16 @@ def test_a_completion_is_told_in_the_older_shape_with_offsets_that_go_on() -> No
         "tokens": ["c", "☃"], "token_logprobs": [-1.0, -1.0], "text_offset": [2, 3],
         "top_logprobs": [{"c": -1.0, "d": -1.0}, {}],
     }  # fmt: skip
+
+
+def test_a_completions_tokens_have_offsets_where_the_engine_tells_none() -> None:
+    def told(choice: int, said: str, *tokens: str) -> Piece:
+        return Piece(choice, "text", said, {"tokens": list(tokens), "text_offset": [-1] * len(tokens)})
+
+    convert = OffsetsOf()
+    pieces = [told(0, "ab c", "ab", " c"), told(1, "x", "x"), text(0, "unseen"), told(0, "d", "d"), told(0, "")]
+    offsets = [piece.logprobs and piece.logprobs["text_offset"] for piece in convert(pieces)]
+    assert offsets == [[0, 2], [0], None, [10], []]
 
 
 def event(said: str) -> bytes:

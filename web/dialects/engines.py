@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from web.dialects.forced_tools import CallReader, OneCall, call_schema
-from web.dialects.logprobs import LogprobsOf
+from web.dialects.logprobs import LogprobsOf, OffsetsOf
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +48,7 @@ def engine_call(request: GenerationRequest, *, kind: EngineKind, model: str, rid
     match kind:
         case "sglang":
             body["rid"] = rid
-            filters += _for_sglang(body, rid)
+            filters += _for_sglang(body, request.kind, rid)
         case "scripted":
             body["rid"] = rid
             if "x_scripted" in request.extensions:
@@ -77,10 +77,12 @@ def _one(filters: list[PieceFilter]) -> PieceFilter | None:
     return every
 
 
-def _for_sglang(body: dict[str, Any], rid: str) -> list[PieceFilter]:
+def _for_sglang(body: dict[str, Any], kind: Kind, rid: str) -> list[PieceFilter]:
     """SGLang 0.5.23 has ways of its own to force a call, each with a gap (measured): without a `--tool-call-parser` it
     leaves the definitions of the parameters' schemas behind and streams calls as text; with one it took any tool for
     the one that was named, any arguments, and no end. A schema of the answer it holds in either case."""
+    if kind == "text":
+        return [] if body.get("logprobs") is None else [OffsetsOf()]
     choice = body.get("tool_choice")
     if choice != "required" and not isinstance(choice, dict):
         return []
