@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import openai
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from functions.demo import MODEL_FOLDER
 from functions.engines.base import Address
@@ -142,12 +142,8 @@ class TestToolsAreCalledWhenTheyMustBe:
 
 
 class Step(BaseModel):
-    count: int
+    count: Annotated[int, Field(ge=0, le=9)]
     kind: Literal["a", "b"]
-
-
-class Plan(BaseModel):
-    steps: tuple[Step, Step]
 
 
 class TestJson:

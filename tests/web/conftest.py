@@ -152,8 +152,16 @@ def http_protocol() -> type[asyncio.Protocol]:
     return HttpProtocol
 
 
+@pytest.fixture(scope="session")
+def loaded() -> None:
+    """What a test measures is not what it takes to load a part that it is the first to ask for."""
+    settings = settings_with()
+    engines = ConfiguredEngines(settings.models, {"scripted": target_of("http://127.0.0.1:9")})
+    create_application(Services(settings=settings, engines=engines), whole=True)
+
+
 @pytest.fixture
-def serve(web_loop: asyncio.AbstractEventLoop, http_protocol: type[asyncio.Protocol]) -> Iterator[Serve]:
+def serve(web_loop: asyncio.AbstractEventLoop, http_protocol: type[asyncio.Protocol], loaded: None) -> Iterator[Serve]:
     """`serve(engine or target, **services)` -> `Served`; stopped at the end. `web={…}`: settings of that section."""
     with contextlib.ExitStack() as stack:
 
@@ -168,8 +176,7 @@ def serve(web_loop: asyncio.AbstractEventLoop, http_protocol: type[asyncio.Proto
             settings = settings or settings_with(**(web or {}))
             if "engines" not in services:
                 services["engines"] = ConfiguredEngines(settings.models, {"scripted": target})
-            # Whole: what a test measures is not what it takes to load a part that it is the first to ask for.
-            application = create_application(Services(settings=settings, **services), whole=True)
+            application = create_application(Services(settings=settings, **services))
             return stack.enter_context(running(application, web_loop, http_protocol))
 
         yield start

@@ -190,8 +190,8 @@ async def test_a_boot_that_failed_is_told_at_once_and_not_retried(serve: Any, ht
         failure.stop()
 
 
-async def test_a_full_engine_is_overload_not_a_boot(serve: Any, hand_engine: HandEngine) -> None:
-    served = serve(hand_engine.url)
+async def test_a_full_engine_is_overload_not_a_boot(serve: Any, hand_engine: HandEngine, clock: HandClock) -> None:
+    served = serve(hand_engine.url, clock=clock)
     response = await served.raw(chat())
     flat = {"object": "error", "message": "The request queue is full.", "type": "ServiceUnavailableError", "code": 503}
     await (await hand_engine.next()).answer(503, json.dumps(flat).encode())
