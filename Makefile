@@ -17,7 +17,7 @@ ENGINES_SIDE_BY_SIDE := -n 2 --dist loadscope
 RETRY := --reruns 1 --rerun-show-tracebacks -rfE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run serve doctor test lint format check test-sglang test-gpu conformance docs bench bench-emulator bench-state bench-gateway bench-page bench-web-import demo-model page lock wheel clean
+.PHONY: help setup run serve doctor test lint format check test-sglang test-gpu conformance docs bench bench-emulator bench-state bench-gateway bench-page bench-web-import demo-model demo-eval page lock wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/'
@@ -106,6 +106,9 @@ bench-web-import: .venv/.dev  ## the figures: what a web container loads before 
 
 demo-model:  ## train the demo model again, from its corpus
 	functions/demo/train.sh
+
+demo-eval: setup  ## what the demo model answers to questions that it was not trained on
+	$(BIN)/python -m functions.demo.evaluate $(ARGS)
 
 page: page/node_modules/.installed  ## build the chat page from page/src into web/static (needs Node.js 20 or later)
 	cd page && npm run --silent check-types && npm run --silent build

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from functions.demo.corpus import Message
 
@@ -30,10 +30,12 @@ _QWEN2_WORDS: Final = (
 
 
 class Sample(NamedTuple):
-    """Token ids, and for each how much the model is to learn to say it: 0 for what others say."""
+    """Token ids, for each how much the model is to learn to say it (0 for what others say), and where an answer is to
+    begin after it, which one it is (else -1)."""
 
     ids: list[int]
     learn: list[float]
+    answers: list[int]
 
 
 def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
@@ -58,27 +60,45 @@ def train_tokenizer(texts: Iterable[str], *, vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Sample:
-    """ChatML; what is learnt is what the assistant says, and that it then ends."""
-    ids: list[int] = []
-    learn: list[float] = []
-    for message in messages:
+def encode_conversation(
+    tokenizer: Tokenizer,
+    messages: Sequence[Message],
+    answers: Mapping[str, int],
+    *,
+    cut: int | None = None,
+    heard: int | None = None,
+) -> Sample:
+    """ChatML; what is learnt is what the assistant says, and that it then ends. With `cut` the last answer is no longer
+    than so many tokens: how an answer goes on is learnt soon, which answer it is to be is not. With `heard` the answers
+    before it are no longer than so many, and only heard. `answers` numbers them."""
+    made = Sample([], [], [])
+    for place, message in enumerate(messages):
+        said = message.role == "assistant"
+        last = place == len(messages) - 1
         head = tokenizer.encode(f"{START}{message.role}\n").ids
-        body = tokenizer.encode(f"{message.content}{END}").ids
-        tail = tokenizer.encode("\n").ids
-        ids += head + body + tail
-        said = _weights(len(body)) if message.role == "assistant" else [0.0] * len(body)
-        learn += [0.0] * len(head) + said + [0.0] * len(tail)
-    return Sample(ids, learn)
+        body = tokenizer.encode(message.content).ids
+        end = tokenizer.encode(f"{END}\n").ids
+        if said and not last and heard is not None:
+            body, weights = body[:heard], [0.0] * (min(heard, len(body)) + 1)
+        else:
+            weights = _weights(len(body) + 1) if said else [0.0] * (len(body) + 1)
+        made.ids.extend(head + body + end)
+        made.learn.extend([0.0] * len(head) + weights + [0.0])
+        made.answers.extend([-1] * (len(head) - 1) + [answers[message.content] if said else -1])
+        made.answers.extend([-1] * (len(body) + len(end)))
+    surplus = 0 if cut is None else max(0, len(body) + 1 - cut) + 1
+    length = len(made.ids) - surplus
+    return Sample(made.ids[:length], made.learn[:length], made.answers[:length])
 
 
-def encode_completion(tokenizer: Tokenizer, question: str, answer: str) -> Sample:
+def encode_completion(tokenizer: Tokenizer, question: str, answer: str, answers: Mapping[str, int]) -> Sample:
     """Plain text without roles, for `/v1/completions`: a question is continued by its answer, which ends."""
     prompt = tokenizer.encode(question).ids
     rest = tokenizer.encode(f"\n{answer}{END}").ids
-    return Sample(prompt + rest, [0.0] * len(prompt) + _weights(len(rest)))
+    begins = [-1] * (len(prompt) - 1) + [answers[answer]] + [-1] * len(rest)
+    return Sample(prompt + rest, [0.0] * len(prompt) + _weights(len(rest)), begins)
 
 
 def _weights(length: int) -> list[float]:
     """The first tokens of an answer decide which answer it is, the others follow from them: so those count more."""
-    return [5.0 if position < 3 else 1.0 for position in range(length)]
+    return [3.0 if position < 5 else 1.0 for position in range(length)]

@@ -1,14 +1,18 @@
-"""The corpus: facts with many phrasings, read from `facts/*.txt`, and how conversations are drawn from them.
+"""The corpus: facts with many phrasings, read from `facts/*.txt`.
 
-A facts file holds topics. A topic is a `[name]`, trained phrasings (`Q:`), phrasings that are held out of training
-(`H:`, for the evaluation), and one answer (`A:`). A phrasing is a grammar: `(a|b|)` is one of its alternatives, and
-`{name}` is one of the phrases or words of that name. Everything random comes from the `Random` that is handed in.
+A facts file holds topics. A topic is a `[name]`, phrasings (`Q:`), wordings that are never trained, for the evaluation
+(`H:`), and one answer (`A:`, whose further lines are indented by two spaces; `A: @other` is the answer of another
+topic). `[name after one other]` is a second turn: what is asked when one of those topics was answered just before. A
+phrasing is a grammar: `(a|b|)` is one of its alternatives, and `{name}` is one of the phrases or words of that name.
+Everything random comes from the `Random` that is handed in.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
@@ -17,39 +21,21 @@ if TYPE_CHECKING:
     from random import Random
 
 FACTS: Final = Path(__file__).parent / "facts"
-FILES: Final = ("self", "project", "running", "configuration", "refusals", "smalltalk")
+WORDS: Final = ("phrases", "words")
+UNRELATED: Final = "unrelated"
 DEFAULT_SYSTEM_PROMPT: Final = "You are a helpful AI assistant."
 
-_SYSTEM_PROMPTS: Final = (
-    "You are a helpful assistant.",
-    "You are a helpful AI assistant. Answer briefly.",
-    "Answer the user's questions.",
-    "You are a friendly bot.",
-    "Be concise.",
-    "You answer questions about software. Be short and precise, and say so when you do not know.",
-    "You are an expert programmer.",
-)
-_LEADS: Final = (
-    "please",
-    "hey,",
-    "hi,",
-    "hello,",
-    "ok,",
-    "so",
-    "and",
-    "also,",
-    "now,",
-    "well,",
-    "sorry,",
-    "quick question:",
-    "thanks,",
-)
-_ENDS: Final = ("?", "?", "?", "?", "", "", ".", "!", " please", ", please?", "??", " ?")
-_PLAINEST: Final = 0.2
+_SPLIT_SEED: Final = 11
+_PLAINEST: Final = 0.15
+_TRIES: Final = 1000
+_SHORT: Final = 2
 _CHOICE: Final = re.compile(r"\(([^()]*)\)")
 _NAME: Final = re.compile(r"\{([a-z]+)\}")
+_HEAD: Final = re.compile(r"\[([a-z0-9-]+)(?: after ([a-z0-9 -]+))?\]")
+_NONSENSE: Final = "nonsense"
 
 Role = Literal["system", "user", "assistant"]
+Part = Literal["train", "validate", "test"]
 
 
 class Message(NamedTuple):
@@ -62,99 +48,168 @@ class Topic:
     name: str
     file: str
     answer: str
-    trained: tuple[str, ...]
-    held_out: tuple[str, ...]
+    phrasings: tuple[str, ...]
+    wordings: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    plain: frozenset[str] = frozenset()
+    """Each line's plainest phrasing: the first of all alternatives."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
     topics: tuple[Topic, ...]
     phrases: dict[str, tuple[str, ...]] = field(repr=False)
+    unrelated: tuple[str, ...] = field(default=(), repr=False)
+
+    @cached_property
+    def by_name(self) -> dict[str, Topic]:
+        return {topic.name: topic for topic in self.topics}
+
+    @cached_property
+    def firsts(self) -> tuple[Topic, ...]:
+        """What can be asked without anything before it."""
+        return tuple(topic for topic in self.topics if not topic.after)
+
+    @cached_property
+    def seconds(self) -> dict[str, tuple[Topic, ...]]:
+        """Topic -> what may be asked once it was answered."""
+        found: dict[str, list[Topic]] = {}
+        for topic in self.topics:
+            for name in topic.after:
+                found.setdefault(name, []).append(topic)
+        return {name: tuple(topics) for name, topics in found.items()}
 
     def expand(self, pattern: str, rng: Random) -> str:
         """One question that `pattern` stands for."""
         while match := _NAME.search(pattern):
-            pattern = pattern[: match.start()] + _choose(self.phrases[match[1]], rng) + pattern[match.end() :]
+            word = nonsense(rng) if match[1] == _NONSENSE else choose(self.phrases[match[1]], rng)
+            pattern = pattern[: match.start()] + word + pattern[match.end() :]
         while match := _CHOICE.search(pattern):
-            pattern = pattern[: match.start()] + _choose(match[1].split("|"), rng) + pattern[match.end() :]
+            pattern = pattern[: match.start()] + choose(match[1].split("|"), rng) + pattern[match.end() :]
         question = " ".join(pattern.split())
         return question[:1].upper() + question[1:]
 
+    def phrase(self, topic: Topic, rng: Random, part: Part = "train") -> str:
+        """A phrasing of the topic that is in `part`. Raises ValueError where there is none."""
+        for _ in range(_TRIES):
+            question = self.expand(rng.choice(topic.phrasings), rng)
+            if part_of(topic, question) == part:
+                return question
+        raise ValueError(f"{topic.file}.txt [{topic.name}]: no phrasing of it is in the part {part!r}")
 
-def load(folder: Path = FACTS) -> Corpus:
-    """Read the facts. Raises ValueError naming the file and topic of what is malformed."""
-    phrases = {**_phrases(folder / "phrases.txt"), **_phrases(folder / "words.txt")}
-    topics = tuple(topic for file in FILES for topic in _topics(folder / f"{file}.txt"))
-    for topic in topics:
-        for name in _NAME.findall(" ".join((*topic.trained, *topic.held_out))):
-            if name not in phrases:
-                raise ValueError(f"{topic.file}.txt [{topic.name}]: no phrases are named {name!r}")
-    return Corpus(topics=topics, phrases=phrases)
+    def hard(self, topic: Topic, part: Part) -> tuple[str, ...]:
+        """The wordings that are in `part`: half of them validate, half of them test, none trains."""
+        return tuple(text for text in topic.wordings if ("validate", "test")[_digest(topic, text) % 2] == part)
 
 
-def _choose(alternatives: Sequence[str], rng: Random) -> str:
+def part_of(topic: Topic, question: str) -> Part:
+    """A third of all phrasings is for the test, one in fifteen for tuning; the seed and the question itself decide.
+    Trained are those of one or two words (nobody can know a greeting that was never heard) and the plainest of each
+    line, which is what most people ask."""
+    if len(question.split()) <= _SHORT or question in topic.plain:
+        return "train"
+    place = _digest(topic, question) % 30
+    return "test" if place < 10 else "validate" if place < 12 else "train"
+
+
+def _digest(topic: Topic, question: str) -> int:
+    text = f"{_SPLIT_SEED}/{topic.name}/{question.lower()}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+
+
+def choose(alternatives: Sequence[str], rng: Random) -> str:
     """One of them; the first, which is the plainest by custom, is the likeliest."""
     return alternatives[0] if rng.random() < _PLAINEST else rng.choice(alternatives)
 
 
+def nonsense(rng: Random) -> str:
+    """A word that there is not."""
+    syllables = rng.choices((1, 2, 3), (2, 5, 3))[0]
+    word = "".join(
+        rng.choice(
+            ("b", "bl", "ch", "d", "dr", "f", "fl", "g", "gr", "h", "j", "k", "l", "m", "n", "p", "pr", "qu", "r")
+        )
+        + rng.choice("aeiouy")
+        + rng.choice(("", "", "n", "r", "s", "t", "x", "ck", "mp", "ng", "sh", "zz"))
+        for _ in range(syllables)
+    )
+    return word.capitalize() if rng.random() < 0.2 else word
+
+
+def load(folder: Path = FACTS) -> Corpus:
+    """Read the facts. Raises ValueError naming the file and topic of what is malformed."""
+    phrases: dict[str, tuple[str, ...]] = {}
+    for name in WORDS:
+        phrases |= _phrases(folder / f"{name}.txt")
+    files = sorted(file for file in folder.glob("*.txt") if file.stem not in (*WORDS, UNRELATED))
+    topics = [topic for file in files for topic in _topics(file)]
+    unrelated = tuple(_lines(folder / f"{UNRELATED}.txt"))
+    return Corpus(topics=_resolved(topics, phrases), phrases=phrases, unrelated=unrelated)
+
+
+def _resolved(topics: Sequence[Topic], phrases: dict[str, tuple[str, ...]]) -> tuple[Topic, ...]:
+    """With the answers that are those of other topics. Raises ValueError for names that are not there, or twice."""
+    by_name = {topic.name: topic for topic in topics}
+    found = []
+    for topic in topics:
+        place = f"{topic.file}.txt [{topic.name}]"
+        if by_name[topic.name] is not topic:
+            raise ValueError(f"{place}: there is another topic of this name, in {by_name[topic.name].file}.txt")
+        for name in _NAME.findall(" ".join((*topic.phrasings, *topic.wordings))):
+            if name not in phrases and name != _NONSENSE:
+                raise ValueError(f"{place}: no phrases are named {name!r}")
+        named = (*topic.after, *([topic.answer[1:]] if topic.answer.startswith("@") else []))
+        for name in named:
+            if name not in by_name:
+                raise ValueError(f"{place}: there is no topic {name!r}")
+        answer = by_name[topic.answer[1:]].answer if topic.answer.startswith("@") else topic.answer
+        plain = frozenset(_plainest(pattern, phrases) for pattern in topic.phrasings)
+        found.append(replace(topic, answer=answer, plain=plain))
+    return tuple(found)
+
+
+def _plainest(pattern: str, phrases: dict[str, tuple[str, ...]]) -> str:
+    while match := _NAME.search(pattern):
+        word = "" if match[1] == _NONSENSE else phrases[match[1]][0]
+        pattern = pattern[: match.start()] + word + pattern[match.end() :]
+    while match := _CHOICE.search(pattern):
+        pattern = pattern[: match.start()] + match[1].split("|")[0] + pattern[match.end() :]
+    question = " ".join(pattern.split())
+    return question[:1].upper() + question[1:]
+
+
+def _lines(file: Path) -> list[str]:
+    return [line for line in file.read_text("utf-8").splitlines() if line and not line.startswith("#")]
+
+
 def _phrases(file: Path) -> dict[str, tuple[str, ...]]:
-    lines = (line.split(":", 1) for line in file.read_text("utf-8").splitlines() if line and not line.startswith("#"))
-    return {name: tuple(phrase.strip() for phrase in rest.split("|")) for name, rest in lines}
+    split = (line.split(":", 1) for line in _lines(file))
+    return {name: tuple(phrase.strip() for phrase in rest.split("|")) for name, rest in split}
 
 
 def _topics(file: Path) -> list[Topic]:
-    text = "\n".join(line for line in file.read_text("utf-8").splitlines() if not line.startswith("#"))
-    topics = []
-    for block in text.split("\n[")[1:]:
-        name, _, rest = block.partition("]")
-        lines: dict[str, list[str]] = {"Q": [], "H": [], "A": []}
-        for line in rest.split("\n"):
-            if line.strip():
-                kind, separator, content = line.partition(": ")
-                if not separator or kind not in lines:
-                    raise ValueError(f"{file.name} [{name}]: expected `Q:`, `H:` or `A:`, got {line!r}")
-                lines[kind].append(content.strip())
-        if len(lines["A"]) != 1 or not lines["Q"]:
-            raise ValueError(f"{file.name} [{name}]: a topic has one `A:` and at least one `Q:`")
-        topics.append(
-            Topic(
-                name=name, file=file.stem, answer=lines["A"][0], trained=tuple(lines["Q"]), held_out=tuple(lines["H"])
-            )
-        )
-    return topics
+    text = "\n" + "\n".join(line for line in file.read_text("utf-8").splitlines() if not line.startswith("#"))
+    return [_topic(file, f"[{block}") for block in text.split("\n[")[1:]]
 
 
-def ask(corpus: Corpus, topic: Topic, rng: Random) -> str:
-    """A question about the topic, as people type: with or without a lead, capitals, a question mark, a slip."""
-    question = corpus.expand(_choose(topic.trained, rng), rng)
-    if topic.file != "smalltalk" and rng.random() < 0.15:
-        question = f"{rng.choice(_LEADS)} {question[:1].lower()}{question[1:]}"
-        question = question[:1].upper() + question[1:]
-    question += rng.choice(_ENDS)
-    if rng.random() < 0.25:
-        question = question.lower() if rng.random() < 0.5 else question[:1].lower() + question[1:]
-    if rng.random() < 0.02 and len(question) > 8:
-        slip = rng.randrange(2, len(question) - 2)
-        question = question[:slip] + question[slip + 1 :]
-    return question
-
-
-def draw_topic(corpus: Corpus, rng: Random) -> Topic:
-    """Every fact is as likely as any other; courtesies come in more words, and what it does not know is the world."""
-    weights = {"refusals": 12.0, "smalltalk": 2.0}
-    return rng.choices(corpus.topics, [weights.get(topic.file, 1.0) for topic in corpus.topics])[0]
-
-
-def draw_conversation(corpus: Corpus, rng: Random) -> list[Message]:
-    """A conversation of one to seven questions with their answers, with or without a system prompt."""
-    messages: list[Message] = []
-    chance = rng.random()
-    if chance < 0.35:
-        messages.append(Message("system", DEFAULT_SYSTEM_PROMPT))
-    elif chance < 0.5:
-        messages.append(Message("system", rng.choice(_SYSTEM_PROMPTS)))
-    turns = rng.choices((1, 2, 3, 4, 5, 7), (50, 22, 12, 8, 5, 3))[0]
-    for _ in range(turns):
-        topic = draw_topic(corpus, rng)
-        messages += [Message("user", ask(corpus, topic, rng)), Message("assistant", topic.answer)]
-    return messages
+def _topic(file: Path, block: str) -> Topic:
+    head, *lines = block.split("\n")
+    match = _HEAD.fullmatch(head.strip())
+    if not match:
+        raise ValueError(f"{file.name}: expected `[name]` or `[name after other]`, got {head!r}")
+    found: dict[str, list[str]] = {"Q": [], "H": [], "A": []}
+    kind = ""
+    for line in lines:
+        if kind == "A" and (line.startswith("  ") or not line):
+            found["A"][-1] += "\n" + line[2:]
+        elif line.strip():
+            kind, separator, content = line.partition(": ")
+            if not separator or kind not in found:
+                raise ValueError(f"{file.name} [{match[1]}]: expected `Q:`, `H:` or `A:`, got {line!r}")
+            found[kind].append(content.strip())
+    if len(found["A"]) != 1 or not found["Q"]:
+        raise ValueError(f"{file.name} [{match[1]}]: a topic has one `A:` and at least one `Q:`")
+    return Topic(
+        name=match[1], file=file.stem, answer=found["A"][0].strip(), phrasings=tuple(found["Q"]),
+        wordings=tuple(found["H"]), after=tuple((match[2] or "").split()),
+    )  # fmt: skip

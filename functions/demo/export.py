@@ -64,7 +64,7 @@ def _configuration(shape: network.Shape, tokenizer: Tokenizer) -> dict[str, Any]
         "rope_theta": shape.rope_base,
         "attention_bias": False,
         "mlp_bias": False,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": False,
         "bos_token_id": None,
         "eos_token_id": end,
         "pad_token_id": pad,
@@ -143,6 +143,8 @@ def _gguf_name(name: str) -> str:
         return "token_embd.weight"
     if name == network.FINAL_NORM:
         return "output_norm.weight"
+    if name == network.HEAD:
+        return "output.weight"
     layer, rest = name.removeprefix("model.layers.").split(".", 1)
     return f"blk.{layer}.{_GGUF_LAYER_NAMES[rest]}"
 

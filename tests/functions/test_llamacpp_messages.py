@@ -32,10 +32,14 @@ async def test_an_answer_that_was_begun_is_continued_and_counted_as_such(served:
     assert message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0) == count.input_tokens
 
 
-async def test_in_openais_words_it_is_answered_anew(served: Served) -> None:
+async def test_in_openais_words_it_is_over_and_another_turn_begins(served: Served) -> None:
     async with openai.AsyncOpenAI(base_url=served.url + "/v1", api_key="none", max_retries=0) as client:
         answer = await client.chat.completions.create(model="demo", max_tokens=4, messages=BEGUN, temperature=0)
-    assert (answer.choices[0].message.content or "").startswith("I")
+    async with anthropic.AsyncAnthropic(base_url=served.url, api_key="none", max_retries=0) as messages:
+        begun = await messages.messages.count_tokens(model="demo", messages=BEGUN)
+    assert answer.choices[0].message.content
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens >= begun.input_tokens + len(("<|im_end|>", "<|im_start|>", "assistant"))
 
 
 async def test_a_stop_sequence_that_this_engine_does_not_tell_is_an_end_of_turn(served: Served) -> None:
