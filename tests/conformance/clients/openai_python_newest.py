@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import openai
 from harness import SINGLE, Target, check, holds, same, scripted
 from openai_python import HELLO, LONG, LOOK, client
 from openai_python_errors import freed
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Place(BaseModel):
-    at: int
+    """What ends by itself, also of a model that would write digits for ever."""
+
+    at: Annotated[int, Field(ge=0, le=9)]
 
 
 FLAT_LOOK: Any = {"type": "function", "strict": False, **LOOK["function"]}
