@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import socket
 import threading
@@ -152,8 +153,8 @@ def http_protocol() -> type[asyncio.Protocol]:
     return HttpProtocol
 
 
-@pytest.fixture(scope="session")
-def loaded() -> None:
+@functools.cache
+def load() -> None:
     """What a test measures is not what it takes to load a part that it is the first to ask for."""
     settings = settings_with()
     engines = ConfiguredEngines(settings.models, {"scripted": target_of("http://127.0.0.1:9")})
@@ -161,8 +162,9 @@ def loaded() -> None:
 
 
 @pytest.fixture
-def serve(web_loop: asyncio.AbstractEventLoop, http_protocol: type[asyncio.Protocol], loaded: None) -> Iterator[Serve]:
+def serve(web_loop: asyncio.AbstractEventLoop, http_protocol: type[asyncio.Protocol]) -> Iterator[Serve]:
     """`serve(engine or target, **services)` -> `Served`; stopped at the end. `web={…}`: settings of that section."""
+    load()
     with contextlib.ExitStack() as stack:
 
         def start(
