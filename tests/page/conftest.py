@@ -28,6 +28,8 @@ def told(script: dict[str, Any]) -> tuple[str, str]:
 MODELS = [
     scripted("steady", *told(QUICK), scaledown_window=300),
     scripted("slow-boot", "--boot-seconds", "4", scaledown_window=300),
+    scripted("never-up", "--boot-seconds", "3600", scaledown_window=300),
+    scripted("endless", *told({"tokens": 100_000, "gap": 0.02}), scaledown_window=300),
     {**scripted("sees", *told(QUICK), scaledown_window=300), "vision": True},
     scripted("broken", "--start-error", "no such weights", scaledown_window=300),
 ]

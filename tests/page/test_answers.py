@@ -80,11 +80,25 @@ def test_answers_come_over_a_websocket_where_that_is_set_and_are_stopped_there(c
     chat.answered()
     expect(chat.answers).to_contain_text("t11")
     expect(page.locator(".figures")).to_contain_text("12 tokens")
-    chat.choose("slow-boot")
+    chat.choose("endless")
     chat.ask("To be stopped")
+    expect(chat.answers.last).to_contain_text("t9")
     page.keyboard.press("Escape")
-    expect(page.locator(".mark").or_(page.locator(".answer .markdown").nth(1))).to_be_visible()
+    expect(page.locator(".mark")).to_have_text("Stopped here.")
     expect(page.get_by_role("button", name="Send")).to_be_visible()
+    chat.answered(2)
+    page.reload()
+    expect(chat.answers.last).to_contain_text("t9")
+    expect(page.locator(".mark")).to_have_text("Stopped here.")
+
+
+def test_an_answer_can_be_stopped_while_its_engine_starts(chat: Chat) -> None:
+    chat.choose("never-up")
+    chat.ask("To be stopped")
+    expect(chat.page.locator(".boot")).to_be_visible()
+    chat.page.keyboard.press("Escape")
+    expect(chat.page.locator(".mark")).to_have_text("Stopped here, before its first word.")
+    expect(chat.page.get_by_role("button", name="Send")).to_be_visible()
 
 
 def test_markdown_is_drawn_with_code_tables_and_math(chat: Chat) -> None:
