@@ -18,7 +18,7 @@ from web.plain_response import PlainResponse
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from tests.web.conftest import Served
+    from tests.web.conftest import RawResponse, Served
     from tests.web.doubles import Conversation, HandClock, HandEngine
 
 AFTER = 100.0
@@ -26,6 +26,20 @@ BEAT = 10.0
 QUESTION = [{"role": "user", "content": "x"}]
 SOON = {"plain_keepalive_after": 0.05, "heartbeat_interval": 0.02}
 """So soon that an engine that waits for the test is slow."""
+
+
+async def refused_without_container(engine: HandEngine, clock: HandClock) -> None:
+    """The platform has no container for a request yet, and the service waits to ask again."""
+    await (await engine.next()).answer(503, b"modal-http: no container")
+    await until(lambda: min(clock.pending()) <= 1)
+
+
+async def turn_until_begun(response: RawResponse, clock: HandClock) -> None:
+    """Turn the clock, second by second, until the response has its status and headers."""
+    head = asyncio.create_task(response.head())
+    while not head.done():
+        await asyncio.sleep(0.001)
+        clock.advance(1)
 
 
 async def test_spaces_come_from_the_configured_moment_until_the_answer(
@@ -74,11 +88,9 @@ async def test_what_still_boots_is_refused_with_a_status_instead(
     """A 200 would be too early: nobody knows whether there will be an answer."""
     served = serve(hand_engine.url, clock=clock)
     response = await served.raw(chat(stream=False))
-    await (await hand_engine.next()).answer(503, b"modal-http: no container")
-    await until(lambda: min(clock.pending()) <= 1)
+    await refused_without_container(hand_engine, clock)
     clock.advance(AFTER + 5)
-    await (await hand_engine.next()).answer(503, b"modal-http: no container")
-    await until(lambda: min(clock.pending()) <= 1)
+    await refused_without_container(hand_engine, clock)
     assert await response.ready() == b""
     clock.advance(20)
     await (await hand_engine.next()).answer(503, b"modal-http: no container")
@@ -91,17 +103,13 @@ async def test_one_that_booted_late_begins_as_soon_as_an_engine_has_it(
 ) -> None:
     served = serve(hand_engine.url, clock=clock)
     response = await served.raw(chat(stream=False))
-    await (await hand_engine.next()).answer(503, b"modal-http: no container")
-    await until(lambda: min(clock.pending()) <= 1)
+    await refused_without_container(hand_engine, clock)
     clock.advance(AFTER + 5)
     talk = await hand_engine.next()
     await talk.begin()
     await talk.token("booted")
     began = clock.monotonic()
-    head = asyncio.create_task(response.head())
-    while not head.done():
-        await asyncio.sleep(0.001)
-        clock.advance(1)
+    await turn_until_begun(response, clock)
     assert clock.monotonic() - began <= BEAT + 5
     await talk.token("", finish="stop")
     await talk.end()
@@ -114,14 +122,10 @@ async def test_an_engine_that_has_the_request_and_says_nothing_is_begun_before_t
     """Found at the last moment, and silent: it may be working."""
     served = serve(hand_engine.url, clock=clock)
     response = await served.raw(chat(stream=False))
-    await (await hand_engine.next()).answer(503, b"modal-http: no container")
-    await until(lambda: min(clock.pending()) <= 1)
+    await refused_without_container(hand_engine, clock)
     clock.advance(AFTER + 15)
     talk = await hand_engine.next()
-    head = asyncio.create_task(response.head())
-    while not head.done():
-        await asyncio.sleep(0.001)
-        clock.advance(1)
+    await turn_until_begun(response, clock)
     assert clock.monotonic() - 1000 < 150
     await talk.begin()
     await talk.token("after all", finish="stop")
