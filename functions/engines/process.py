@@ -154,8 +154,8 @@ class ServerProcess:
         return isinstance(document, dict) and bool(document.get("choices") or document.get("data"))
 
     def request(self, method: str, path: str, *, timeout: float, body: bytes = b"{}") -> http.client.HTTPResponse:
-        """One request to the server; `body`: JSON, of a POST. Raises OSError (urllib's errors are ones) when it is not
-        answered with success."""
+        """One request to the server; `body`: JSON, of a POST; `timeout`: seconds for all of it, to the end of the
+        answer. Raises OSError (urllib's errors are ones) when it is not answered with success."""
         request = urllib.request.Request(self.address.url + path, method=method, headers=dict(self.headers))  # noqa: S310
         if method == "POST":
             request.data = body

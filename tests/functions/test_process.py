@@ -26,6 +26,22 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
 
 
+TRICKLES = """
+import http.server, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.wfile.write(b"HTTP/1.1 200 OK\\r\\nx-long: ")
+        for _ in range(250 if self.path == "/health" else 0):
+            self.wfile.write(b"a")
+            time.sleep(0.02)
+        self.wfile.write(b"\\r\\ncontent-length: 0\\r\\n\\r\\n")
+    def log_message(self, *_):
+        pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+"""Its health check is answered well, letter by letter, after 5 s."""
+
+
 def free_address() -> Address:
     return Address(host="127.0.0.1", port=free_port())
 
@@ -93,6 +109,14 @@ def test_one_that_takes_connections_and_never_answers_is_stopped_in_time() -> No
     with pytest.raises(EngineStartError, match="was not ready within 1 s"):
         server.start(timeout=1)
     assert time.monotonic() - began < 20  # a look at it takes two seconds, and there were to be twenty of them
+
+
+def test_one_that_answers_its_health_check_byte_by_byte_is_not_well_once_its_time_is_over() -> None:
+    server = process(TRICKLES)
+    server.ready_path = "/ready"
+    server.start(timeout=20)
+    assert not server.healthy(0.3)
+    server.stop()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it has a group of its own on Linux")

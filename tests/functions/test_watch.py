@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -42,8 +43,9 @@ def test_what_was_too_busy_to_answer_neither_counts_nor_clears() -> None:
     assert pulse.answer(sensible=False) == "it answered 2 requests in a row with errors of its own"
 
 
-def listening(answer: bytes | None) -> Iterator[ServerProcess]:
-    """A process whose port is another's, which says `answer` to everything, or nothing at all."""
+def listening(answer: bytes | None, *, trickling: float = 0) -> Iterator[ServerProcess]:
+    """A process whose port is another's, which says `answer` to everything, or nothing at all; and then a letter each
+    20 ms, for `trickling` seconds."""
     over = threading.Event()
 
     class Handler(socketserver.BaseRequestHandler):
@@ -53,6 +55,10 @@ def listening(answer: bytes | None) -> Iterator[ServerProcess]:
                 over.wait(30)
             else:
                 self.request.sendall(answer)
+                with contextlib.suppress(OSError):
+                    for _ in range(round(trickling / 0.02)):
+                        if not over.wait(0.02):
+                            self.request.sendall(b"a")
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
         server.daemon_threads = True
@@ -90,6 +96,13 @@ def test_an_answer_a_refusal_a_silence_and_garbage_are_told_apart(said: bytes | 
     for process in listening(said):
         path, body = smallest_request("m", embedding=False)
         assert process.answers(path, body, 0.3 if said is None else 20.0) is judged
+
+
+@pytest.mark.parametrize("first", [b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 4000\r\n\r\n"])
+def test_one_that_answers_byte_by_byte_has_no_longer_than_one_that_is_silent(first: bytes) -> None:
+    for process in listening(first, trickling=5.0):
+        path, body = smallest_request("m", embedding=False)
+        assert process.answers(path, body, 0.2) is None  # at its end, what it has said is no answer: False
 
 
 class Noting(ScriptedEngine):
