@@ -17,7 +17,6 @@ import hashlib
 import logging
 import os
 import shutil
-import subprocess
 import tarfile
 import tempfile
 import threading
@@ -26,6 +25,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from functions.cards import asked_of_cards
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -33,7 +34,6 @@ log = logging.getLogger(__name__)
 
 COMPILERS: Final = ("sglang", "sgl-kernel", "torch", "triton", "flashinfer-python", "deep-gemm", "apache-tvm-ffi")
 """The packages that make code or run it: what one version has compiled is nothing to another."""
-ASK_SECONDS: Final = 20.0
 ABANDONED_SECONDS: Final = 3600.0
 """For how long nothing was written into an archive that nobody is at any more."""
 DRIVER: Final = Path("/proc/driver/nvidia/gpus")
@@ -77,18 +77,7 @@ def gpus_here() -> list[str]:
         for file in sorted(DRIVER.glob("*/information")):
             told += file.read_text().splitlines()
     names = [line.partition(":")[2].strip() for line in told if line.startswith("Model:")]
-    return names or _asked_for()
-
-
-def _asked_for() -> list[str]:
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        told = subprocess.run(  # noqa: S603 - the command is ours
-            command, capture_output=True, text=True, timeout=ASK_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in told.stdout.splitlines() if line.strip()]
+    return names or asked_of_cards("name")
 
 
 def key_of(gpus: Sequence[str], versions: Mapping[str, str]) -> str:

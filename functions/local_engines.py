@@ -163,7 +163,14 @@ class LocalEngines:
 
         def make(address: Address, boot: Boot) -> Engine:
             return make_engine(
-                model, settings, address=address, api_key=self._key, files=files, hf_token=token, boot=boot
+                model,
+                settings,
+                address=address,
+                api_key=self._key,
+                files=files,
+                hf_token=token,
+                boot=boot,
+                rented=False,
             )
 
         return make

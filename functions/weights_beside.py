@@ -56,15 +56,23 @@ def with_beside(
     )
 
 
-def refuse_unfit(model: Model, sources: Sources, *, device: Device, environment: Mapping[str, str]) -> None:
+def refuse_unfit(
+    model: Model,
+    sources: Sources,
+    *,
+    device: Device,
+    environment: Mapping[str, str],
+    largest_gib: float | None = None,
+) -> None:
     """Raise WeightsError where the weights' own `config.json` says that SGLang could not serve `model` so: at once, and
-    with the setting at fault. `environment`: of the engine."""
+    with the setting at fault. `environment`: of the engine. `largest_gib`: as `infra.checkpoint.objections` has it."""
     found = read(Path(sources.model))
     if found is None:
         return
     longer = environment.get(LONGER_ALLOWED, "").lower() in ("1", "true", "yes", "y")
     draft = None if sources.draft is None else read(Path(sources.draft))
-    for objection in objections(model, found, device=device, longer=longer, draft=draft):
+    told = objections(model, found, device=device, longer=longer, draft=draft, largest_gib=largest_gib)
+    for objection in told:
         raise WeightsError(f"{objection} (says config.json in {sources.model})")
 
 

@@ -120,10 +120,17 @@ def _size(folder: Path) -> int | None:
 
 
 def objections(
-    model: Model, checkpoint: Checkpoint, *, device: Device, longer: bool = False, draft: Checkpoint | None = None
+    model: Model,
+    checkpoint: Checkpoint,
+    *,
+    device: Device,
+    longer: bool = False,
+    draft: Checkpoint | None = None,
+    largest_gib: float | None = None,
 ) -> Iterator[str]:
     """What stands against serving `model` on `device` with this checkpoint, and `draft` beside it. `longer`: SGLang is
-    told to take a longer context than the model's (`LONGER_ALLOWED`)."""
+    told to take a longer context than the model's (`LONGER_ALLOWED`). `largest_gib`: memory of the largest GPU that is
+    there, infinite where nobody knows; None: of what the model's `gpu` names."""
     if OVERRIDES in model.sglang.flags:
         return
     yield from _of_one(model, checkpoint, device=device, longer=longer, whose="the model's")
@@ -131,7 +138,7 @@ def objections(
         yield from _of_one(model, draft, device=device, longer=longer, whose="the drafting model's")
     yield from _experts(model, checkpoint, device=device)
     yield from _quantization(model, checkpoint)
-    yield from _memory(model, checkpoint, device=device)
+    yield from _memory(model, checkpoint, device=device, largest_gib=largest_gib)
 
 
 def _of_one(model: Model, checkpoint: Checkpoint, *, device: Device, longer: bool, whose: str) -> Iterator[str]:
@@ -177,19 +184,20 @@ def _quantization(model: Model, checkpoint: Checkpoint) -> Iterator[str]:
         yield f"{key}: the checkpoint was quantized by {made}, and cannot be quantized to fp8; expected it to be absent"
 
 
-def _memory(model: Model, checkpoint: Checkpoint, *, device: Device) -> Iterator[str]:
+def _memory(model: Model, checkpoint: Checkpoint, *, device: Device, largest_gib: float | None) -> Iterator[str]:
     """Whether the weights alone are more than the GPUs hold: the least that can be said against it."""
     if device != "cuda" or checkpoint.size is None or not ELSEWHERE.isdisjoint(model.sglang.flags):
         return
     quantized_now = method_of(model) is not None and "quantization_config" not in checkpoint.config
     halved = checkpoint.dtype not in HALVES and model.sglang.dtype != "float32"
     name, _ = gpus.split(model.gpu)
-    count, holds = _over(model, device), gpus.GPUS[name].memory_gb
-    least = checkpoint.size / (4 if quantized_now else 1) / (2 if halved else 1) / count
-    if least > holds * GIB:
+    least = checkpoint.size / (4 if quantized_now else 1) / (2 if halved else 1) / _over(model, device)
+    rented = gpus.GPUS[name].memory_gb
+    has = f"{name} has {rented}" if largest_gib is None else f"the largest one here has {largest_gib:.1f}"
+    if least > (rented if largest_gib is None else largest_gib) * GIB:
         yield (
-            f"gpu: the weights are {checkpoint.size / GIB:.1f} GiB, {least / GIB:.1f} on each GPU, and {name} has "
-            f"{holds}; expected more of them, larger ones, or a quantization"
+            f"gpu: the weights are {checkpoint.size / GIB:.1f} GiB, {least / GIB:.1f} on each GPU, and {has}; expected "
+            "more of them, larger ones, or a quantization"
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from functions.cards import largest_gib
 from functions.engines.llamacpp import LlamaCppEngine
 from functions.engines.scripted import ScriptedEngine
 from functions.engines.sglang import SGLangEngine
@@ -30,12 +31,15 @@ def make_engine(
     hf_token: str | None = None,
     boot: Boot | None = None,
     environment: Mapping[str, str] | None = None,
+    rented: bool = True,
 ) -> Engine:
     """The engine that serves `model` on the configured target, not started yet.
 
     `files` is where the files of a model that has a `path` lie on this machine; the weights of others are downloaded
     here, unless they are in the cache. `boot` is told of that, and of what the engine does then. `environment`: more
-    variables for an engine that compiles. Raises EngineStartError when the weights cannot be had, or served so.
+    variables for an engine that compiles. `rented`: whether the GPUs are those that the model's `gpu` names, which is
+    Modal's to give; else the machine is asked what it has. Raises EngineStartError when the weights cannot be had, or
+    served so.
     """
     kind = model.engine_for(settings.models, settings.deploy.target)
     named = {name: os.environ[name] for name in settings.models.engine_environment if name in os.environ}
@@ -63,7 +67,13 @@ def make_engine(
         )
     sources = with_beside(model, source, token=hf_token, endpoint=settings.models.hf_endpoint, boot=boot)
     device = model.runs_on(settings.models, settings.deploy.target)
-    refuse_unfit(model, sources, device=device, environment={**os.environ, **environment})
+    refuse_unfit(
+        model,
+        sources,
+        device=device,
+        environment={**os.environ, **environment},
+        largest_gib=None if rented or device != "cuda" else largest_gib(),
+    )
     return SGLangEngine(
         model,
         device=device,
