@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import modal
 
 from infra.configuration import carry
+from infra.gguf_files import parts_of
 from infra.model_files import ROOT, model_files
 
 if TYPE_CHECKING:
@@ -124,4 +125,6 @@ def _with_files(image: modal.Image, model: Model) -> modal.Image:
         return image
     if path.is_dir():
         return image.add_local_dir(path, model_folder(model))
-    return image.add_local_file(path, str(PurePosixPath(model_folder(model)) / path.name))
+    for part in parts_of(path):
+        image = image.add_local_file(part, str(PurePosixPath(model_folder(model)) / part.name))
+    return image

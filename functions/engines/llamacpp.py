@@ -22,6 +22,7 @@ from functions.engines.base import EngineSleepError, EngineStartError, smallest_
 from functions.engines.llamacpp_server import API_KEY_VARIABLE, IMPORTED, Options
 from functions.engines.process import ServerProcess
 from functions.engines.surroundings import handed_on
+from infra.gguf_files import only_model, part_missing, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +45,8 @@ _LOAD_ERROR: Final = "error loading model: "
 
 def threads_for(file: Path, *, cpus: int) -> int:
     """Half of the CPUs, the other half is for everybody else: llama.cpp's threads spin while they wait."""
-    return 1 if file.stat().st_size < TINY_BYTES else max(1, min(MOST_THREADS, cpus // 2))
+    size = sum(part.stat().st_size for part in parts_of(file))
+    return 1 if size < TINY_BYTES else max(1, min(MOST_THREADS, cpus // 2))
 
 
 def usable_cpus() -> int:
@@ -53,15 +55,19 @@ def usable_cpus() -> int:
 
 
 def gguf_file(source: Path) -> Path:
-    """The GGUF file that `source` is, or holds as its only one. Raises EngineStartError: the path, and what to do."""
+    """The GGUF file that `source` is, or holds as its only one; of a model in parts the first, and all are there.
+    Raises EngineStartError: the path, and what to do."""
     if source.is_dir():
         found = sorted(source.glob("*.gguf"))
-        if len(found) != 1:
+        model = only_model(found)
+        if model is None:
             names = ", ".join(file.name for file in found) or "none"
             raise EngineStartError(
                 f"{source}: expected one .gguf file in this folder, found {names}; set `path` to the file"
             )
-        return found[0]
+        source = model
+    if missing := part_missing(source):
+        raise EngineStartError(f"{source}: {missing}")
     try:
         with source.open("rb") as file:
             magic = file.read(len(_MAGIC))
@@ -97,8 +103,9 @@ def load_error(lines: Sequence[str]) -> str | None:
 class LlamaCppEngine:
     """A llama.cpp server for one GGUF model.
 
-    `source` is a .gguf file or a folder with one. `max_requests` is how many requests it works on at once; further ones
-    wait their turn. Construction touches nothing: a bad file is an EngineStartError of `start`.
+    `source` is a .gguf file, the first of a model's parts, or a folder with one model. `max_requests` is how many
+    requests it works on at once; further ones wait their turn. Construction touches nothing: a bad file is an
+    EngineStartError of `start`.
     """
 
     def __init__(

@@ -9,6 +9,7 @@ from urllib.request import Request
 
 from infra.doctor.findings import FORMS, Finding
 from infra.doctor.machine import got, opened, service_url
+from infra.gguf_files import only_model, part_missing
 from infra.model_files import model_files
 from infra.revisions import advice, unpinned
 
@@ -77,10 +78,13 @@ def wrong_with(path: Path, kind: EngineKind) -> str | None:
 
 def _wrong_with_gguf(path: Path) -> str | None:
     found = sorted(path.glob("*.gguf")) if path.is_dir() else [path]
-    if len(found) != 1:
+    model = only_model(found) if path.is_dir() else path
+    if model is None:
         return f"llama.cpp needs one .gguf file, and there are {len(found)}"
-    with found[0].open("rb") as file:
-        return None if file.read(len(MAGIC)) == MAGIC else f"{found[0].name} is not a GGUF file"
+    if missing := part_missing(model):
+        return missing
+    with model.open("rb") as file:
+        return None if file.read(len(MAGIC)) == MAGIC else f"{model.name} is not a GGUF file"
 
 
 def check_hub(case: Case) -> Iterator[Finding]:

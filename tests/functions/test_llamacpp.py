@@ -22,6 +22,7 @@ from functions.engines.llamacpp_server import Options, parse
 from functions.engines.readings import LLAMACPP, read
 from infra.metric_snapshots import UNIT
 from infra.settings import Model
+from tests.functions.gguf_parts import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -258,6 +259,27 @@ def test_a_folder_must_hold_one_gguf_file(tmp_path: Path) -> None:
         make_engine(tmp_path).start()
 
 
+@pytest.mark.slow
+def test_a_model_in_parts_is_loaded_by_its_first_and_a_part_that_is_gone_is_named(
+    engine: LlamaCppEngine, tmp_path: Path
+) -> None:
+    first, second, third = split(GGUF, tmp_path, parts=3)
+    asked = {"prompt": "What is this?", "max_tokens": 12, "temperature": 0}
+    in_parts = make_engine(first, api_key=KEY)
+    in_parts.start()
+    try:
+        said = [Call(one, "/v1/completions", asked).json()["choices"][0]["text"] for one in (in_parts, engine)]
+    finally:
+        in_parts.stop()
+    assert said[0] == said[1] != ""
+    with pytest.raises(EngineStartError, match=rf"{third}: is one of 3 parts, .* set `path` to {first.name}"):
+        make_engine(third).start()
+    second.unlink()
+    for source in (first, tmp_path):
+        with pytest.raises(EngineStartError, match=rf"{first}: of its 3 parts {second.name} cannot be found"):
+            make_engine(source).start()
+
+
 def test_a_broken_file_is_named_with_what_llama_cpp_says_of_it(tmp_path: Path) -> None:
     broken = tmp_path / "half.gguf"
     broken.write_bytes(GGUF.read_bytes()[: GGUF.stat().st_size // 2])
@@ -284,6 +306,10 @@ def test_a_tiny_model_gets_one_thread_and_others_half_of_the_cpus_up_to_eight(tm
     with large.open("wb") as file:
         file.truncate(400_000_000)
     assert [threads_for(large, cpus=cpus) for cpus in (1, 2, 8, 64)] == [1, 1, 4, 8]
+    for part in (first := tmp_path / "m-00001-of-00002.gguf", tmp_path / "m-00002-of-00002.gguf"):
+        with part.open("wb") as file:
+            file.truncate(0 if part == first else 400_000_000)
+    assert threads_for(first, cpus=8) == 4
 
 
 def test_the_server_process_reads_back_the_options_it_is_given() -> None:
