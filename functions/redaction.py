@@ -11,15 +11,24 @@ from typing import Final
 
 _BETWEEN = r"""["'\s\\]{0,3}[:=,][\s"'\\]{0,3}(?:b["'])?"""
 """A name and its value: in JSON (also in JSON in JSON), as Python tells a dict or a list of headers, in a shell."""
+_SCHEME = r"(?:basic|bearer|digest|negotiate|ntlm|token|key|api-?key|dpop|hawk|oauth|aws4-hmac-sha256)"
+_NAME = r"[\w*.-]++[ ]?+="
+_FOLD = r"(?:\s|\\+[rnt])*+"
+_PARTS = rf"""(?:{_NAME}[ ]?+(?:(?P<quote>\\*+")(?:(?!(?<!\\)(?P=quote))[^\r\n])*+(?:(?P=quote))?+|[^\s"'\\,)\]}}]*+)
+    (?:{_FOLD},{_FOLD}(?={_NAME}))?+)+"""
+"""A credential of several parts: `Digest username="…", response="…"`, `AWS4-HMAC-SHA256 Credential=…, Signature=…` (RFC
+9110, 11.4). What is in quotes ends at a quote that was escaped as often as the first one, else with the line. (`++` at
+the end would be quicker: `re` raises SystemError of groups in what it repeats.)"""
 SECRET: Final = re.compile(
     rf"""(?P<before>
-          \b(?:proxy-)?authorization{_BETWEEN}(?:(?:bearer|basic)[ ]+)?
+          \b(?:proxy-)?authorization{_BETWEEN}
+          (?:(?P<parted>[a-z][\w-]*+[ ]++(?={_NAME}))|{_SCHEME}[ ]+|[a-z][\w-]*+[ ]++(?=\*))?
         | \b(?:x-)?api[-_]?key{_BETWEEN} | --(?:admin-)?api-key[\s,="'\\]+
         | secret[-_]?access[-_]?key{_BETWEEN} | token[-_]?secret{_BETWEEN} | \bmodal-secret{_BETWEEN}
         | \bx-amz-(?:security-token|signature){_BETWEEN} | \b(?:aws[-_]?)?session[-_]?token{_BETWEEN}
         | \bopenai-insecure-api-key\.
         )
-        (?!(?:none|null|true|false)\b)[^\s"'\\,;&)\]}}]+
+        (?!(?:none|null|true|false)\b)(?(parted){_PARTS}|[^\s"'\\,;&)\]}}]+)
       | (?P<scheme>\bbearer[ ]+)(?:(?-i:[a-z]{{0,15}})(?![\w.~+/=-])|(?P<token>[^\s"'\\,;&)\]}}]+))
       | (?-i:\b(?:
             sk-(?=[\w-]{{0,40}}[0-9A-Z])[\w-]{{6,}} | sk-[\w-]{{20,}}

@@ -122,6 +122,8 @@ def test_an_error_is_told_with_what_it_came_from_but_without_words_that_may_quot
     [
         ({"said": "--api-key\n=abcdef"}, {"said": "--api-key\n=***"}),
         ({"said": 'api_key:\tabcdef "x"'}, {"said": 'api_key:\t*** "x"'}),
+        ({"said": 'Authorization: Digest a="b, c', "next": 1}, {"said": "Authorization: Digest ***", "next": 1}),
+        ({"authorization": 'Digest a="b", c=d', "next": 1}, {"authorization": "Digest ***", "next": 1}),
         ({"said": "sk-abcdef123", "api_key": None}, {"said": "***", "api_key": None}),
         ({"said": 1, "api_key": 12345}, {"said": 1, "api_key": "***"}),
     ],

@@ -15,6 +15,7 @@ OURS = "sk-" + 23 * "a1"
 HUB = "hf_" + 17 * "aB"
 MODAL = 11 * "a1"
 AWS = "AKIA" + 8 * "Q7"
+DIGEST = 'username="Mufasa", realm="a, b", nonce="7yp", uri="/x?a=b", qop=auth, nc=00000001, response="75\\"3"'
 SECRETS = {"ek": 32, "ws": 24, "as": 24}
 """What is made for engines, and by the emulator: bytes of randomness."""
 STRUCK_OUT = {
@@ -28,6 +29,22 @@ STRUCK_OUT = {
     "authorization: Basic dXNlcjpwYXNz": "authorization: Basic ***",
     "[(b'authorization', b'Bearer secretword'), (b'x', b'y')]": "[(b'authorization', b'Bearer ***'), (b'x', b'y')]",
     "{'Authorization': 'Bearer secretword'}": "{'Authorization': 'Bearer ***'}",
+    f"Authorization: Digest {DIGEST}": "Authorization: Digest ***",
+    f"> proxy-authorization: Digest {DIGEST}\r\n> Host: x": "> proxy-authorization: Digest ***\r\n> Host: x",
+    f"{{'Authorization': 'Digest {DIGEST}', 'Host': 'x'}}": "{'Authorization': 'Digest ***', 'Host': 'x'}",
+    f"[(b'authorization', b'Digest {DIGEST}'), (b'x', b'y=z')]": "[(b'authorization', b'Digest ***'), (b'x', b'y=z')]",
+    json.dumps({"authorization": f"Digest {DIGEST}", "x": "y=z"}): '{"authorization": "Digest ***", "x": "y=z"}',
+    json.dumps(json.dumps({"authorization": f"Digest {DIGEST}", "x": "y=z"})): json.dumps(
+        '{"authorization": "Digest ***", "x": "y=z"}'
+    ),
+    'Authorization: Digest username="a\\"b", response="0f\n then': "Authorization: Digest ***\n then",
+    "Authorization: AWS4-HMAC-SHA256 Credential=AK/us/s3, SignedHeaders=a;b, Signature=0f  model=x": (
+        "Authorization: AWS4-HMAC-SHA256 ***  model=x"
+    ),
+    'authorization: Own id="1",\r\n mac="2", (next)': "authorization: Own ***, (next)",
+    "Authorization: Negotiate YIIabc/+==, Authorization: token abc": (
+        "Authorization: Negotiate ***, Authorization: token ***"
+    ),
     "sent Bearer live-0123 to it": "sent Bearer *** to it",
     "ServerArgs(api_key='abcdef', host='x')": "ServerArgs(api_key='***', host='x')",
     '{"x-api-key":"abcdef"}': '{"x-api-key":"***"}',
@@ -52,6 +69,7 @@ LEFT = [
     "ServerArgs(hf_token=None, session_token=None)",
     "a secret is missing: modal secret create",
     "POST /v1/chat/completions 200",
+    'Digest username="x" is a scheme, authorization= none of it',
     "http://127.0.0.1:3000/v1 for me@example.com, ssh://git@host:22/x, http://[::1]:80/a:b@c",
 ]  # fmt: skip
 
