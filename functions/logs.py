@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 OURS = ("app", "functions", "infra", "web")
 """Whose debugging is known to hold no prompt and no key. Libraries' has requests whole."""
 
+TALKATIVE = "botocore"
+"""Says at the level info, in each container, where it found its credentials."""
+
 
 def configure_logging(settings: Settings, *, model: str | None = None) -> None:
     """Log as configured from now on, over what was configured before. `model`: the id of the one that this container
@@ -38,6 +41,7 @@ def configure_logging(settings: Settings, *, model: str | None = None) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     for name in OURS:
         logging.getLogger(name).setLevel(level)
+    logging.getLogger(TALKATIVE).setLevel(logging.WARNING if server.log_level == "info" else logging.NOTSET)
     # Modal's client has a handler of its own: what it says would be there twice.
     logging.getLogger("modal-client").propagate = False
     logging.getLogger("uvicorn.error").addFilter(_cut_in_one_line)
