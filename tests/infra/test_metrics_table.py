@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from infra.aws import StateUnavailable
 from infra.metric_families import family
+from infra.metric_parts import NOUN as PARTS
+from infra.metric_parts import PART_BYTES
 from infra.metric_rows import ENDED_SECONDS, LOST_SECONDS, REMOVE_SECONDS, Reading, Row
-from infra.metric_snapshots import Shape, Snapshot, units
-from infra.metrics_table import MetricsTable, Superseded
+from infra.metric_snapshots import Shape, Snapshot, pack, units
+from infra.metrics_table import READ_TRIES, MetricsTable, Superseded
 from tests.aws_kit import StateOfTest
 from tests.web.doubles import HandClock
 from web.publishing import Publisher
@@ -21,9 +24,13 @@ from web.publishing import Publisher
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from infra.table import Item
+
 REQUESTS = Shape.of(family("chat_completions_requests_total"))
 INTERVAL = 10.0
 LONG = LOST_SECONDS + 1
+FEW = 40
+"""Bytes, of which a small snapshot has more."""
 
 
 def counted(reading: Reading, now: float = 0.0) -> int:
@@ -49,10 +56,12 @@ class Container:
 
     async def write(self, row: Row, *, new: bool) -> None:
         fault = self.faults.pop() if self.faults else None
-        if fault != "before":
-            await self.store.write(row, new=new)
-        if fault is not None:
-            raise StateUnavailable(fault)
+        try:
+            if fault != "before":
+                await self.store.write(row, new=new)
+        finally:
+            if fault is not None:
+                raise StateUnavailable(fault)
 
     async def read(self) -> Reading:
         return await self.store.read()
@@ -72,7 +81,7 @@ def store(aws_state: StateOfTest) -> MetricsTable:
 
 
 async def fold_until_nothing_is_left(store: MetricsTable, clock: HandClock) -> None:
-    for _ in range(3):
+    for _ in range(5):
         while await store.fold(now=clock.time()):
             pass
         clock.advance(REMOVE_SECONDS + 1)
@@ -136,11 +145,73 @@ async def test_a_row_is_written_only_by_who_made_it_and_only_forwards(store: Met
             await store.write(late, new=late is first)
 
 
+def parts(state: StateOfTest) -> int:
+    return sum(item["pk"] == PARTS for item in state.items())
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-async def test_whatever_comes_goes_fails_and_folds_at_once_every_count_is_there_once_and_the_sum_never_falls(
-    store: MetricsTable, clock: HandClock, seed: int
+async def test_a_row_and_a_base_that_are_too_large_for_an_item_are_in_several_and_are_read_whole(
+    store: MetricsTable, clock: HandClock, aws_state: StateOfTest
 ) -> None:
+    counted = {REQUESTS: {(secrets.token_hex(32),): (units(number),) for number in range(1, 12_000)}}
+    assert len(pack(counted)) > 400_000
+    container = Container(store, clock)
+    container.publisher = Publisher(container, lambda: counted, clock=clock, interval=INTERVAL)
+    for _ in range(2):
+        await container.publisher.publish()
+        assert (await store.read()).total(0.0) == counted
+        assert parts(aws_state) == 2, "of the row that is there alone"
+    await container.publisher.close()
+    await fold_until_nothing_is_left(store, clock)
+    reading = await store.read()
+    assert (reading.base.snapshot, reading.rows) == (counted, [])
+    assert parts(aws_state) == 2
+
+
+async def test_who_reads_a_row_in_parts_while_it_is_written_anew_reads_one_of_both(
+    clock: HandClock, aws_state: StateOfTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = aws_state.table
+    store = MetricsTable(table, part_bytes=FEW)
+    container = Container(store, clock, count=1)
+    await container.publisher.publish()
+    query, newer = table.query, [2]
+
+    async def query_then_written(pk: str, **more: Any) -> list[Item]:
+        items = await query(pk, **more)
+        if newer:
+            container.count = newer.pop()
+            await container.publisher.publish()
+        return items
+
+    monkeypatch.setattr(table, "query", query_then_written)
+    assert counted(await store.read()) == 2
+    newer[:] = range(3, 3 + 2 * READ_TRIES)
+    with pytest.raises(StateUnavailable):
+        await store.read()
+
+
+async def test_of_rows_and_bases_in_parts_that_came_too_late_nothing_is_left(
+    clock: HandClock, aws_state: StateOfTest
+) -> None:
+    store = MetricsTable(aws_state.table, part_bytes=FEW)
+    container = Container(store, clock, count=3)
+    await container.publisher.publish()
+    one = parts(aws_state)
+    clock.advance(LONG)
+    await asyncio.gather(*(store.fold(now=clock.time()) for _ in range(4)))
+    assert parts(aws_state) == 2 * one, "a row's and a base's"
+    container.count = 5
+    await container.publisher.publish()  # it is told that its row is sealed, and begins another one
+    assert (counted(await store.read()), parts(aws_state)) == (5, 3 * one)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seed", "part_bytes"), [(0, PART_BYTES), (1, PART_BYTES), (2, FEW)])
+async def test_whatever_comes_goes_fails_and_folds_at_once_every_count_is_there_once_and_the_sum_never_falls(
+    aws_state: StateOfTest, clock: HandClock, seed: int, part_bytes: int
+) -> None:
+    store = MetricsTable(aws_state.table, part_bytes=part_bytes)
     chance = random.Random(seed)
     living = [Container(store, clock) for _ in range(3)]
     gone = seen = 0
@@ -180,3 +251,5 @@ async def test_whatever_comes_goes_fails_and_folds_at_once_every_count_is_there_
     await fold_until_nothing_is_left(store, clock)
     reading = await store.read()
     assert (counted(reading), reading.rows) == (gone + sum(container.count for container in living), [])
+    (base,) = (item for item in aws_state.items() if item["pk"] == "metrics")
+    assert parts(aws_state) == base.get("pieces", 0)
