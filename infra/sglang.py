@@ -110,9 +110,11 @@ class SGLang(Section):
     attention_backend: str | None = None
     """SGLang's attention kernels; what it takes to be best for the GPU unless set."""
     tool_call_parser: str | None = None
-    """How this model writes tool calls; without one, a tool call is text to SGLang."""
+    """How this model writes tool calls; without one, a tool call is text to SGLang. `auto`: as its chat template has
+    it."""
     reasoning_parser: str | None = None
-    """How this model marks its thinking, which is then told apart from the answer."""
+    """How this model marks its thinking, which is then told apart from the answer. `auto`: as its chat template has
+    it."""
     memory_fraction: Share | None = None
     """Of each GPU's memory, for weights and KV cache together; less leaves more for CUDA graphs and activations."""
     max_running_requests: Annotated[int, Field(ge=1)] | None = None
