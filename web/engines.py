@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from web.errors import ModelNotFound
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from infra.settings import EngineKind, Models
+    from infra.settings import EngineKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,20 +35,3 @@ class EngineDirectory(Protocol):
 
         Raises ModelNotFound when no such model is configured, EngineFailed for one that is known not to start.
         """
-
-
-class ConfiguredEngines:
-    """A directory of engines whose addresses are known: model id -> target."""
-
-    def __init__(self, models: Models, targets: Mapping[str, EngineTarget]) -> None:
-        """Raises ValueError when a configured model has no target."""
-        if missing := [model.id for model in models.available_models if model.id not in targets]:
-            raise ValueError(f"no engine is known for {', '.join(missing)}")
-        self._models = models
-        self._targets = dict(targets)
-
-    def resolve(self, label: str) -> EngineTarget:
-        model = self._models.find(label)
-        if model is None:
-            raise ModelNotFound(label)
-        return self._targets[model.id]

@@ -10,10 +10,11 @@ from functions.logs import configure_logging
 from functions.shared import metrics_store, shared_state
 from functions.state import limiter, tracing_of
 from infra.configuration import load_settings
+from tests.configured_engines import ConfiguredEngines
 from web.application import create_application
 from web.clock import RealClock
 from web.draining import Draining
-from web.engines import ConfiguredEngines, EngineTarget
+from web.engines import EngineTarget
 from web.services import Services
 
 if TYPE_CHECKING:

@@ -41,7 +41,8 @@ async def health() -> Health:
 OURS = """
 from infra.settings import Settings
 from web.application import Services, create_application
-from web.engines import ConfiguredEngines, EngineTarget
+from tests.configured_engines import ConfiguredEngines
+from web.engines import EngineTarget
 settings = Settings()
 models = settings.models
 target = EngineTarget(url="http://127.0.0.1:1", kind="scripted", model="m")

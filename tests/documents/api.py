@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from infra.settings import ApiKey, Security, Settings
+from tests.configured_engines import ConfiguredEngines
 from web.application import Services, create_application
 from web.auth import PUBLIC_PATHS
-from web.engines import ConfiguredEngines, EngineTarget
+from web.engines import EngineTarget
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

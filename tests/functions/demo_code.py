@@ -19,8 +19,9 @@ import infra.admin
 from infra.access import ApiKey
 from infra.configuration import SHORT_NAMES
 from infra.settings import Model, Models, Scaling, Settings
+from tests.configured_engines import ConfiguredEngines
 from web.application import create_application
-from web.engines import ConfiguredEngines, EngineTarget
+from web.engines import EngineTarget
 from web.services import Services
 
 if TYPE_CHECKING:

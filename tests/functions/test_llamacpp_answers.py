@@ -15,10 +15,11 @@ from functions.demo import MODEL_FOLDER
 from functions.engines.base import Address
 from functions.engines.llamacpp import LlamaCppEngine
 from infra.settings import Model, Models, Settings
+from tests.configured_engines import ConfiguredEngines
 from tests.ports import free_port
 from tests.web.conftest import running, web_loop
 from web.application import create_application
-from web.engines import ConfiguredEngines, EngineTarget
+from web.engines import EngineTarget
 from web.services import Services
 
 if TYPE_CHECKING:

@@ -21,9 +21,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from functions.engines.scripted_server import Options, ScriptedServer
 from functions.http_protocol import HttpProtocol
 from infra.settings import Limits, Model, Models, Settings, Web
+from tests.configured_engines import ConfiguredEngines
 from tests.web.doubles import HandClock, HandEngine
 from web.application import Services, create_application
-from web.engines import ConfiguredEngines, EngineTarget
+from web.engines import EngineTarget
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator

@@ -21,13 +21,13 @@ from infra.aws import Clients
 from infra.objects import Objects
 from infra.settings import Batches
 from infra.table import Bucket, Table
+from tests.configured_engines import ConfiguredEngines
 from tests.web.conftest import settings_with, target_of
 from web import batch_work
 from web.application import create_application
 from web.batch_worker import BatchWorker
 from web.batches import Batch, Storage
 from web.clock import RealClock
-from web.engines import ConfiguredEngines
 from web.services import Services
 
 WRITES = {

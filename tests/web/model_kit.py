@@ -6,7 +6,8 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from infra.settings import Model, Models, Settings, Web
-from web.engines import ConfiguredEngines, EngineTarget
+from tests.configured_engines import ConfiguredEngines
+from web.engines import EngineTarget
 from web.errors import ModelBusy
 from web.states import COLD, ModelState
 

@@ -15,12 +15,13 @@ import pytest
 
 from infra.keys import fingerprint
 from infra.settings import ApiKey, Limits, Security, Settings
+from tests.configured_engines import ConfiguredEngines
 from tests.web.conftest import MODEL, chat, settings_with
 from tests.web.test_errors import error_of
 from web.application import Services, create_application
 from web.auth import Keyring, accepted_subprotocol, decide, presented_key, require_scope
 from web.caller import Caller
-from web.engines import ConfiguredEngines, EngineTarget
+from web.engines import EngineTarget
 from web.errors import KeyRefused, PermissionDenied
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ import uvicorn
 import uvloop
 
 from functions.engines.scripted_server import Options, ScriptedServer
+from tests.configured_engines import ConfiguredEngines
 from tests.web.conftest import MODEL, Served, chat, settings_with, target_of, until
 from tests.web.doubles import HandClock, HandEngine
 from web.application import Services, create_application
 from web.draining import Draining
-from web.engines import ConfiguredEngines
 from web.errors import ServerShuttingDown
 from web.interruption import Interruptible
 from web.server import DrainingServer

@@ -12,8 +12,8 @@ import pytest
 
 from functions.engines.scripted_words import DIMENSIONS, vector
 from infra.settings import Model, Models, Settings
+from tests.configured_engines import ConfiguredEngines
 from tests.web.conftest import UNLIMITED, target_of, until
-from web.engines import ConfiguredEngines
 
 if TYPE_CHECKING:
     import aiohttp

@@ -15,11 +15,11 @@ import pytest
 from functions.http_protocol import HttpProtocol
 from functions.listening import Listening
 from infra.settings import ApiKey, Security
+from tests.configured_engines import ConfiguredEngines
 from tests.web.conftest import chat, settings_with, target_of, until
 from web.application import Services, create_application
 from web.clock import RealClock
 from web.draining import Draining
-from web.engines import ConfiguredEngines
 from web.receiving import MOST_HEAD_BYTES, SLOWEST, seconds_left
 
 if TYPE_CHECKING:

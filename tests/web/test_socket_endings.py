@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from websockets.asyncio.client import connect
 
+from tests.configured_engines import ConfiguredEngines
 from tests.web.conftest import running, settings_with, target_of, until
 from tests.web.doubles import HandClock
 from tests.web.socket_kit import Client, connected, prompt
 from web.application import Services, create_application
 from web.draining import Draining
-from web.engines import ConfiguredEngines
 from web.routes.socket import MOST_MISTAKES, Answer
 from web.session_store import SessionsInMemory
 from web.sessions import SessionKey

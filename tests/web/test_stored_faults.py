@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import openai
 import pytest
 
+from tests.configured_engines import ConfiguredEngines
 from tests.web.conftest import MODEL, settings_with, target_of, until
 from tests.web.response_kit import TOO_LONG, ask, assistant, eventually, user
 from web.application import create_application
 from web.clock import RealClock
-from web.engines import ConfiguredEngines
 from web.services import Services
 from web.stored import StoredResponse
 from web.stored_errors import ResponsesUnavailable

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.configured_engines import ConfiguredEngines
 from tests.web.conftest import MODEL, target_of
 from web.dialects.engine_tokens import template_call, text_call, tokens_call
 from web.dialects.openai import parse_chat, parse_text
-from web.engines import ConfiguredEngines
 from web.plain_exchange import PlainExchanges
 from web.services import Services
 from web.tokens import Tokens

@@ -14,12 +14,12 @@ from opentelemetry.semconv.attributes import error_attributes
 
 from functions.state import tracing_of
 from infra.settings import Observability, Settings
+from tests.configured_engines import ConfiguredEngines
 from tests.web.collector import Collector
 from tests.web.conftest import MODEL, chat, running, settings_with, target_of, until
 from tests.web.log_kit import logged
 from tests.web.socket_kit import connected, prompt
 from web.application import Services, create_application
-from web.engines import ConfiguredEngines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

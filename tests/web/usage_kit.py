@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from infra.settings import ApiKey, Model, Models, Prices, Security, Settings
+from tests.configured_engines import ConfiguredEngines
 from tests.web.conftest import MODEL, UNLIMITED, target_of
-from web.engines import ConfiguredEngines
 
 if TYPE_CHECKING:
     import aiohttp
