@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tests.conformance.targets import Target
 
 HERE = Path(__file__).parent
-RUN_SECONDS = 240
+RUN_SECONDS = 480
 
 
 @dataclass(frozen=True, kw_only=True)

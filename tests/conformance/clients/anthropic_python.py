@@ -210,7 +210,7 @@ def leaving_a_stream_frees_the_engine(target: Target) -> None:
     while next(stream).type != "content_block_delta":
         pass
     stream.close()
-    freed_within(20.0, lambda: ask(target, model=SINGLE, extra_body=scripted(tokens=1)), anthropic.InternalServerError)
+    freed_within(60.0, lambda: ask(target, model=SINGLE, extra_body=scripted(tokens=1)), anthropic.InternalServerError)
 
 
 @check("messages", "cold")

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-LONGEST_CHECK = 30
+LONGEST_CHECK = 90
 """Seconds that one check may take: a client that hangs has failed."""
 
 COLD, FULL, SINGLE = "cold", "full", "single"

@@ -196,7 +196,7 @@ def leaving_a_stream_frees_the_engine(target: Target) -> None:
     next(iter(stream))
     stream.completion_stream.close()
     again = scripted(tokens=1)
-    freed_within(20.0, lambda: ask(target, again, model=SINGLE), litellm.ServiceUnavailableError)
+    freed_within(60.0, lambda: ask(target, again, model=SINGLE), litellm.ServiceUnavailableError)
 
 
 @check("cold")

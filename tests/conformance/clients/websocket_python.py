@@ -136,7 +136,7 @@ def closing_the_socket_frees_the_engine(target: Target) -> None:
     with socket(target) as connection:
         connection.send(prompt(target, **LONG, **{"model-name": SINGLE, "max-token": 5000}))
         spoken(connection)
-    freed_within(20.0, lambda: once(target), urllib.error.HTTPError)
+    freed_within(60.0, lambda: once(target), urllib.error.HTTPError)
 
 
 def once(target: Target) -> bool:

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { inspect } from "node:util";
 
-const LONGEST_CHECK_MS = 30_000;
+const LONGEST_CHECK_MS = 90_000;
 export const COLD = "cold";
 export const FULL = "full";
 export const SINGLE = "single";

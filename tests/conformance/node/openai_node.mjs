@@ -13,7 +13,7 @@ const LONG = { gap: 0.02, tokens: 5000 };
 const Place = z.object({ at: z.int() });
 
 const client = (options = {}) =>
-  new OpenAI({ baseURL: `${target.url}/v1`, apiKey: target.api_key, maxRetries: 0, timeout: 25_000, ...options });
+  new OpenAI({ baseURL: `${target.url}/v1`, apiKey: target.api_key, maxRetries: 0, timeout: 80_000, ...options });
 
 const ask = (more = {}, { options, request } = {}) =>
   client(options).chat.completions.create(
