@@ -26,7 +26,7 @@ def dynalite() -> Iterator[str]:
     assert process.stdout is not None
     try:
         port = process.stdout.readline().strip()
-        assert port.isdigit(), f"dynalite did not start: it exited with {process.wait(timeout=10)}"
+        assert port.isdigit(), f"dynalite did not start: it exited with {process.wait(timeout=60)}"
         yield f"http://127.0.0.1:{port}"
     finally:
         process.stdin.close()

@@ -90,7 +90,7 @@ async def _processes() -> dict[int, int]:
 async def all_gone(pids: set[int]) -> None:
     """Wait until none of these processes is left."""
     assert pids
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while left := pids & (await _processes()).keys():  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert not left

@@ -106,7 +106,7 @@ def test_requests_that_write_are_served_one_at_a_time_and_reads_together() -> No
             active += 1
             peaks[method] = max(peaks[method], active)
         if method == "GET":
-            together.wait(timeout=10)
+            together.wait(timeout=60)
         else:
             threading.Event().wait(0.01)  # long enough for another to come in, if it could
         with counting:

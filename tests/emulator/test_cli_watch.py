@@ -41,7 +41,7 @@ def test_more_folders_than_can_be_watched_are_told_and_the_nearest_are_watched(
 
 async def test_source_and_settings_count_and_nothing_else_also_in_folders_that_are_new(tmp_path: Path) -> None:
     async def next_batch() -> list[str]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return sorted({path.relative_to(tmp_path).as_posix() for path in await anext(stream)})
 
     async def until_seen(file: Path) -> list[str]:

@@ -42,7 +42,7 @@ import os, urllib.request
 def go():
     for url in os.environ["URLS"].split():
         try:
-            print("got", urllib.request.urlopen(url, timeout=10).read().decode(), flush=True)
+            print("got", urllib.request.urlopen(url, timeout=30).read().decode(), flush=True)
         except OSError as error:
             print("got", type(error).__name__, error, flush=True)
 """
@@ -185,12 +185,12 @@ def go():
     port = os.environ["TARGET"]
     plain = urllib.request.ProxyHandler({"http": os.environ["HTTP_PROXY"]})
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ""
-    opened = urllib.request.build_opener(plain).open(f"http://localhost:{port}/", timeout=10)
+    opened = urllib.request.build_opener(plain).open(f"http://localhost:{port}/", timeout=30)
     proxy = urllib.parse.urlsplit(os.environ["HTTPS_PROXY"])
-    tunnel = http.client.HTTPConnection(proxy.hostname, proxy.port, timeout=10)
+    tunnel = http.client.HTTPConnection(proxy.hostname, proxy.port, timeout=30)
     tunnel.set_tunnel("localhost", int(port)); tunnel.request("GET", "/")
     print("got", opened.read().decode(), "/", tunnel.getresponse().read().decode(), flush=True)
-    refused = http.client.HTTPConnection(proxy.hostname, proxy.port, timeout=10)
+    refused = http.client.HTTPConnection(proxy.hostname, proxy.port, timeout=30)
     refused.set_tunnel("localhost", 1)
     try:
         refused.request("GET", "/")
@@ -212,7 +212,7 @@ from modal._runtime.asgi import get_ip_address
 def go():
     listener = socket.create_server(("0.0.0.0", 8000))
     address = get_ip_address(b"eth0")
-    with socket.create_connection((address, 8000), timeout=5):
+    with socket.create_connection((address, 8000), timeout=30):
         print("reached", address, flush=True)
 """
     output = Output()

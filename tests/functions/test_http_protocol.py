@@ -163,7 +163,7 @@ async def test_a_connection_is_watched_although_a_long_body_has_stopped_the_read
         await reader.readuntil(b"\r\n\r\n")
         writer.close()
         ended = asyncio.run_coroutine_threadsafe(application.ended.wait(), web_loop)
-        await asyncio.wait_for(asyncio.wrap_future(ended), timeout=5)
+        await asyncio.wait_for(asyncio.wrap_future(ended), timeout=30)
 
 
 async def test_a_request_that_has_ended_holds_nothing_that_holds_it(ask: Any) -> None:

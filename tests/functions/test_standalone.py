@@ -207,7 +207,7 @@ def test_an_engine_takes_nobody_without_the_key_of_this_start(service: Standalon
     (engine,) = service.engines("--model-name steady")
     port = (ROOT / f"/proc/{engine}/cmdline").read_bytes().split(b"\0--port\0")[1].split(b"\0")[0].decode()
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=10)
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=60)
     assert caught.value.code == 401
     assert b"--api-key" not in (ROOT / f"/proc/{engine}/cmdline").read_bytes()
 

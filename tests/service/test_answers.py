@@ -112,7 +112,7 @@ def test_a_broken_model_file_is_a_clear_error_and_no_dead_service(
 
 def test_an_engine_is_not_to_be_had_without_the_proxy_token(service: Service) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"{service.engine_url('steady')}/v1/models", timeout=10)
+        urllib.request.urlopen(f"{service.engine_url('steady')}/v1/models", timeout=60)
     assert caught.value.code == 401
     assert b"proxy authorization" in caught.value.read()
 

@@ -204,7 +204,7 @@ def running(
     """uvicorn, started and stopped without its own main loop, whose ticks of 0.1 s every test would wait for."""
 
     def do(work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, loop).result(timeout=10)
+        asyncio.run_coroutine_threadsafe(work, loop).result(timeout=60)
 
     config = uvicorn.Config(
         application, log_level="warning", access_log=False, lifespan="on", proxy_headers=False, http=http_protocol

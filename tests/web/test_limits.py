@@ -114,7 +114,7 @@ async def test_each_prompt_on_a_websocket_counts_as_a_request(
         for _ in range(3):
             await socket.send_json({"model-name": MODEL, "prompt": "hi", "max-token": 2})
         while not (frames and frames[-1].startswith("__ERROR__:")):
-            frames.append(await socket.receive_str(timeout=5))
+            frames.append(await socket.receive_str(timeout=30))
     assert "Rate limit reached: 2 requests a minute" in frames[-1]
     async with http.post(served.url + "/v1/completions", json={"model": MODEL, "prompt": "x"}) as response:
         assert response.status == 429, "the WebSocket and HTTP share one limit"
@@ -142,7 +142,7 @@ async def test_a_turn_that_has_to_be_shortened_counts_as_one_request(
             if over == "http":
                 assert b"data: a" in await response.rest()
             else:
-                assert await socket.receive_str(timeout=5) == "a"
+                assert await socket.receive_str(timeout=30) == "a"
     async with http.get(served.url + "/metrics") as told:
         assert "rate_limit_allowed_total 2.0" in (await told.text()).splitlines()
 

@@ -116,7 +116,7 @@ def an_engine_that_fails_is_told_behind_what_it_said(target: Target) -> None:
 @check("own-dialect")
 def pings_are_answered(target: Target) -> None:
     with socket(target) as connection:
-        holds(connection.ping().wait(timeout=10), "no pong of the protocol's")
+        holds(connection.ping().wait(timeout=30), "no pong of the protocol's")
         connection.send('{"type": "ping"}')
         same(connection.recv(timeout=20), "")
 
