@@ -59,11 +59,13 @@ class MetricsTable:
         self._table = table
         self._parts = Parts(table, size=part_bytes)
 
-    async def write(self, row: Row, *, new: bool) -> None:
+    async def write(self, row: Row, *, new: bool, again: bool = False) -> None:
         """Put a row in the place of its earlier version. `new`: no earlier one was written, as far as is known. Doing
-        it again does no harm. Raises Superseded."""
+        it `again`, since nobody knows whether it was done, does no harm. Raises Superseded."""
         from boto3.dynamodb.conditions import Attr
 
+        if new and again:  # it may be there, and even gone again
+            new = await self._sealed_version(row.writer) is None
         mine = Attr("sealed").not_exists() & Attr("version").lte(row.version)
         data = await asyncio.to_thread(pack, row.snapshot)
         ttl = int(row.written_at) + PARTS_SECONDS

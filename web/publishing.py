@@ -38,7 +38,7 @@ LAST_TRIES = 3
 class MetricsStore(Protocol):
     """As `infra.metrics_table` is. Every method may raise StateUnavailable."""
 
-    async def write(self, row: Row, *, new: bool) -> None:
+    async def write(self, row: Row, *, new: bool, again: bool = False) -> None:
         """Put a row in the place of its earlier version. Raises Superseded."""
 
     async def read(self) -> Reading:
@@ -170,9 +170,9 @@ class Publisher:
     async def _write(self, row: Row) -> bool:
         """Whether it is written; else there is a new row to be written into."""
         writer = self._open()
-        writer.pending = row
+        again, writer.pending = writer.pending is row, row
         try:
-            await self._store.write(row, new=writer.written is None)
+            await self._store.write(row, new=writer.written is None, again=again)
         except Superseded as sealed:
             kept = writer.sealed(sealed.version)
             log.info("this container was taken for dead; its metrics go on in a new row")

@@ -54,11 +54,11 @@ class Container:
     def snapshot(self) -> Snapshot:
         return {REQUESTS: {("a",): (units(self.count),)}}
 
-    async def write(self, row: Row, *, new: bool) -> None:
+    async def write(self, row: Row, *, new: bool, again: bool = False) -> None:
         fault = self.faults.pop() if self.faults else None
         try:
             if fault != "before":
-                await self.store.write(row, new=new)
+                await self.store.write(row, new=new, again=again)
         finally:
             if fault is not None:
                 raise StateUnavailable(fault)
@@ -127,6 +127,20 @@ async def test_a_write_whose_answer_was_lost_counts_once_even_if_its_container_w
     container = Container(store, clock, count=3)
     await container.publisher.publish()
     container.count, container.faults = 5, [fault]
+    with pytest.raises(StateUnavailable):
+        await container.publisher.publish()
+    clock.advance(LONG)
+    await fold_until_nothing_is_left(store, clock)
+    container.count = 9
+    await container.publisher.publish()
+    assert counted(await store.read()) == 9
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+async def test_the_first_write_counts_once_too_if_its_answer_was_lost_and_all_of_it_is_folded_and_removed_meanwhile(
+    store: MetricsTable, clock: HandClock, fault: str
+) -> None:
+    container = Container(store, clock, count=3, faults=[fault])
     with pytest.raises(StateUnavailable):
         await container.publisher.publish()
     clock.advance(LONG)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 class Unreachable:
     """What stands in for the table when it cannot be reached."""
 
-    async def write(self, row: Row, *, new: bool) -> None:
+    async def write(self, row: Row, *, new: bool, again: bool = False) -> None:
         raise StateUnavailable("no table")
 
     async def read(self) -> Reading:
