@@ -62,10 +62,12 @@ class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
 
 def _cut_in_one_line(record: logging.LogRecord) -> bool:
     """An answer that has begun is cut by raising what ended it (a reader who stopped, a deadline), which uvicorn takes
-    for a mistake of the application's: any caller could fill the log with tracebacks."""
+    for a mistake of the application's: any caller could fill the log with tracebacks. It is a warning, and told where
+    those are."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, ServiceError | AnswerBroken):
         why = error.code or error.type if isinstance(error, ServiceError) else "it failed"
         record.msg, record.args, record.exc_info = "a connection was cut: %s", (why,), None
         record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return logging.getLogger(record.name).isEnabledFor(logging.WARNING)
     return True

@@ -50,7 +50,14 @@ def line_of(text: str) -> str:
 def test_the_level_is_obeyed_nothing_is_said_twice_and_libraries_details_only_where_prompts_may_be_told() -> None:
     cases: list[dict[str, Any]] = [
         {"server": {"log_level": level}, "observability": {"log_prompts": prompts}}
-        for level, prompts in (("trace", True), ("info", False), ("warn", False), ("debug", False), ("trace", False))
+        for level, prompts in (
+            ("trace", True),
+            ("info", False),
+            ("warn", False),
+            ("debug", False),
+            ("trace", False),
+            ("error", False),
+        )
     ]
     done = subprocess.run(
         [sys.executable, "-c", CODE], input=json.dumps(cases), capture_output=True, text=True, check=True
@@ -63,6 +70,7 @@ def test_the_level_is_obeyed_nothing_is_said_twice_and_libraries_details_only_wh
     assert told[1] == [one for one in said if one not in ("our details", "a request, whole", "found")]
     assert told[2] == ["too old", "theirs", CUT, FAILED]
     assert told[3] == told[4] == [one for one in said if one != "a request, whole"]
+    assert told[5] == [FAILED]
     assert done.stderr.count("a mistake") == 1  # what may be of a request is not quoted, unless that is asked for
     assert "KeyError" in done.stderr
 
