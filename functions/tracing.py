@@ -18,7 +18,7 @@ try:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
-    from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+    from opentelemetry.trace import Link, SpanKind, Status, StatusCode, get_current_span, set_span_in_context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 except ImportError as missing:
     raise ConfigurationError(
@@ -62,8 +62,8 @@ class OpenTelemetry:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("llm-service")
 
-    def begin(self, headers: Mapping[str, str], now: float) -> _Trace | None:
-        return None if self._tracer is None else _Trace(self._tracer, headers, now)
+    def begin(self, headers: Mapping[str, str], now: float, *, cause: str | None = None) -> _Trace | None:
+        return None if self._tracer is None else _Trace(self._tracer, headers, now, links=_links(cause))
 
     def close(self) -> None:
         if self._provider is not None:
@@ -71,13 +71,21 @@ class OpenTelemetry:
             self._provider = self._tracer = None
 
 
+def _links(cause: str | None) -> list[Link]:
+    """To a span that was not recorded there is none: it would lead nowhere."""
+    if cause is None:
+        return []
+    context = get_current_span(CONTEXT.extract({"traceparent": cause})).get_span_context()
+    return [Link(context)] if context.is_valid and context.trace_flags.sampled else []
+
+
 class _Trace:
-    def __init__(self, tracer: Tracer, headers: Mapping[str, str], now: float) -> None:
+    def __init__(self, tracer: Tracer, headers: Mapping[str, str], now: float, *, links: list[Link]) -> None:
         self._tracer = tracer
         self._zero = time.time_ns() - int(now * 1e9)
         """Where the clock's monotonic scale begins, in nanoseconds since the epoch."""
         self._server = tracer.start_span(
-            "request", context=CONTEXT.extract(headers), kind=SpanKind.SERVER, start_time=self._at(now)
+            "request", context=CONTEXT.extract(headers), kind=SpanKind.SERVER, start_time=self._at(now), links=links
         )
         self._call: Span | None = None
         self._called = ""

@@ -10,6 +10,7 @@ from web.batches import START_SECONDS, WINDOW_SECONDS, Batch, BatchConflict, kep
 from web.errors import InvalidRequest
 from web.file_errors import BatchNotFound, FileNotFound, StorageUnavailable
 from web.files import SANE_ID, new_id, reached
+from web.record import traceparent
 from web.sessions import owner_of
 
 if TYPE_CHECKING:
@@ -48,8 +49,9 @@ class BatchRequests:
         expiry = wanted.output_expires_after
         batch = Batch(
             owner=owner, id=new_id("batch_", now), endpoint=wanted.endpoint, input_file_id=wanted.input_file_id,
-            caller=kept_caller(caller), created_at=now, expires_at=now + WINDOW_SECONDS, metadata=wanted.metadata,
-            output_seconds=None if expiry is None else expiry.seconds, leased_until=now + START_SECONDS,
+            caller=kept_caller(caller, traceparent=traceparent()), created_at=now, expires_at=now + WINDOW_SECONDS,
+            metadata=wanted.metadata, output_seconds=None if expiry is None else expiry.seconds,
+            leased_until=now + START_SECONDS,
         )  # fmt: skip
         with reached():
             await self._store.create(batch, most=self._settings.max_unfinished)

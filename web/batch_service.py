@@ -23,9 +23,8 @@ class BatchService:
     def __init__(self, services: Services, storage: Storage, files: Files, lines: ASGIApp) -> None:
         """`lines`: what answers the requests in batches; who asks is in their scopes."""
         settings, clock = services.settings, services.clock
-        worker = BatchWorker(
-            storage, InProcess(lines), settings=settings, clock=clock, containers=services.engine_containers
-        )
+        ask = InProcess(lines, clock=clock, tracing=services.tracing)
+        worker = BatchWorker(storage, ask, settings=settings, clock=clock, containers=services.engine_containers)
         self.files = files
         self._local = (
             LocalBatches(at_once=settings.batches.max_containers, clock=clock) if storage.runner is None else None

@@ -54,13 +54,14 @@ class BatchWorker:
         """Work on a batch until nothing of it is left to do. False: somebody else does, or nobody needs to. `nudged`:
         set by who wants it to be looked at anew. Cancelled, or raising StateUnavailable where that has lasted, it lets
         the next worker take over at once."""
-        with recorded(Record(batch_id=batch_id)):
-            return await self._run(owner, batch_id, nudged)
+        with recorded(Record(batch_id=batch_id)) as record:
+            return await self._run(owner, batch_id, nudged, record)
 
-    async def _run(self, owner: str, batch_id: str, nudged: asyncio.Event | None) -> bool:
+    async def _run(self, owner: str, batch_id: str, nudged: asyncio.Event | None, record: Record) -> bool:
         lease = await Lease.take(self._storage.batches, owner, batch_id, clock=self._clock)
         if lease is None:
             return False
+        record.cause = lease.batch.cause
         log.info("batch %s (%s) has the worker %s", batch_id, lease.batch.status, lease.batch.worker)
         try:
             await _BatchRun(self, lease, nudged or asyncio.Event()).run()

@@ -73,7 +73,7 @@ class Batch:
     endpoint: str
     input_file_id: str
     caller: Mapping[str, Any]
-    """In whose name its lines are asked (`kept_caller`)."""
+    """In whose name its lines are asked (`kept_caller`); beside that, the `cause`."""
     created_at: float
     expires_at: float
     metadata: Mapping[str, str] | None = None
@@ -118,6 +118,13 @@ class Batch:
     @property
     def worker(self) -> str:
         return self.workers[-1][0] if self.workers else ""
+
+    @property
+    def cause(self) -> str | None:
+        """The `traceparent` of the request that made it, where that was traced. Kept where versions of the service that
+        do not know it pass it over."""
+        cause: str | None = self.caller.get("traceparent")
+        return cause
 
     def became(self, status: Status, now: float, **more: Any) -> Batch:
         """The next version but for its number, which whoever saves it counts."""
@@ -200,10 +207,11 @@ class Storage:
     runner: BatchRunner | None = None
 
 
-def kept_caller(caller: Caller) -> dict[str, Any]:
-    """A caller as JSON can hold it."""
+def kept_caller(caller: Caller, *, traceparent: str | None = None) -> dict[str, Any]:
+    """A caller as JSON can hold it; with the `Batch.cause`."""
     told = {one.name: getattr(caller, one.name) for one in fields(caller)}
-    return {name: sorted(value) if isinstance(value, frozenset) else value for name, value in told.items()}
+    kept = {name: sorted(value) if isinstance(value, frozenset) else value for name, value in told.items()}
+    return kept if traceparent is None else {**kept, "traceparent": traceparent}
 
 
 def caller_again(kept: Mapping[str, Any]) -> Caller:

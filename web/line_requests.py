@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from web.access import access_fields
 from web.dialects.errors import error_body
 from web.errors import ServiceError, to_wire
-from web.record import recorded_as
+from web.metrics import LEFT
+from web.record import current, recorded_as
+from web.tracing import request_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from web.caller import Caller
     from web.clock import Clock
+    from web.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +51,32 @@ class Asker(Protocol):
 class InProcess:
     """An `Asker` of an ASGI application."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, clock: Clock, tracing: Tracing | None = None) -> None:
         self._app = app
+        self._clock = clock
+        self._tracing = tracing
 
     async def __call__(self, path: str, body: bytes, caller: Caller) -> LineAnswer:
+        request_id, status, around = f"req_{secrets.token_hex(16)}", LEFT, current.get()
+        with recorded_as(request_id=request_id) as record:
+            if self._tracing is not None:
+                cause = None if around is None else around.cause
+                record.trace = self._tracing.begin({}, self._clock.monotonic(), cause=cause)
+            try:
+                answer = await self._answer(path, body, caller, request_id)
+                status = answer.status
+                if log.isEnabledFor(logging.DEBUG):
+                    fields = access_fields(record, method="POST", route=path, status=status)
+                    log.debug("a line of a batch was answered", extra=fields)
+                return answer
+            finally:
+                if record.trace is not None:
+                    told = request_attributes(method="POST", route=path, status=status, request_id=request_id)
+                    told |= {"llm.batch.id": record.ids["batch_id"]} if "batch_id" in record.ids else {}
+                    now, failed = self._clock.monotonic(), status >= 500
+                    record.trace.end(f"POST {path}", told, record, now, failed=failed)
+
+    async def _answer(self, path: str, body: bytes, caller: Caller, request_id: str) -> LineAnswer:
         unread = [body]
         start: Message = {}
         pieces: list[bytes] = []
@@ -68,13 +93,8 @@ class InProcess:
             elif message["type"] == "http.response.body":
                 pieces.append(message.get("body", b""))
 
-        request_id = f"req_{secrets.token_hex(16)}"
         try:
-            with recorded_as(request_id=request_id) as record:
-                await self._app(_scope(path, body, caller, request_id), receive, send)
-                if log.isEnabledFor(logging.DEBUG):
-                    fields = access_fields(record, method="POST", route=path, status=start.get("status", BROKEN))
-                    log.debug("a line of a batch was answered", extra=fields)
+            await self._app(_scope(path, body, caller, request_id), receive, send)
         except ServiceError as error:  # after the answer had begun, which no other caller can be told
             wire = to_wire(error)
             told = {name.lower(): value for name, value in wire.headers.items()}

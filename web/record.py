@@ -44,7 +44,7 @@ class Story:
 class Record:
     """A request, an answer over a WebSocket, a line of a batch, or the run of a job."""
 
-    __slots__ = ("error", "ids", "key", "left", "model", "rid", "story", "stream", "trace")
+    __slots__ = ("cause", "error", "ids", "key", "left", "model", "rid", "story", "stream", "trace")
 
     def __init__(self, **ids: str) -> None:
         """`ids`: what its log lines are found by: `request_id`, `batch_id`, `job`, …"""
@@ -62,6 +62,8 @@ class Record:
         """The caller left before the end."""
         self.story: Story | None = None
         self.trace: Trace | None = None
+        self.cause: str | None = None
+        """The `traceparent` of the request that has asked for it and is over, where that was traced."""
 
     def headers(self) -> dict[str, str]:
         """What an engine is told of it."""
@@ -79,6 +81,12 @@ def apart() -> Context:
     context = copy_context()
     context.run(current.set, None)
     return context
+
+
+def traceparent() -> str | None:
+    """Of the request that is served, where it is traced."""
+    record = current.get()
+    return None if record is None or record.trace is None else record.trace.headers().get("traceparent")
 
 
 def note_error(wire: WireError) -> None:

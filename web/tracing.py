@@ -48,8 +48,9 @@ class Tracing(Protocol):
     def open(self) -> None:
         """From now on traces are recorded."""
 
-    def begin(self, headers: Mapping[str, str], now: float) -> Trace | None:
-        """A request comes, with these of `TRACE_HEADERS`. None: nothing is recorded of it."""
+    def begin(self, headers: Mapping[str, str], now: float, *, cause: str | None = None) -> Trace | None:
+        """A request comes, with these of `TRACE_HEADERS`. `cause`: the `traceparent` of an earlier one, which it is
+        linked to. None: nothing is recorded of it."""
 
     def close(self) -> None:
         """What was recorded is sent. Blocks, for a few seconds at most."""

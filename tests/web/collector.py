@@ -44,6 +44,11 @@ class Collector:
         """By name; of several of one name the last."""
         return {span.name: span for one in self._resources() for scope in one.scope_spans for span in scope.spans}
 
+    def named(self, name: str) -> list[Span]:
+        return [
+            span for one in self._resources() for scope in one.scope_spans for span in scope.spans if span.name == name
+        ]
+
     @property
     def service(self) -> str:
         """Which says that it sent them."""

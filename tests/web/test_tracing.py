@@ -15,6 +15,7 @@ from opentelemetry.semconv.attributes import error_attributes
 from functions.state import tracing_of
 from infra.settings import Observability, Settings
 from tests.configured_engines import ConfiguredEngines
+from tests.web.batch_kit import CHAT, become, begun, lines, request
 from tests.web.collector import Collector
 from tests.web.conftest import MODEL, chat, running, settings_with, target_of, until
 from tests.web.log_kit import logged
@@ -145,6 +146,30 @@ async def test_each_answer_over_a_websocket_is_a_request_of_the_trace_and_probes
                 pass
     assert set(collector.spans) == {"WEBSOCKET /chat/ws", f"chat {MODEL}", "queue", "prefill", "decode"}
     assert {span.trace_id.hex() for span in collector.spans.values()} == {TRACE}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_each_line_of_a_batch_is_a_trace_that_is_linked_to_the_request_which_made_the_batch(
+    collector: Collector, web_loop: asyncio.AbstractEventLoop, engine: ScriptedServer, recorded: bool
+) -> None:
+    parent = {"traceparent": f"00-{TRACE}-{CALLER}-0{int(recorded)}"}
+    with traced(engine, collector.url, web_loop) as served:
+        async with served.sdk() as sdk:
+            asked = lines([request("a"), request("b"), request("wrong", temperature="hot")])
+            batch = await become(sdk, (await begun(sdk, asked, extra_headers=parent)).id)
+            assert batch.status == "completed"
+    spans = collector.named(f"POST {CHAT}")
+    assert len({span.trace_id for span in spans}) == 3
+    made = [(span.trace_id, span.span_id) for span in collector.named("POST /v1/batches")]
+    assert len(made) == recorded
+    for span in spans:
+        assert [(link.trace_id, link.span_id) for link in span.links] == made
+        assert not span.parent_span_id
+        assert told(span)["llm.batch.id"] == batch.id
+    assert sorted(told(span)["http.response.status_code"] for span in spans) == [200, 200, 400]
+    calls = {span.trace_id: span.parent_span_id for span in collector.named(f"chat {MODEL}")}
+    assert calls == {span.trace_id: span.span_id for span in spans if told(span)["http.response.status_code"] == 200}
 
 
 @pytest.mark.slow
