@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from functions.engines.base import EngineStartError
 from functions.weight_files import explain, is_as_stated, progress_class, remove, remove_leftovers
+from infra.gguf_files import is_projector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -90,8 +91,9 @@ def choose(names: Sequence[str], source: Hub) -> list[str]:
     """Which of a repository's files `source` means: none when nothing fits. Weights in parts are all of their parts."""
     if not source.alternatives:
         return sorted(name for name in names if "/" not in name and _fits(name, source.patterns))
+    models = [name for name in names if not is_projector(name)]
     for pattern in source.patterns:
-        found = sorted(name for name in names if _fits(name, (pattern,)))
+        found = sorted(name for name in models if _fits(name, (pattern,)))
         if found:
             first, parts, rest = found[0].partition("-00001-of-")
             return [name for name in found if parts and name.startswith(first) and name.endswith(rest)] or found[:1]

@@ -22,9 +22,14 @@ def parts_of(file: Path) -> list[Path]:
     return [file.with_name(f"{named['stem']}-{number:05d}-of-{count}.gguf") for number in range(1, int(count) + 1)]
 
 
+def is_projector(name: str) -> bool:
+    """Whether a file is what a model sees with, by llama.cpp's custom, and no model itself: it lies beside one."""
+    return "mmproj" in name.rpartition("/")[2].lower()
+
+
 def only_model(files: Iterable[Path]) -> Path | None:
     """The file, or the first part, of the model that these are; None where they are none, or several models."""
-    models = {tuple(parts_of(file)) for file in files}
+    models = {tuple(parts_of(file)) for file in files if not is_projector(file.name)}
     return models.pop()[0] if len(models) == 1 else None
 
 

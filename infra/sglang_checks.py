@@ -167,6 +167,8 @@ def _flags(flags: Mapping[str, FlagValue]) -> Iterator[str]:
             yield f"sglang.flags: {name!r} has one value; expected a number or a text"
         if name in LISTS and not isinstance(value, tuple):
             yield f"sglang.flags: {name!r} has any number of values; expected a list"
+        if value == () or (isinstance(value, tuple) and any(isinstance(one, str) and one[:1] == "-" for one in value)):
+            yield f"sglang.flags: {name!r}: expected a list of one value or more, none of which begins with a dash"
 
 
 def _cpu(model: Model) -> Iterator[str]:

@@ -6,6 +6,7 @@ sees nothing else. One file per engine implements it.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from infra.settings import EngineKind
 
 
-PROBE_RID = "HEALTH_CHECK_answers"
+PROBE_RID = "HEALTH_CHECK_answers_"
+"""How the id of the smallest request begins, which SGLang takes for a health check's and counts nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +54,11 @@ class EngineSleepError(EngineError):
 
 
 def smallest_request(model: str, *, embedding: bool) -> tuple[str, dict[str, object]]:
-    """A path and a body: what `Engine.answers` asks. Its id is one that SGLang knows as a health check's."""
+    """A path and a body: what `Engine.answers` asks. Its id is another each time: SGLang refuses a second request of
+    one that it is still at, which would be taken for an answer."""
     if embedding:
         return "/v1/embeddings", {"model": model, "input": "a"}
-    return "/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1, "rid": PROBE_RID}
+    return "/v1/completions", {"model": model, "prompt": "a", "max_tokens": 1, "rid": PROBE_RID + secrets.token_hex(8)}
 
 
 @runtime_checkable

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import threading
 from pathlib import Path
@@ -20,7 +19,7 @@ from urllib.error import HTTPError
 from functions.engines import llamacpp_server
 from functions.engines.base import EngineSleepError, EngineStartError, smallest_request
 from functions.engines.llamacpp_server import API_KEY_VARIABLE, IMPORTED, Options
-from functions.engines.process import ServerProcess
+from functions.engines.process import ServerProcess, must_be_free
 from functions.engines.surroundings import handed_on
 from infra.gguf_files import only_model, part_missing, parts_of
 
@@ -82,18 +81,6 @@ def gguf_file(source: Path) -> Path:
     return source
 
 
-def must_be_free(address: Address) -> None:
-    """Raise EngineStartError when something listens there: its health check would be taken for the engine's."""
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address.host, address.port))
-        except OSError as error:
-            reason = error.strerror or error
-            raise EngineStartError(f"llama.cpp cannot listen at {address.host}:{address.port}: {reason}") from None
-
-
 def load_error(lines: Sequence[str]) -> str | None:
     """What llama.cpp said was wrong with the model file, if that is what it said."""
     said = (line.partition(_LOAD_ERROR)[2].strip() for line in lines if _LOAD_ERROR in line)
@@ -147,7 +134,7 @@ class LlamaCppEngine:
 
     def start(self) -> None:
         file = gguf_file(self.source)
-        must_be_free(self.address)
+        must_be_free(self.address, "llama.cpp")
         with self._lock:
             if self._stopped:
                 raise EngineStartError(f"llamacpp ({self.model.id}) was stopped before it started")

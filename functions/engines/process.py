@@ -11,6 +11,7 @@ import os
 import queue
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -40,10 +41,24 @@ KILL_SECONDS = 8.0
 LONGEST_ANSWER = 1 << 20
 """Bytes of the answer to the smallest request, above which it is none."""
 BUSY_STATUSES = (408, 429, 503)
+LOWEST_REFUSAL = 400
 LOWEST_FAILURE = 500
 log = logging.getLogger("functions.engines.output")
 OWN_SESSION = sys.platform == "linux"
 """Where `tied` works, so that nothing outlives this process though no signal to its group reaches it."""
+
+
+def must_be_free(address: Address, name: str) -> None:
+    """Raise EngineStartError when something listens there: its health check would be taken for the engine's, and it
+    would be asked with the engine's key. `name`: whose address it is to be."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            reason = error.strerror or error
+            raise EngineStartError(f"{name} cannot listen at {address.host}:{address.port}: {reason}") from None
 
 
 class ServerProcess:
@@ -144,7 +159,7 @@ class ServerProcess:
             with self.request("POST", path, timeout=timeout, body=json.dumps(body).encode()) as answer:
                 document = json.loads(answer.read(LONGEST_ANSWER))
         except urllib.error.HTTPError as error:
-            return None if error.code in BUSY_STATUSES else error.code < LOWEST_FAILURE
+            return None if error.code in BUSY_STATUSES else LOWEST_REFUSAL <= error.code < LOWEST_FAILURE
         except urllib.error.URLError as error:
             return None if isinstance(error.reason, TimeoutError) else False
         except TimeoutError:

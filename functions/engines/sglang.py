@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from functions.engines.base import EngineSleepError, EngineStartError, smallest_request
-from functions.engines.process import ServerProcess
+from functions.engines.process import ServerProcess, must_be_free
 from functions.engines.sglang_command import Sources, command_line
 from functions.engines.surroundings import handed_on
 
@@ -108,6 +108,7 @@ class SGLangEngine:
         return self.device == "cuda" and self.model.snapshot
 
     def start(self) -> None:
+        must_be_free(self.address, "SGLang")
         self._write_key()
         try:
             self.process.start(self.startup_timeout)

@@ -17,7 +17,8 @@ from functions.engines.sglang_command import Sources, command_line
 from functions.weights import Hub, Local, plan
 from functions.weights_beside import adapters_of, draft_of
 from infra.settings import Device, Model
-from tests.functions.test_watch import NOT_HTTP, listening
+from tests.functions.test_watch import NOT_HTTP, answer, listening
+from tests.ports import free_port
 
 ADDRESS = Address(host="0.0.0.0", port=8000)
 
@@ -106,7 +107,7 @@ def test_what_is_loaded_beside_a_model_is_pinned_as_the_model_is() -> None:
 
 
 def test_its_key_is_in_a_file_for_this_user_alone_while_it_runs_and_not_on_its_command_line(tmp_path: Path) -> None:
-    sglang = engine("cpu", ADDRESS)
+    sglang = engine("cpu", Address(host="127.0.0.1", port=free_port()))
     told = sglang.process.command
     assert "ek-1" not in " ".join(told)
     assert told[told.index("--config") + 1] == str(sglang.key_file)
@@ -124,7 +125,7 @@ def test_its_key_is_in_a_file_for_this_user_alone_while_it_runs_and_not_on_its_c
 
 
 def test_its_key_is_gone_with_one_that_could_not_start_and_is_written_over_nothing(tmp_path: Path) -> None:
-    sglang = engine("cpu", ADDRESS)
+    sglang = engine("cpu", Address(host="127.0.0.1", port=free_port()))
     with (
         mock.patch.object(sglang.process, "start", side_effect=EngineStartError("no")),
         pytest.raises(EngineStartError),
@@ -136,6 +137,15 @@ def test_its_key_is_gone_with_one_that_could_not_start_and_is_written_over_nothi
     with pytest.raises(EngineStartError, match="key cannot be written"):
         sglang.start()
     assert not (tmp_path / "of another").exists()
+
+
+def test_where_something_listens_already_that_is_not_taken_for_it_nor_told_its_key() -> None:
+    for other in listening(answer("200 OK", "")):
+        sglang = engine("cpu", other.address)
+        with pytest.raises(EngineStartError, match=rf"SGLang cannot listen at 127\.0\.0\.1:{other.address.port}: "):
+            sglang.start()
+        assert sglang.process.pid is None
+        assert not sglang.key_file.exists()
 
 
 def test_it_is_given_the_time_in_which_it_looks_for_the_word_to_end() -> None:

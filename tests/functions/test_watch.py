@@ -43,6 +43,12 @@ def test_what_was_too_busy_to_answer_neither_counts_nor_clears() -> None:
     assert pulse.answer(sensible=False) == "it answered 2 requests in a row with errors of its own"
 
 
+def test_each_of_the_smallest_requests_has_an_id_of_its_own_that_sglang_counts_nowhere() -> None:
+    ids = {str(smallest_request("m", embedding=False)[1]["rid"]) for _ in range(3)}
+    assert len(ids) == 3
+    assert all(one.startswith("HEALTH_CHECK") for one in ids)
+
+
 def listening(answer: bytes | None, *, trickling: float = 0) -> Iterator[ServerProcess]:
     """A process whose port is another's, which says `answer` to everything, or nothing at all; and then a letter each
     20 ms, for `trickling` seconds."""
@@ -79,6 +85,7 @@ def answer(status: str, body: str) -> bytes:
         (answer("200 OK", '{"choices": [{"text": "b"}]}'), True),
         (answer("200 OK", '{"data": [{"embedding": [1]}]}'), True),
         (answer("400 Bad Request", "{}"), True),
+        (answer("302 Found", "{}"), False),
         (answer("503 Service Unavailable", "{}"), None),
         (answer("429 Too Many Requests", "{}"), None),
         (None, None),

@@ -88,6 +88,13 @@ def test_the_quantization_chooses_the_file_however_it_is_spelt(quantization: str
     assert choose(["README.md", "m-Q4_0.gguf", "m-Q4_K_M.gguf", "m-Q8_0.gguf", "m-fp16.gguf"], source) == chosen
 
 
+def test_what_a_model_sees_with_is_not_taken_for_the_model() -> None:
+    source = plan(qwen(quantization="bf16"), "llamacpp")
+    assert isinstance(source, Hub)
+    assert choose(["mmproj-qwen-f16.gguf", "qwen-f16.gguf"], source) == ["qwen-f16.gguf"]
+    assert choose(["mmproj-qwen-f16.gguf", "qwen-q8_0.gguf"], source) == []
+
+
 def test_a_file_in_parts_is_all_of_its_parts() -> None:
     source = plan(qwen(quantization="q8"), "llamacpp")
     assert isinstance(source, Hub)

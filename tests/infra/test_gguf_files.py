@@ -42,6 +42,7 @@ def test_a_folder_holds_one_model_where_all_its_files_are_of_one() -> None:
     assert only_model([Path(SECOND)]) == Path(FIRST)
     assert only_model([Path(FIRST), Path("m.gguf")]) is None
     assert only_model([]) is None
+    assert only_model([Path("m.gguf"), Path("mmproj-m.gguf")]) == Path("m.gguf")
 
 
 def test_a_part_that_is_not_there_is_named_by_the_deploy_and_the_doctor(tmp_path: Path) -> None:

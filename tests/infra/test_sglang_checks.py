@@ -104,6 +104,8 @@ def sglang(**options: Any) -> dict[str, Any]:
         (sglang(flags={"enable-mixed-chunk": "yes"}), "expected true or false"),
         (sglang(flags={"page-size": True}), "expected a number or a text"),
         (sglang(flags={"cuda-graph-bs-decode": 4}), "expected a list"),
+        (sglang(flags={"cuda-graph-bs-decode": []}), "expected a list of one value or more"),
+        (sglang(flags={"encoder-urls": ["http://a", "--port"]}), "none of which begins with a dash"),
         ({"engine": "llamacpp", **sglang(tool_call_parser="qwen25")}, "the model is served by llamacpp"),
         ({"device": "cpu", **sglang(prefix_cache=False)}, "the model is served by llamacpp"),
         ({"device": "metal", "engine": "sglang"}, "not run on Metal"),
