@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -340,3 +341,30 @@ def test_which_hosts_are_this_machine_s_own(host: str, own: bool) -> None:
 def test_the_address_that_is_told_is_one_that_can_be_dialled() -> None:
     with listen("0.0.0.0", 0) as listener:
         assert url_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def last_words(connection: socket.socket) -> bytes:
+    """All that comes until it is closed."""
+    heard = b""
+    with contextlib.suppress(ConnectionError):
+        while piece := connection.recv(4096):
+            heard += piece
+    return heard
+
+
+def test_connections_beyond_its_open_files_are_closed_at_once_and_it_serves_again_once_slow_ones_are_out(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path / "log", [scripted("any")], WEB__RECEIVE_TIMEOUT="6") as service:
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (128, 128))
+        host, port = service.url.removeprefix("http://").split(":")
+        with contextlib.ExitStack() as held:
+            halves = [held.enter_context(socket.create_connection((host, int(port)), timeout=40)) for _ in range(200)]
+            for one in halves:
+                with contextlib.suppress(ConnectionError):
+                    one.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+            heard = [last_words(one) for one in halves]
+        assert heard.count(b"") > 72
+        assert sum(b" 408 " in words for words in heard) == 200 - heard.count(b"") > 64
+        assert service.get("/health")
+        assert service.process.poll() is None
