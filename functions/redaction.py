@@ -41,8 +41,8 @@ SECRET: Final = re.compile(
 """Of the shapes: the service's and OpenAI's keys (`sk-`), engines' (`ek-`, 43 characters), Hugging Face's tokens
 (34 letters), Modal's tokens and proxy tokens (ids and secrets: 22 letters and digits; the emulator's secrets: 32
 characters), AWS's access key ids."""
-PASSWORD: Final = re.compile(r"""(://[^\s/:@"']*:)[^\s/@"']+@""")
-"""In an address: of a proxy, say."""
+PASSWORD: Final = re.compile(r"""(://[^\s/:@"']*+:)(?!\d{1,5}[?#])[^\s/"']+@""")
+"""In an address: of a proxy, say. It ends with the last `@` before the host, as clients read it."""
 SIGNS: Final = (
     "sk-", "ek-", "hf_", "ak-", "as-", "wk-", "ws-", "akia", "asia", "bearer", "api-key", "api_key", "apikey",
     "authorization", "secret", "x-amz-", "session_token", "session-token", "sessiontoken",

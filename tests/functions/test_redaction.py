@@ -56,6 +56,7 @@ STRUCK_OUT = {
     '{"SecretAccessKey": "ab/cd+ef", "SessionToken": "xyz"}': '{"SecretAccessKey": "***", "SessionToken": "***"}',
     "GET /x?X-Amz-Security-Token=xyz&X-Amz-Signature=0f&a=b": "GET /x?X-Amz-Security-Token=***&X-Amz-Signature=***&a=b",
     "by http://me:pa55:w0rd@proxy:3128/x, redis://:pa55@h": "by http://me:***@proxy:3128/x, redis://:***@h",
+    "http://me:pa@5#5@proxy:3128/x@y,http://you:pa55@h": "http://me:***@proxy:3128/x@y,http://you:***@h",
     "MODAL_TOKEN_SECRET=abc; Modal-Secret: abc": "MODAL_TOKEN_SECRET=***; Modal-Secret: ***",
 }
 LEFT = [
@@ -71,6 +72,7 @@ LEFT = [
     "POST /v1/chat/completions 200",
     'Digest username="x" is a scheme, authorization= none of it',
     "http://127.0.0.1:3000/v1 for me@example.com, ssh://git@host:22/x, http://[::1]:80/a:b@c",
+    "http://host:80?to=me@example.com, http://host:80#me@example.com",
 ]  # fmt: skip
 
 
