@@ -50,8 +50,9 @@ class EngineLives:
         if address is not None:
             # Read there too: some milliseconds, in which the loop has streams to serve.
             told = await asyncio.to_thread(readings, address, self._key, model=self._model)
-            if address == self._address:
+            if address == self._address and self._counts is not None:
                 self._told = told
+                self._counts.look()  # which keeps it, should the engine not answer the next time
 
     def snapshot(self) -> Snapshot:
         """What all of them have counted; gauges of the one that is there."""

@@ -63,7 +63,7 @@ class EngineCounts:
         """What the engine has counted until now was before a snapshot, and is in every container made of it. One that
         does not tell how much that is has counted nothing here until it does."""
         self._before = None
-        self._look()
+        self.look()
 
     def failed(self) -> None:
         """The engine could not start."""
@@ -75,7 +75,7 @@ class EngineCounts:
     def snapshot(self) -> Snapshot:
         """All of it, now. Asks the engine, and blocks for that. One that does not answer has counted what it last told,
         and has no gauges."""
-        self._look()
+        self.look()
         here = (self._model,)
         mine = {
             "engine_containers": 1, "engine_container_starts_total": 1,
@@ -87,7 +87,8 @@ class EngineCounts:
         told[Shape.of(family("engine_boot_seconds"))] = self._boots.numbers()
         return total([told, less(self._last, self._before or {})])
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Ask the engine: what it has counted counts from now on, whatever becomes of it. Blocks."""
         told = self._told()
         self._last = without_gauges(self._last) if told is None else told
         if self._before is None and told is not None:

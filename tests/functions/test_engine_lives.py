@@ -51,6 +51,18 @@ async def test_each_process_counts_as_a_container_and_what_it_counted_stays_when
     assert lives.snapshot()[Shape.of(family("engine_boot_seconds"))][("m", "ready")][0] == 4 * UNIT
 
 
+async def test_what_an_engine_told_before_it_died_stays_though_nobody_asked_for_the_sum_between() -> None:
+    lives = EngineLives("m", api_key="key", monotonic=lambda: 1.0)
+    async with ScriptedServer(Options(api_key="key")) as engine:
+        engine._tokens = 5
+        address = Address(host="127.0.0.1", port=engine.port)
+        lives.ready(PHASES, address)
+        await lives.look()
+    await lives.look()
+    lives.over(address, failed=False)
+    assert number(lives.snapshot(), "engine_generation_tokens_total", "m") == 5
+
+
 async def test_what_engines_tell_is_read_by_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     threads = list[threading.Thread]()
 
