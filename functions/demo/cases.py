@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 SEED: Final = 20_000
 UNKNOWN: Final = "unknown"
 _PHRASINGS: Final = 3
-_UNRELATED: Final = 60
 _TALKS: Final = 30
 
 
@@ -59,11 +58,7 @@ def _wordings(facts: Corpus, part: Part, rng: Random) -> Iterator[Case]:
 
 def _unrelated(facts: Corpus, part: Part, rng: Random) -> Iterator[Case]:
     unknown = facts.by_name[UNKNOWN]
-    if part == "test":
-        questions = facts.unrelated
-    else:
-        questions = (*facts.hard(unknown, part), *(facts.phrase(unknown, rng, part) for _ in range(_UNRELATED - 6)))
-    for question in questions:
+    for question in facts.unrelated if part == "test" else unknown.wordings:
         yield Case(kind="unrelated", questions=(question,), expected=(unknown.answer,), before=_system(rng))
 
 

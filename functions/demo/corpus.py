@@ -16,6 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from functions.demo.borrowed import borrowed as borrow
+from functions.demo.borrowed import foreign
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
@@ -33,6 +36,9 @@ _CHOICE: Final = re.compile(r"\(([^()]*)\)")
 _NAME: Final = re.compile(r"\{([a-z]+)\}")
 _HEAD: Final = re.compile(r"\[([a-z0-9-]+)(?: after ([a-z0-9 -]+))?\]")
 _NONSENSE: Final = "nonsense"
+_BORROWED: Final = "borrowed"
+_WORLD: Final = "any"
+_COURTESIES: Final = "smalltalk"
 
 Role = Literal["system", "user", "assistant"]
 Part = Literal["train", "validate", "test"]
@@ -82,12 +88,40 @@ class Corpus:
     def expand(self, pattern: str, rng: Random) -> str:
         """One question that `pattern` stands for."""
         while match := _NAME.search(pattern):
-            word = nonsense(rng) if match[1] == _NONSENSE else choose(self.phrases[match[1]], rng)
-            pattern = pattern[: match.start()] + word + pattern[match.end() :]
+            pattern = pattern[: match.start()] + self._word(match[1], rng) + pattern[match.end() :]
         while match := _CHOICE.search(pattern):
             pattern = pattern[: match.start()] + choose(match[1].split("|"), rng) + pattern[match.end() :]
         question = " ".join(pattern.split())
         return question[:1].upper() + question[1:]
+
+    def _word(self, name: str, rng: Random) -> str:
+        if name == _NONSENSE:
+            return nonsense(rng)
+        return self._borrowed(rng) if name == _BORROWED else choose(self.phrases[name], rng)
+
+    def _borrowed(self, rng: Random) -> str:
+        """A question of a fact's shape about something else."""
+        while True:
+            pattern = rng.choice(rng.choice(self._facts).phrasings)
+            if question := borrow(self.expand(pattern, rng), self._foreign, rng):
+                return question
+
+    @cached_property
+    def _facts(self) -> tuple[Topic, ...]:
+        """The topics about the project: what courtesies and refusals are made of is asked about anything."""
+        return tuple(t for t in self.firsts if t.file != _COURTESIES and not any(_BORROWED in p for p in t.phrasings))
+
+    @cached_property
+    def _foreign(self) -> tuple[str, ...]:
+        """Words of the world that the project has no use for."""
+        names = [name for text in self.phrases[_WORLD] for name in _NAME.findall(text)]
+        known = [
+            text for topic in self._facts for pattern in topic.phrasings for text in (pattern, *self._parts(pattern))
+        ]
+        return foreign([text for name in names for text in self.phrases[name]], known)
+
+    def _parts(self, pattern: str) -> tuple[str, ...]:
+        return tuple(text for name in _NAME.findall(pattern) for text in self.phrases.get(name, ()))
 
     def phrase(self, topic: Topic, rng: Random, part: Part = "train") -> str:
         """A phrasing of the topic that is in `part`. Raises ValueError where there is none."""
@@ -156,7 +190,7 @@ def _resolved(topics: Sequence[Topic], phrases: dict[str, tuple[str, ...]]) -> t
         if by_name[topic.name] is not topic:
             raise ValueError(f"{place}: there is another topic of this name, in {by_name[topic.name].file}.txt")
         for name in _NAME.findall(" ".join((*topic.phrasings, *topic.wordings))):
-            if name not in phrases and name != _NONSENSE:
+            if name not in phrases and name not in (_NONSENSE, _BORROWED):
                 raise ValueError(f"{place}: no phrases are named {name!r}")
         named = (*topic.after, *([topic.answer[1:]] if topic.answer.startswith("@") else []))
         for name in named:
@@ -170,7 +204,7 @@ def _resolved(topics: Sequence[Topic], phrases: dict[str, tuple[str, ...]]) -> t
 
 def _plainest(pattern: str, phrases: dict[str, tuple[str, ...]]) -> str:
     while match := _NAME.search(pattern):
-        word = "" if match[1] == _NONSENSE else phrases[match[1]][0]
+        word = "" if match[1] in (_NONSENSE, _BORROWED) else phrases[match[1]][0]
         pattern = pattern[: match.start()] + word + pattern[match.end() :]
     while match := _CHOICE.search(pattern):
         pattern = pattern[: match.start()] + match[1].split("|")[0] + pattern[match.end() :]

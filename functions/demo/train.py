@@ -46,8 +46,8 @@ class Plan:
     where in the `first` more questions are short, and the last `cooling` are ever slower; then `talks` batches of whole
     talks."""
 
-    words: int = 200
-    steps: int = 1000
+    words: int = 400
+    steps: int = 940
     first: int = 300
     batch: int = 1024
     rate: float = 3e-3
