@@ -3,7 +3,8 @@
 A facts file holds topics. A topic is a `[name]`, phrasings (`Q:`), wordings that are never trained, for the evaluation
 (`H:`), and one answer (`A:`, whose further lines are indented by two spaces; `A: @other` is the answer of another
 topic). `[name after one other]` is a second turn: what is asked when one of those topics was answered just before. A
-phrasing is a grammar: `(a|b|)` is one of its alternatives, and `{name}` is one of the phrases or words of that name.
+phrasing is a grammar: `(a|b|)` is one of its alternatives, and `{name}` is one of the phrases or words of that name;
+`{nonsense}` is a word that there is not, `{borrowed}` a question of a fact's shape about something else.
 Everything random comes from the `Random` that is handed in.
 """
 
@@ -100,28 +101,25 @@ class Corpus:
         return self._borrowed(rng) if name == _BORROWED else choose(self.phrases[name], rng)
 
     def _borrowed(self, rng: Random) -> str:
-        """A question of a fact's shape about something else."""
-        while True:
+        """A question of a fact's shape about something else. Raises ValueError where no fact has a shape for it."""
+        for _ in range(_TRIES):
             pattern = rng.choice(rng.choice(self._facts).phrasings)
             if question := borrow(self.expand(pattern, rng), self._foreign, rng):
                 return question
+        raise ValueError(f"no fact has a phrasing whose words could be exchanged for `{{{_BORROWED}}}`")
 
     @cached_property
     def _facts(self) -> tuple[Topic, ...]:
-        """The topics about the project: what courtesies and refusals are made of is asked about anything."""
+        """The topics about the project: courtesies and refusals have no shape of its own."""
         return tuple(t for t in self.firsts if t.file != _COURTESIES and not any(_BORROWED in p for p in t.phrasings))
 
     @cached_property
     def _foreign(self) -> tuple[str, ...]:
         """Words of the world that the project has no use for."""
         names = [name for text in self.phrases[_WORLD] for name in _NAME.findall(text)]
-        known = [
-            text for topic in self._facts for pattern in topic.phrasings for text in (pattern, *self._parts(pattern))
-        ]
-        return foreign([text for name in names for text in self.phrases[name]], known)
-
-    def _parts(self, pattern: str) -> tuple[str, ...]:
-        return tuple(text for name in _NAME.findall(pattern) for text in self.phrases.get(name, ()))
+        patterns = [pattern for topic in self._facts for pattern in topic.phrasings]
+        phrases = [text for pattern in patterns for name in _NAME.findall(pattern) for text in self.phrases[name]]
+        return foreign([text for name in names for text in self.phrases[name]], [*patterns, *phrases])
 
     def phrase(self, topic: Topic, rng: Random, part: Part = "train") -> str:
         """A phrasing of the topic that is in `part`. Raises ValueError where there is none."""

@@ -10,12 +10,13 @@ from random import Random
 
 import pytest
 
-from functions.demo import cases, corpus, talks, wording
+from functions.demo import borrowed, cases, corpus, talks, wording
 from infra.settings import Settings
 from tests.functions.demo_code import Checker, Code, pieces, routes
 
 ROOT = Path(__file__).parents[2]
 FACTS = corpus.load()
+PARTS: tuple[corpus.Part, ...] = ("validate", "test")
 ANSWERS = {topic.name: topic.answer for topic in FACTS.topics}
 
 
@@ -74,6 +75,35 @@ def test_a_phrasing_stands_for_each_of_its_alternatives_and_phrases() -> None:
     assert drawn == {
         f"{how} {verb} it{end}" for how in ("How do I", "How to") for verb in ("run", "start") for end in (" now", "")
     }
+
+
+def test_a_borrowed_question_has_a_facts_shape_and_is_about_something_else() -> None:
+    rng, exchanged = Random(0), ("cello", "a risotto")
+    assert borrowed.borrowed("How do I add a model", exchanged[:1], rng) in (
+        "How do I add a cello",
+        "How do I cello a cello",
+    )
+    assert borrowed.borrowed("Which models are there", exchanged[1:], rng) == "Which risotto are there"
+    assert borrowed.borrowed("How do I run it", exchanged, rng) is None
+    assert borrowed.foreign(("a cello", "a model", "a model railway"), ("Add a model",)) == (
+        "a cello",
+        "a model railway",
+    )
+
+
+def test_no_borrowed_question_is_one_of_the_projects_own() -> None:
+    own = {question.lower() for topic in FACTS.topics if topic.name != "unknown" for question in topic.plain}
+    drawn = {FACTS.expand("{borrowed}", Random(n)).lower() for n in range(500)}
+    assert len(drawn) > 450
+    assert not drawn & own
+
+
+def test_the_questions_that_tune_the_refusals_are_not_those_that_test_them() -> None:
+    tuned, tested = (
+        {case.questions[0] for case in cases.cases(FACTS, part) if case.kind == "unrelated"} for part in PARTS
+    )
+    assert len(tuned) >= 60
+    assert len(tuned & tested) == 0  # and no look at those of the test
 
 
 def test_a_seed_decides_the_conversations() -> None:
