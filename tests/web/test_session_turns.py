@@ -219,10 +219,12 @@ async def test_deleting_stops_the_answer_and_nothing_of_it_is_kept(
 
 
 async def test_deleting_before_the_first_word_is_a_status(
-    hand_served: Served, hand_engine: HandEngine, http: aiohttp.ClientSession
+    serve: Any, hand_engine: HandEngine, http: aiohttp.ClientSession, clock: HandClock
 ) -> None:
-    response, talk = await begin(hand_served, hand_engine, turn("q"))
-    await http.delete(hand_served.url + "/chat/history/s")
+    """And before a comment has begun the stream, so no time may pass."""
+    served = serve(target_of(hand_engine.url, kind="sglang"), settings=configured(), clock=clock)
+    response, talk = await begin(served, hand_engine, turn("q"))
+    await http.delete(served.url + "/chat/history/s")
     status, headers = await response.head()
     assert (status, headers["x-should-retry"]) == (409, "false")
     await until(talk.closed.is_set)
