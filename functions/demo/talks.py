@@ -23,7 +23,7 @@ _SYSTEM_PROMPTS: Final = (
     "You are an expert programmer.",
 )
 _SECOND: Final = 0.55
-_REFUSED: Final = 0.25
+_REFUSED: Final = 0.22
 _COURTESY: Final = 0.12
 _TURNS: Final = (74, 22, 2, 1, 1)
 """How many talks in a hundred have 1, 2, 3, 5 and 8 turns."""
