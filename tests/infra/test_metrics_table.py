@@ -121,26 +121,15 @@ async def test_a_container_that_was_taken_for_dead_goes_on_in_a_new_row(store: M
 
 
 @pytest.mark.parametrize("fault", ["before", "after"])
-async def test_a_write_whose_answer_was_lost_counts_once_even_if_its_container_was_taken_for_dead(
-    store: MetricsTable, clock: HandClock, fault: str
+@pytest.mark.parametrize("first", [True, False], ids=["the first", "a later one"])
+async def test_a_write_whose_answer_was_lost_counts_once_even_if_its_container_was_taken_for_dead_and_folded(
+    store: MetricsTable, clock: HandClock, fault: str, first: bool
 ) -> None:
     container = Container(store, clock, count=3)
-    await container.publisher.publish()
-    container.count, container.faults = 5, [fault]
-    with pytest.raises(StateUnavailable):
+    if not first:
         await container.publisher.publish()
-    clock.advance(LONG)
-    await fold_until_nothing_is_left(store, clock)
-    container.count = 9
-    await container.publisher.publish()
-    assert counted(await store.read()) == 9
-
-
-@pytest.mark.parametrize("fault", ["before", "after"])
-async def test_the_first_write_counts_once_too_if_its_answer_was_lost_and_all_of_it_is_folded_and_removed_meanwhile(
-    store: MetricsTable, clock: HandClock, fault: str
-) -> None:
-    container = Container(store, clock, count=3, faults=[fault])
+        container.count = 5
+    container.faults = [fault]
     with pytest.raises(StateUnavailable):
         await container.publisher.publish()
     clock.advance(LONG)
